@@ -1,0 +1,3 @@
+//! The user-space half of foobar: one file describes the site, this library does one server's part of it.
+
+pub mod plan;

@@ -1,0 +1,318 @@
+//! What one server has to do: its firewall, services, processes and listeners, derived from the site file.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+
+use foobar_common::rules::Rule;
+use ipnet::IpNet;
+use serde::Serialize;
+
+/// Everything that the agent of one server does; a pure function of the site file and the server's name.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Plan {
+    /// The site's public name.
+    pub domain: String,
+    /// This server's name.
+    pub server: String,
+    /// This server's role.
+    pub role: Role,
+    /// This server's own addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Interfaces that carry the firewall.
+    pub interfaces: Vec<String>,
+    /// VIPs that this server holds on its loopback interface.
+    pub vips: Vec<IpAddr>,
+    /// Firewall rules in order, with where each comes from.
+    pub rules: Vec<PlannedRule>,
+    /// Services in this server's tables.
+    pub services: Vec<ServicePlan>,
+    /// TLS services terminated here; empty on all but balancers.
+    pub edge: Vec<EdgeService>,
+    /// Processes that this server runs, in start order.
+    pub processes: Vec<ProcessPlan>,
+    /// Where `/metrics` is served.
+    pub metrics: Vec<SocketAddr>,
+}
+
+/// A server's role in the site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Terminates TLS and spreads connections.
+    Balancer,
+    /// Runs nginx.
+    Web,
+    /// Runs the site's own program.
+    App,
+    /// Runs PostgreSQL.
+    Database,
+    /// Runs Prometheus.
+    Monitor,
+}
+
+/// A firewall rule and its origin.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PlannedRule {
+    /// What the packet path enforces.
+    #[serde(flatten)]
+    pub rule: Rule,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+/// Where a rule comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// A `[[rule]]` of the site file, at this line.
+    Line(usize),
+    /// Derived, and from what: `service app`, `[site] admin`, …
+    Derived(String),
+}
+
+/// A service in this server's tables.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ServicePlan {
+    /// The service's name: label of its counters.
+    pub name: String,
+    /// Transport protocol.
+    pub protocol: Transport,
+    /// Virtual addresses and ports.
+    pub vips: Vec<SocketAddr>,
+    /// Which hooks serve it.
+    pub scope: Scope,
+    /// Which backends may be members.
+    pub select: Select,
+    /// Backends in the order of the site file.
+    pub backends: Vec<BackendPlan>,
+    /// How members are checked.
+    pub check: Check,
+}
+
+/// Transport protocol of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+/// Which hooks serve a service on this server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// XDP with NAT, and local sockets.
+    Nat,
+    /// Local sockets only (`cgroup/connect4`, `connect6`).
+    Local,
+}
+
+/// Which backends may be members of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Select {
+    /// Every healthy one.
+    Any,
+    /// The one database server that takes writes.
+    Primary,
+    /// The database servers in recovery.
+    Replica,
+}
+
+/// One backend of a service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BackendPlan {
+    /// The backend's server name: label of its counters.
+    pub server: String,
+    /// Its endpoints, at most one a family.
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// A health check.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Check {
+    /// What is asked.
+    pub kind: CheckKind,
+    /// Time between checks, in milliseconds.
+    pub interval_ms: u64,
+    /// Time after which a check has failed, in milliseconds.
+    pub timeout_ms: u64,
+    /// Successes in a row that bring a backend up.
+    pub rise: u32,
+    /// Failures in a row that take a backend down.
+    pub fall: u32,
+}
+
+/// What a health check asks.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CheckKind {
+    /// A TCP connection is accepted.
+    Tcp,
+    /// `GET path` is answered with 2xx or 3xx; with `tls`, over mTLS.
+    Http {
+        /// Path of the request.
+        path: String,
+        /// `Host` of the request, and the name that the certificate must bear is the server's name.
+        host: String,
+        /// Certificates for mTLS; `None`: plain HTTP.
+        tls: Option<TlsFiles>,
+    },
+    /// A log-in succeeds and `pg_is_in_recovery()` tells the role.
+    Postgres {
+        /// Database to log in to.
+        database: String,
+        /// Role to log in as.
+        user: String,
+        /// File with the role's password.
+        password_file: PathBuf,
+    },
+}
+
+/// Certificates of one server, PEM files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TlsFiles {
+    /// The site's CA.
+    pub ca: PathBuf,
+    /// This server's certificate chain.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// A TLS service that `foobar edge` terminates here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct EdgeService {
+    /// The service's name: label of its counters.
+    pub name: String,
+    /// The site's public name.
+    pub domain: String,
+    /// Where TLS is accepted.
+    pub listen: Vec<SocketAddr>,
+    /// Where plain HTTP is redirected from.
+    pub redirect: Vec<SocketAddr>,
+    /// The public certificate chain, PEM.
+    pub certificate: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
+    /// The local VIP by which the edge reaches its backends.
+    pub upstream: SocketAddr,
+    /// Server names that backends' certificates may bear.
+    pub upstream_servers: Vec<String>,
+    /// mTLS towards the backends; `None`: plain HTTP.
+    pub upstream_tls: Option<TlsFiles>,
+}
+
+/// A process that this server runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ProcessPlan {
+    /// Its name: label of its metrics, name of its cgroup and log file.
+    pub name: String,
+    /// What it is.
+    pub kind: ProcessKind,
+    /// Account it runs as; `None`: the kind's own (`www-data`, `postgres`, `prometheus`), `nobody` for commands.
+    pub user: Option<String>,
+    /// Signal that asks it to stop, without `SIG`; `None`: the kind's own.
+    pub stop_signal: Option<String>,
+    /// Time until SIGKILL, in milliseconds.
+    pub stop_timeout_ms: u64,
+}
+
+/// What a process is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProcessKind {
+    /// Any program.
+    Command {
+        /// Program and arguments.
+        command: Vec<String>,
+        /// Its whole environment beside `PATH`.
+        environment: BTreeMap<String, String>,
+    },
+    /// nginx, its configuration written from the plan.
+    Nginx(NginxPlan),
+    /// PostgreSQL, its cluster made from the plan.
+    Postgres(PostgresPlan),
+    /// Prometheus, its configuration written from the plan.
+    Prometheus(PrometheusPlan),
+}
+
+/// What nginx serves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NginxPlan {
+    /// The site's public name.
+    pub domain: String,
+    /// Folder of static files.
+    pub root: PathBuf,
+    /// Addresses it listens on.
+    pub listeners: Vec<NginxListener>,
+    /// Path prefixes that are forwarded.
+    pub dynamic: Vec<String>,
+    /// VIP of the service they are forwarded to.
+    pub upstream: Option<SocketAddr>,
+    /// Certificates of its TLS listeners.
+    pub tls: TlsFiles,
+    /// Addresses of the balancers: whose forwarding headers are believed.
+    pub balancers: Vec<IpAddr>,
+}
+
+/// An address that nginx listens on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NginxListener {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// TLS, requiring a client certificate of the site's CA.
+    pub tls: bool,
+}
+
+/// A PostgreSQL server of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PostgresPlan {
+    /// Addresses it listens on.
+    pub listen: Vec<IpAddr>,
+    /// Port.
+    pub port: u16,
+    /// This server's name.
+    pub server: String,
+    /// The server that is initialised as primary.
+    pub primary: String,
+    /// The primary's address.
+    pub primary_address: IpAddr,
+    /// The other database servers.
+    pub peers: Vec<IpAddr>,
+    /// Who may log in to the database.
+    pub clients: Vec<IpNet>,
+    /// Database made at initialisation.
+    pub database: String,
+    /// Its owner.
+    pub user: String,
+    /// File with the owner's password.
+    pub password_file: PathBuf,
+    /// File with the replication role's password.
+    pub replication_password_file: PathBuf,
+}
+
+/// What Prometheus scrapes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PrometheusPlan {
+    /// Address and port of its own pages.
+    pub listen: SocketAddr,
+    /// Every agent of the site.
+    pub targets: Vec<PrometheusTarget>,
+    /// File of alert rules.
+    pub rules: Option<PathBuf>,
+}
+
+/// One agent that Prometheus scrapes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PrometheusTarget {
+    /// The server's name.
+    pub server: String,
+    /// Its role.
+    pub role: Role,
+    /// Where its metrics are.
+    pub address: SocketAddr,
+}
