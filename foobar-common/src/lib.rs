@@ -1,6 +1,30 @@
 //! The packet path of foobar as a pure function, and the types that kernel and user space share.
+//!
+//! `path::process` judges one packet; its stages are the modules below, in this order:
+//!
+//! ```text
+//! parse ─► flow ─► [unknown: service ─► firewall ─► choose] ─► rewrite ─► verdict
+//! ```
+//!
+//! `socket::connect` serves local sockets from the same service table.
 #![cfg_attr(not(feature = "std"), no_std)]
 #![forbid(unsafe_code)]
 
+pub mod abi;
+pub mod address;
+pub mod checksum;
+pub mod choose;
+pub mod firewall;
+pub mod flow;
+#[cfg(feature = "std")]
+pub mod host;
+pub mod packet;
+pub mod parse;
+pub mod path;
+pub mod rewrite;
 #[cfg(feature = "std")]
 pub mod rules;
+pub mod service;
+pub mod socket;
+pub mod tables;
+pub mod verdict;

@@ -1,5 +1,8 @@
 //! Firewall rules as user space states them: first match wins, no match is denied.
 
+pub mod compile;
+pub mod linear;
+
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 

@@ -1,0 +1,259 @@
+//! Addresses and ports as they lie in a packet, and the two address families.
+
+use crate::abi::{Backend, Endpoint, Flow, Service};
+use crate::tables::{Route, RouteQuery, Tables};
+
+/// A 16-bit number in network byte order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(transparent)]
+pub struct Be16(u16);
+
+impl Be16 {
+    /// From host byte order.
+    #[must_use]
+    pub const fn new(host: u16) -> Self {
+        Self(host.to_be())
+    }
+
+    /// From two bytes of a packet.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 2]) -> Self {
+        Self(u16::from_ne_bytes(bytes))
+    }
+
+    /// The two bytes of a packet.
+    #[inline(always)]
+    #[must_use]
+    pub const fn bytes(self) -> [u8; 2] {
+        self.0.to_ne_bytes()
+    }
+
+    /// In host byte order.
+    #[inline(always)]
+    #[must_use]
+    pub const fn host(self) -> u16 {
+        u16::from_be(self.0)
+    }
+}
+
+/// An address of `W` 32-bit words, each in network byte order as it lies in a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(transparent)]
+pub struct Address<const W: usize>(pub [u32; W]);
+
+/// An IPv4 address.
+pub type Ipv4 = Address<1>;
+/// An IPv6 address.
+pub type Ipv6 = Address<4>;
+
+impl Ipv4 {
+    /// From four bytes of a packet.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_bytes(bytes: [u8; 4]) -> Self {
+        Self([u32::from_ne_bytes(bytes)])
+    }
+
+    /// The four bytes of a packet.
+    #[inline(always)]
+    #[must_use]
+    pub const fn bytes(self) -> [u8; 4] {
+        self.0[0].to_ne_bytes()
+    }
+}
+
+impl Ipv6 {
+    /// From sixteen bytes of a packet.
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_bytes(b: [u8; 16]) -> Self {
+        Self([
+            u32::from_ne_bytes([b[0], b[1], b[2], b[3]]),
+            u32::from_ne_bytes([b[4], b[5], b[6], b[7]]),
+            u32::from_ne_bytes([b[8], b[9], b[10], b[11]]),
+            u32::from_ne_bytes([b[12], b[13], b[14], b[15]]),
+        ])
+    }
+
+    /// The sixteen bytes of a packet.
+    #[inline(always)]
+    #[must_use]
+    pub const fn bytes(self) -> [u8; 16] {
+        let [a, b, c, d] =
+            [self.0[0].to_ne_bytes(), self.0[1].to_ne_bytes(), self.0[2].to_ne_bytes(), self.0[3].to_ne_bytes()];
+        [a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3], c[0], c[1], c[2], c[3], d[0], d[1], d[2], d[3]]
+    }
+}
+
+/// What names a connection: addresses, ports and protocol of one direction. 16 bytes for IPv4, 40 for IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct Tuple<const W: usize> {
+    /// Source address.
+    pub source: Address<W>,
+    /// Destination address.
+    pub destination: Address<W>,
+    /// Source port; 0 where the protocol has none.
+    pub source_port: Be16,
+    /// Destination port; 0 where the protocol has none.
+    pub destination_port: Be16,
+    /// IANA protocol number.
+    pub protocol: u8,
+    /// Always zero: the tuple is a map key.
+    pub _pad: [u8; 3],
+}
+
+/// One end of a connection: address, port and protocol. 8 bytes for IPv4, 20 for IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct SocketKey<const W: usize> {
+    /// Address.
+    pub address: Address<W>,
+    /// Port.
+    pub port: Be16,
+    /// IANA protocol number.
+    pub protocol: u8,
+    /// Always zero: it is a map key.
+    pub _pad: u8,
+}
+
+impl<const W: usize> SocketKey<W> {
+    /// A key with its padding zeroed.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(address: Address<W>, port: Be16, protocol: u8) -> Self {
+        Self { address, port, protocol, _pad: 0 }
+    }
+}
+
+const _: () = assert!(size_of::<Tuple<1>>() == 16 && size_of::<Tuple<4>>() == 40);
+const _: () = assert!(size_of::<SocketKey<1>>() == 8 && size_of::<SocketKey<4>>() == 20);
+
+/// Look-ups that each family has its own tables for.
+///
+/// Implemented for `Ipv4` and `Ipv6`, so that every stage is written once.
+pub trait Family<const W: usize> {
+    /// See [`Tables::flow4`].
+    fn flow<T: Tables>(tables: &T, key: &Tuple<W>) -> Option<Flow>;
+    /// See [`Tables::insert_flow4`].
+    fn insert_flow<T: Tables>(tables: &T, key: &Tuple<W>, flow: &Flow) -> bool;
+    /// See [`Tables::service4`].
+    fn service<T: Tables>(tables: &T, key: &SocketKey<W>) -> Option<Service>;
+    /// See [`Tables::endpoint4`].
+    fn endpoint<T: Tables>(tables: &T, key: &SocketKey<W>) -> Option<Endpoint>;
+    /// See [`Tables::source_class4`].
+    fn source_class<T: Tables>(tables: &T, address: Address<W>) -> u32;
+    /// See [`Tables::destination_class4`].
+    fn destination_class<T: Tables>(tables: &T, address: Address<W>) -> u32;
+    /// See [`Tables::own_connection4`].
+    fn own_connection<T: Tables>(tables: &T, tuple: &Tuple<W>) -> bool;
+    /// See [`Tables::route4`].
+    fn route<T: Tables>(tables: &T, query: &RouteQuery<W>) -> Route;
+    /// The address of a backend, which is of this family because its service is.
+    fn backend_address(backend: &Backend) -> Address<W>;
+    /// The VIP of an endpoint, which is of this family because its service is.
+    fn vip(endpoint: &Endpoint) -> Address<W>;
+}
+
+macro_rules! family {
+    ($words:literal, $flow:ident, $insert:ident, $service:ident, $endpoint:ident, $source:ident, $destination:ident,
+     $own:ident, $route:ident, $address:expr) => {
+        impl Family<$words> for Address<$words> {
+            #[inline(always)]
+            fn flow<T: Tables>(tables: &T, key: &Tuple<$words>) -> Option<Flow> {
+                tables.$flow(key)
+            }
+            #[inline(always)]
+            fn insert_flow<T: Tables>(tables: &T, key: &Tuple<$words>, flow: &Flow) -> bool {
+                tables.$insert(key, flow)
+            }
+            #[inline(always)]
+            fn service<T: Tables>(tables: &T, key: &SocketKey<$words>) -> Option<Service> {
+                tables.$service(key)
+            }
+            #[inline(always)]
+            fn endpoint<T: Tables>(tables: &T, key: &SocketKey<$words>) -> Option<Endpoint> {
+                tables.$endpoint(key)
+            }
+            #[inline(always)]
+            fn source_class<T: Tables>(tables: &T, address: Self) -> u32 {
+                tables.$source(address)
+            }
+            #[inline(always)]
+            fn destination_class<T: Tables>(tables: &T, address: Self) -> u32 {
+                tables.$destination(address)
+            }
+            #[inline(always)]
+            fn own_connection<T: Tables>(tables: &T, tuple: &Tuple<$words>) -> bool {
+                tables.$own(tuple)
+            }
+            #[inline(always)]
+            fn route<T: Tables>(tables: &T, query: &RouteQuery<$words>) -> Route {
+                tables.$route(query)
+            }
+            #[inline(always)]
+            fn backend_address(backend: &Backend) -> Self {
+                $address(backend.address)
+            }
+            #[inline(always)]
+            fn vip(endpoint: &Endpoint) -> Self {
+                $address(endpoint.vip)
+            }
+        }
+    };
+}
+
+family!(
+    1,
+    flow4,
+    insert_flow4,
+    service4,
+    endpoint4,
+    source_class4,
+    destination_class4,
+    own_connection4,
+    route4,
+    |words: [u32; 4]| Address([words[0]])
+);
+family!(
+    4,
+    flow6,
+    insert_flow6,
+    service6,
+    endpoint6,
+    source_class6,
+    destination_class6,
+    own_connection6,
+    route6,
+    Address
+);
+
+#[cfg(feature = "std")]
+mod host {
+    use super::{Address, Ipv4, Ipv6};
+
+    impl From<std::net::Ipv4Addr> for Ipv4 {
+        fn from(address: std::net::Ipv4Addr) -> Self {
+            Self::from_bytes(address.octets())
+        }
+    }
+
+    impl From<std::net::Ipv6Addr> for Ipv6 {
+        fn from(address: std::net::Ipv6Addr) -> Self {
+            Self::from_bytes(address.octets())
+        }
+    }
+
+    /// The words of an address as table values hold them: IPv4 in the first word.
+    #[must_use]
+    pub fn words(address: std::net::IpAddr) -> [u32; 4] {
+        match address {
+            std::net::IpAddr::V4(v4) => [Address::<1>::from(v4).0[0], 0, 0, 0],
+            std::net::IpAddr::V6(v6) => Address::<4>::from(v6).0,
+        }
+    }
+}
+
+#[cfg(feature = "std")]
+pub use host::words;

@@ -1,0 +1,34 @@
+//! Access to one frame, every access checked against its end.
+
+/// A frame from its Ethernet header on.
+///
+/// The two implementations are an `XdpContext` in the kernel and a byte buffer on the host.
+pub trait Packet {
+    /// Length of the frame in bytes.
+    fn length(&self) -> usize;
+
+    /// The `N` bytes at `offset`; `None` past the end.
+    fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
+
+    /// Replaces the `N` bytes at `offset`; `None` past the end, and then nothing is written.
+    fn store<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) -> Option<()>;
+}
+
+/// Offsets are capped, so that the verifier can bound them.
+pub const MAX_OFFSET: usize = 255;
+
+#[cfg(feature = "std")]
+impl Packet for Vec<u8> {
+    fn length(&self) -> usize {
+        self.len()
+    }
+
+    fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        self.get(offset..offset.checked_add(N)?)?.try_into().ok()
+    }
+
+    fn store<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) -> Option<()> {
+        self.get_mut(offset..offset.checked_add(N)?)?.copy_from_slice(&bytes);
+        Some(())
+    }
+}

@@ -1,0 +1,149 @@
+//! NAT: addresses, ports, hop count and checksums in place, then the next hop's MAC addresses.
+//!
+//! Checksums are changed incrementally (RFC 1624); a UDP checksum of zero stays absent in IPv4 (RFC 768).
+
+use crate::address::{Address, Be16, Family};
+use crate::checksum::Sum;
+use crate::packet::Packet;
+use crate::parse::{Headers, TCP};
+use crate::tables::{Route, RouteQuery, Tables};
+use crate::verdict::{Reason, Verdict};
+
+/// Which end of the tuple NAT replaces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The destination: client to backend (DNAT).
+    Destination,
+    /// The source: backend to client.
+    Source,
+}
+
+/// The new value of one end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Translation<const W: usize> {
+    /// Which end.
+    pub end: End,
+    /// Its new address.
+    pub address: Address<W>,
+    /// Its new port.
+    pub port: Be16,
+}
+
+/// Translates the packet and sends it to its next hop; `reason` is that of a forwarded packet.
+///
+/// # Errors
+/// The reason for which it is dropped; what is dropped may be rewritten already.
+#[inline(always)]
+pub fn forward<const W: usize, P: Packet, T: Tables>(
+    packet: &mut P,
+    headers: &Headers<W>,
+    translation: &Translation<W>,
+    tables: &T,
+    reason: Reason,
+) -> Result<Verdict, Reason>
+where
+    Address<W>: Family<W>,
+{
+    if headers.hops <= 1 {
+        return Err(Reason::TimeExceeded);
+    }
+    let query = query(headers, translation);
+    let route = Address::<W>::route(tables, &query);
+    translate(packet, headers, translation).ok_or(Reason::Truncated)?;
+    match route {
+        Route::Hop { interface, source, destination } => {
+            count_hop(packet, headers).ok_or(Reason::Truncated)?;
+            packet.store::<6>(0, destination).ok_or(Reason::Truncated)?;
+            packet.store::<6>(6, source).ok_or(Reason::Truncated)?;
+            Ok(Verdict::Forward { reason, interface })
+        }
+        // The stack forwards it, counts the hop and resolves the neighbour on the way.
+        Route::NoNeighbour => Ok(Verdict::Pass(Reason::Neighbour)),
+        Route::TooBig => Err(Reason::TooBig),
+        Route::Unreachable => Err(Reason::Unreachable),
+    }
+}
+
+/// The question for the next hop of the translated packet.
+#[inline(always)]
+fn query<const W: usize>(headers: &Headers<W>, translation: &Translation<W>) -> RouteQuery<W> {
+    let (source, destination) = match translation.end {
+        End::Source => (translation.address, headers.tuple.destination),
+        End::Destination => (headers.tuple.source, translation.address),
+    };
+    RouteQuery { source, destination, protocol: headers.tuple.protocol, length: headers.length }
+}
+
+/// Replaces one end of the tuple, with all checksums.
+#[inline(always)]
+fn translate<const W: usize, P: Packet>(
+    packet: &mut P,
+    headers: &Headers<W>,
+    translation: &Translation<W>,
+) -> Option<()> {
+    let tuple = &headers.tuple;
+    let (old, old_port) = match translation.end {
+        End::Source => (tuple.source, tuple.source_port),
+        End::Destination => (tuple.destination, tuple.destination_port),
+    };
+    let addresses = Sum::new().change_address(old.0, translation.address.0);
+    store_address(packet, headers, translation)?;
+    if W == 1 {
+        update(packet, headers.network + 10, addresses)?;
+    }
+    let port = headers.transport + if translation.end == End::Source { 0 } else { 2 };
+    packet.store::<2>(port, translation.port.bytes())?;
+    let change = addresses.change16(u16::from_ne_bytes(old_port.bytes()), u16::from_ne_bytes(translation.port.bytes()));
+    if tuple.protocol == TCP {
+        return update(packet, headers.transport + 16, change);
+    }
+    update_udp(packet, headers.transport + 6, change, W == 1)
+}
+
+/// Writes the new address into the IP header.
+#[inline(always)]
+fn store_address<const W: usize, P: Packet>(
+    packet: &mut P,
+    headers: &Headers<W>,
+    translation: &Translation<W>,
+) -> Option<()> {
+    let (source, destination) = if W == 1 { (12, 16) } else { (8, 24) };
+    let offset = headers.network + if translation.end == End::Source { source } else { destination };
+    let mut word = 0;
+    while word < W {
+        packet.store::<4>(offset + word * 4, translation.address.0[word].to_ne_bytes())?;
+        word += 1;
+    }
+    Some(())
+}
+
+/// Decrements time to live or hop limit.
+#[inline(always)]
+fn count_hop<const W: usize, P: Packet>(packet: &mut P, headers: &Headers<W>) -> Option<()> {
+    let offset = headers.network + if W == 1 { 8 } else { 7 };
+    let hops = headers.hops - 1;
+    packet.store::<1>(offset, [hops])?;
+    if W == 1 {
+        let old = u16::from_ne_bytes([headers.hops, 0]);
+        return update(packet, headers.network + 10, Sum::new().change16(old, u16::from_ne_bytes([hops, 0])));
+    }
+    Some(())
+}
+
+/// Applies a change to the checksum at `offset`.
+#[inline(always)]
+fn update<P: Packet>(packet: &mut P, offset: usize, change: Sum) -> Option<()> {
+    let old = packet.load::<2>(offset)?;
+    packet.store::<2>(offset, change.applied_to(old))
+}
+
+/// Applies a change to a UDP checksum: absent stays absent in IPv4, and a computed zero is sent as ones.
+#[inline(always)]
+fn update_udp<P: Packet>(packet: &mut P, offset: usize, change: Sum, may_be_absent: bool) -> Option<()> {
+    let old = packet.load::<2>(offset)?;
+    if may_be_absent && old == [0, 0] {
+        return Some(());
+    }
+    let new = change.applied_to(old);
+    packet.store::<2>(offset, if new == [0, 0] { [0xff, 0xff] } else { new })
+}

@@ -1,0 +1,133 @@
+//! What happens to a packet, and why: one exit, every outcome numbered and counted.
+
+/// The outcome of the packet path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "a verdict that is dropped is a packet that is not judged"]
+pub enum Verdict {
+    /// The packet ends here.
+    Drop(Reason),
+    /// The packet goes up to the kernel's network stack.
+    Pass(Reason),
+    /// The packet leaves by this interface.
+    Forward {
+        /// Why.
+        reason: Reason,
+        /// Interface index.
+        interface: u32,
+    },
+}
+
+impl Verdict {
+    /// Why.
+    #[inline(always)]
+    #[must_use]
+    pub const fn reason(self) -> Reason {
+        match self {
+            Self::Drop(reason) | Self::Pass(reason) | Self::Forward { reason, .. } => reason,
+        }
+    }
+}
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $number:literal, $verdict:literal, $label:literal;)*) => {
+        /// Why a packet met its verdict. Numbers index the verdict counters and are never used again for another reason.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        #[repr(u32)]
+        pub enum Reason {
+            $($(#[$doc])* $name = $number,)*
+        }
+
+        impl Reason {
+            /// Every reason.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// Label of the metric.
+            #[must_use]
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$name => $label,)* }
+            }
+
+            /// The verdict that this reason goes with: `pass`, `forward` or `drop`.
+            #[must_use]
+            pub const fn verdict(self) -> &'static str {
+                match self { $(Self::$name => $verdict,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// ARP always reaches the stack.
+    Arp = 0, "pass", "arp";
+    /// A rule allows it.
+    RuleAllow = 1, "pass", "rule";
+    /// It belongs to a connection that this host opened.
+    OwnConnection = 2, "pass", "own_connection";
+    /// Rewritten, and left to the stack to forward: the neighbour is not resolved yet.
+    Neighbour = 3, "pass", "neighbour";
+
+    /// First packet of a flow to a service.
+    NewFlow = 16, "forward", "new_flow";
+    /// Packet of a known flow to its backend.
+    Flow = 17, "forward", "flow";
+    /// Packet of a known flow back to its client.
+    FlowReply = 18, "forward", "flow_reply";
+
+    /// The frame ends within a header.
+    Truncated = 32, "drop", "truncated";
+    /// Neither IPv4, IPv6 nor ARP.
+    EtherType = 33, "drop", "ethertype";
+    /// More VLAN tags than two.
+    VlanDepth = 34, "drop", "vlan_depth";
+    /// Version, header length or total length of IP do not fit.
+    IpHeader = 35, "drop", "ip_header";
+    /// IPv4 options.
+    IpOptions = 36, "drop", "ip_options";
+    /// IPv6 extension headers.
+    IpExtension = 37, "drop", "ip_extension";
+    /// A fragment, first or later.
+    Fragment = 38, "drop", "fragment";
+    /// Lengths within TCP, UDP or ICMP do not fit.
+    TransportHeader = 39, "drop", "transport_header";
+
+    /// A rule denies it.
+    RuleDeny = 48, "drop", "rule";
+    /// No rule allows it.
+    NoRule = 49, "drop", "no_rule";
+
+    /// Not the start of a connection, and no flow known.
+    NoFlow = 56, "drop", "no_flow";
+    /// The service has no healthy backend.
+    NoBackend = 57, "drop", "no_backend";
+    /// The flow table refused the entry.
+    FlowTable = 58, "drop", "flow_table";
+    /// A service's packet under a VLAN tag, which cannot be forwarded yet.
+    TaggedService = 59, "drop", "tagged_service";
+    /// Time to live or hop limit is used up.
+    TimeExceeded = 60, "drop", "time_exceeded";
+    /// It does not fit the link to its next hop.
+    TooBig = 61, "drop", "too_big";
+    /// No route to its next hop.
+    Unreachable = 62, "drop", "unreachable";
+    /// Tables contradict each other; never seen in a consistent plan.
+    Internal = 63, "drop", "internal";
+}
+
+/// Slots of the verdict counters.
+pub const REASONS: u32 = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_labels_are_unique_and_in_range() {
+        for (i, a) in Reason::ALL.iter().enumerate() {
+            assert!((*a as u32) < REASONS);
+            for b in &Reason::ALL[i + 1..] {
+                assert_ne!(*a as u32, *b as u32);
+                assert_ne!((a.verdict(), a.label()), (b.verdict(), b.label()));
+            }
+        }
+    }
+}

@@ -1,0 +1,17 @@
+//! The one atomic operation that the target has no intrinsic for.
+
+use core::arch::asm;
+
+/// Adds `value` to the word at `pointer`, and returns what was there before.
+///
+/// # Safety
+/// `pointer` is an aligned word of a map value, which the verifier checks.
+#[inline(always)]
+pub unsafe fn fetch_add(pointer: *mut u64, value: u64) -> u64 {
+    let mut word = value;
+    // SAFETY: `BPF_ATOMIC | BPF_ADD | BPF_FETCH` on a map value.
+    unsafe {
+        asm!("{word} = atomic_fetch_add((u64 *)({pointer} + 0), {word})", word = inout(reg) word, pointer = in(reg) pointer);
+    }
+    word
+}

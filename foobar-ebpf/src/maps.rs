@@ -1,0 +1,90 @@
+//! The maps. State lives on over generations of rules and restarts of the agent; rules belong to one generation.
+
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray};
+use foobar_common::abi::{
+    Backend, Counter, Endpoint, Flow, MAX_BACKENDS, MAX_FLOWS, MAX_MEMBERS, MAX_RULES, MAX_SERVICES, RuleEntry,
+    RuleSet, Service, Traffic,
+};
+use foobar_common::address::{Ipv4, Ipv6, SocketKey, Tuple};
+use foobar_common::firewall::KINDS;
+use foobar_common::verdict::REASONS;
+
+/// `BPF_F_NO_PREALLOC`, which tries demand.
+const NO_PREALLOC: u32 = 1;
+/// Prefixes of one dimension and family at the most.
+const MAX_PREFIXES: u32 = 65_536;
+/// Classes of one dimension; user space sets what a generation needs.
+const MAX_CLASSES: u32 = 4096;
+/// Counter slots of rules: names keep their slot, so there are more than rules.
+const RULE_COUNTERS: u32 = 4 * MAX_RULES as u32;
+
+// State.
+#[map]
+pub static VERDICTS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(REASONS, 0);
+#[map]
+pub static RULE_COUNTS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(RULE_COUNTERS, 0);
+#[map]
+pub static SERVICE_COUNTS: PerCpuArray<Traffic> = PerCpuArray::with_max_entries(MAX_SERVICES, 0);
+#[map]
+pub static BACKEND_COUNTS: PerCpuArray<Traffic> = PerCpuArray::with_max_entries(MAX_BACKENDS, 0);
+#[map]
+pub static CURSORS: Array<u64> = Array::with_max_entries(MAX_SERVICES, 0);
+#[map]
+pub static SERVICES4: HashMap<SocketKey<1>, Service> = HashMap::with_max_entries(MAX_SERVICES, 0);
+#[map]
+pub static SERVICES6: HashMap<SocketKey<4>, Service> = HashMap::with_max_entries(MAX_SERVICES, 0);
+#[map]
+pub static ENDPOINTS4: HashMap<SocketKey<1>, Endpoint> = HashMap::with_max_entries(MAX_BACKENDS, 0);
+#[map]
+pub static ENDPOINTS6: HashMap<SocketKey<4>, Endpoint> = HashMap::with_max_entries(MAX_BACKENDS, 0);
+/// Two rings for each service slot: the one in force, and the one that is written beside it.
+#[map]
+pub static RINGS: Array<u32> = Array::with_max_entries(MAX_SERVICES * 2 * MAX_MEMBERS, 0);
+#[map]
+pub static BACKENDS: Array<Backend> = Array::with_max_entries(MAX_BACKENDS, 0);
+#[map]
+pub static FLOWS4: LruHashMap<Tuple<1>, Flow> = LruHashMap::with_max_entries(MAX_FLOWS, 0);
+#[map]
+pub static FLOWS6: LruHashMap<Tuple<4>, Flow> = LruHashMap::with_max_entries(MAX_FLOWS, 0);
+
+// One generation of rules.
+#[map]
+pub static SOURCES4: LpmTrie<Ipv4, u32> = LpmTrie::with_max_entries(MAX_PREFIXES, NO_PREALLOC);
+#[map]
+pub static SOURCES6: LpmTrie<Ipv6, u32> = LpmTrie::with_max_entries(MAX_PREFIXES, NO_PREALLOC);
+#[map]
+pub static DESTINATIONS4: LpmTrie<Ipv4, u32> = LpmTrie::with_max_entries(MAX_PREFIXES, NO_PREALLOC);
+#[map]
+pub static DESTINATIONS6: LpmTrie<Ipv6, u32> = LpmTrie::with_max_entries(MAX_PREFIXES, NO_PREALLOC);
+#[map]
+pub static KIND_CLASSES: Array<u32> = Array::with_max_entries(KINDS, 0);
+#[map]
+pub static SOURCE_SETS: Array<RuleSet> = Array::with_max_entries(MAX_CLASSES, 0);
+#[map]
+pub static DESTINATION_SETS: Array<RuleSet> = Array::with_max_entries(MAX_CLASSES, 0);
+#[map]
+pub static KIND_SETS: Array<RuleSet> = Array::with_max_entries(MAX_CLASSES, 0);
+#[map]
+pub static RULES: Array<RuleEntry> = Array::with_max_entries(MAX_RULES as u32, 0);
+
+/// Number of the generation; set at load.
+#[unsafe(no_mangle)]
+static GENERATION: u32 = 0;
+/// 1: this server has services on the wire; set at load, so that others do not pay for them.
+#[unsafe(no_mangle)]
+static BALANCES: u32 = 0;
+
+/// See [`GENERATION`].
+#[inline(always)]
+pub fn generation() -> u32 {
+    // SAFETY: a read of an aligned static; volatile, because user space sets it in the object after compilation.
+    unsafe { core::ptr::read_volatile(&raw const GENERATION) }
+}
+
+/// See [`BALANCES`].
+#[inline(always)]
+pub fn balances() -> bool {
+    // SAFETY: as in `generation`.
+    unsafe { core::ptr::read_volatile(&raw const BALANCES) != 0 }
+}

@@ -1,0 +1,88 @@
+//! Connections of this host, by the kernel's own socket table: there is no table of ours that a flood could fill.
+
+use core::ffi::c_void;
+
+use aya_ebpf::bindings::{
+    bpf_sock, bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1,
+    bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2,
+};
+use aya_ebpf::helpers::generated::{bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp};
+use foobar_common::address::{Be16, Tuple};
+use foobar_common::parse::{TCP, UDP};
+
+/// `BPF_F_CURRENT_NETNS`: the namespace of the interface.
+const CURRENT_NETNS: u64 = u64::MAX;
+/// `TCP_ESTABLISHED`, also the state of a connected UDP socket.
+const ESTABLISHED: u32 = 1;
+/// `TCP_LISTEN`.
+const LISTEN: u32 = 10;
+
+/// Whether the packet belongs to a connection of this host.
+#[inline(always)]
+pub fn connection4(context: *mut c_void, tuple: &Tuple<1>) -> bool {
+    let mut key = bpf_sock_tuple {
+        __bindgen_anon_1: bpf_sock_tuple__bindgen_ty_1 {
+            ipv4: bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 {
+                saddr: tuple.source.0[0],
+                daddr: tuple.destination.0[0],
+                sport: word(tuple.source_port),
+                dport: word(tuple.destination_port),
+            },
+        },
+    };
+    lookup(context, &raw mut key, 12, tuple.protocol)
+}
+
+/// Whether the packet belongs to a connection of this host.
+#[inline(always)]
+pub fn connection6(context: *mut c_void, tuple: &Tuple<4>) -> bool {
+    let mut key = bpf_sock_tuple {
+        __bindgen_anon_1: bpf_sock_tuple__bindgen_ty_1 {
+            ipv6: bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 {
+                saddr: tuple.source.0,
+                daddr: tuple.destination.0,
+                sport: word(tuple.source_port),
+                dport: word(tuple.destination_port),
+            },
+        },
+    };
+    lookup(context, &raw mut key, 36, tuple.protocol)
+}
+
+/// A port as helpers take it: network byte order in a native word.
+#[inline(always)]
+const fn word(port: Be16) -> u16 {
+    u16::from_ne_bytes(port.bytes())
+}
+
+#[inline(always)]
+fn lookup(context: *mut c_void, key: *mut bpf_sock_tuple, length: u32, protocol: u8) -> bool {
+    match protocol {
+        // SAFETY: the key lives on the stack for the call; the socket is released in `state`.
+        TCP => unsafe {
+            state(bpf_skc_lookup_tcp(context, key, length, CURRENT_NETNS, 0)).is_some_and(|state| state != LISTEN)
+        },
+        // SAFETY: as above. An unconnected UDP socket is in state 7, so only the exact tuple counts.
+        UDP => unsafe {
+            state(bpf_sk_lookup_udp(context, key, length, CURRENT_NETNS, 0)).is_some_and(|state| state == ESTABLISHED)
+        },
+        _ => false,
+    }
+}
+
+/// State of a socket that was looked up, and its release.
+///
+/// # Safety
+/// `socket` comes from a look-up helper and is used by nobody else.
+#[inline(always)]
+unsafe fn state(socket: *mut bpf_sock) -> Option<u32> {
+    if socket.is_null() {
+        return None;
+    }
+    // SAFETY: not null, and held by the look-up's reference until the release.
+    unsafe {
+        let state = core::ptr::read_volatile(&raw const (*socket).state);
+        bpf_sk_release(socket.cast());
+        Some(state)
+    }
+}
