@@ -53,8 +53,8 @@ where
     match route {
         Route::Hop { interface, source, destination } => {
             count_hop(packet, headers).ok_or(Reason::Truncated)?;
-            packet.store::<6>(0, destination).ok_or(Reason::Truncated)?;
-            packet.store::<6>(6, source).ok_or(Reason::Truncated)?;
+            packet.store::<6>(0, destination.bytes()).ok_or(Reason::Truncated)?;
+            packet.store::<6>(6, source.bytes()).ok_or(Reason::Truncated)?;
             Ok(Verdict::Forward { reason, interface })
         }
         // The stack forwards it, counts the hop and resolves the neighbour on the way.

@@ -16,6 +16,28 @@ pub struct RouteQuery<const W: usize> {
     pub length: u16,
 }
 
+/// A MAC address, its six bytes in the low ones of a little-endian word.
+///
+/// One register for the verifier, which refuses the unaligned words that six bytes on the stack are copied by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mac(pub u64);
+
+impl Mac {
+    /// From the six bytes of a frame.
+    #[must_use]
+    pub const fn new(b: [u8; 6]) -> Self {
+        Self(u64::from_le_bytes([b[0], b[1], b[2], b[3], b[4], b[5], 0, 0]))
+    }
+
+    /// The six bytes of a frame.
+    #[inline(always)]
+    #[must_use]
+    pub const fn bytes(self) -> [u8; 6] {
+        let [a, b, c, d, e, f, ..] = self.0.to_le_bytes();
+        [a, b, c, d, e, f]
+    }
+}
+
 /// The next hop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Route {
@@ -24,9 +46,9 @@ pub enum Route {
         /// Interface index.
         interface: u32,
         /// Source MAC address.
-        source: [u8; 6],
+        source: Mac,
         /// Destination MAC address.
-        destination: [u8; 6],
+        destination: Mac,
     },
     /// There is a route, but its neighbour has to be resolved first.
     NoNeighbour,

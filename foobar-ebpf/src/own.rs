@@ -1,6 +1,7 @@
 //! Connections of this host, by the kernel's own socket table: there is no table of ours that a flood could fill.
 
 use core::ffi::c_void;
+use core::ptr::read_volatile;
 
 use aya_ebpf::bindings::{
     bpf_sock, bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1,
@@ -12,8 +13,6 @@ use foobar_common::parse::{TCP, UDP};
 
 /// `BPF_F_CURRENT_NETNS`: the namespace of the interface.
 const CURRENT_NETNS: u64 = u64::MAX;
-/// `TCP_ESTABLISHED`, also the state of a connected UDP socket.
-const ESTABLISHED: u32 = 1;
 /// `TCP_LISTEN`.
 const LISTEN: u32 = 10;
 
@@ -58,31 +57,46 @@ const fn word(port: Be16) -> u16 {
 #[inline(always)]
 fn lookup(context: *mut c_void, key: *mut bpf_sock_tuple, length: u32, protocol: u8) -> bool {
     match protocol {
-        // SAFETY: the key lives on the stack for the call; the socket is released in `state`.
-        TCP => unsafe {
-            state(bpf_skc_lookup_tcp(context, key, length, CURRENT_NETNS, 0)).is_some_and(|state| state != LISTEN)
-        },
-        // SAFETY: as above. An unconnected UDP socket is in state 7, so only the exact tuple counts.
-        UDP => unsafe {
-            state(bpf_sk_lookup_udp(context, key, length, CURRENT_NETNS, 0)).is_some_and(|state| state == ESTABLISHED)
-        },
+        // SAFETY: the key lives on the stack for the call, and the socket is used by nobody else.
+        TCP => unsafe { opened(bpf_skc_lookup_tcp(context, key, length, CURRENT_NETNS, 0)) },
+        // SAFETY: as above.
+        UDP => unsafe { connected(bpf_sk_lookup_udp(context, key, length, CURRENT_NETNS, 0)) },
         _ => false,
     }
 }
 
-/// State of a socket that was looked up, and its release.
+/// Whether a TCP socket was found, and does more than listen.
 ///
 /// # Safety
 /// `socket` comes from a look-up helper and is used by nobody else.
 #[inline(always)]
-unsafe fn state(socket: *mut bpf_sock) -> Option<u32> {
+unsafe fn opened(socket: *mut bpf_sock) -> bool {
     if socket.is_null() {
-        return None;
+        return false;
     }
     // SAFETY: not null, and held by the look-up's reference until the release.
     unsafe {
-        let state = core::ptr::read_volatile(&raw const (*socket).state);
+        let state = read_volatile(&raw const (*socket).state);
         bpf_sk_release(socket.cast());
-        Some(state)
+        state != LISTEN
+    }
+}
+
+/// Whether a UDP socket was found, and is connected: the look-up then has matched its peer too.
+///
+/// Another field than for TCP: compilers merge equal reads, and the verifier wants one instruction for each type.
+///
+/// # Safety
+/// As for [`opened`].
+#[inline(always)]
+unsafe fn connected(socket: *mut bpf_sock) -> bool {
+    if socket.is_null() {
+        return false;
+    }
+    // SAFETY: as in `opened`.
+    unsafe {
+        let peer_port = read_volatile(&raw const (*socket).dst_port);
+        bpf_sk_release(socket.cast());
+        peer_port != 0
     }
 }

@@ -5,7 +5,7 @@ use core::mem::{size_of, zeroed};
 
 use aya_ebpf::bindings::bpf_fib_lookup as Parameters;
 use aya_ebpf::helpers::generated::bpf_fib_lookup;
-use foobar_common::tables::{Route, RouteQuery};
+use foobar_common::tables::{Mac, Route, RouteQuery};
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
@@ -50,9 +50,22 @@ fn look_up(context: *mut c_void, parameters: &mut Parameters) -> Route {
     // SAFETY: the parameters live on the stack for the call.
     let result = unsafe { bpf_fib_lookup(context, parameters, size, 0) };
     match result {
-        SUCCESS => Route::Hop { interface: parameters.ifindex, source: parameters.smac, destination: parameters.dmac },
+        SUCCESS => Route::Hop {
+            interface: parameters.ifindex,
+            source: mac(&raw const parameters.smac),
+            destination: mac(&raw const parameters.dmac),
+        },
         NO_NEIGHBOUR => Route::NoNeighbour,
         FRAGMENTATION_NEEDED => Route::TooBig,
         _ => Route::Unreachable,
     }
+}
+
+/// A MAC address from the stack, read by the words to which it is aligned there.
+#[inline(always)]
+fn mac(bytes: *const [u8; 6]) -> Mac {
+    let words = bytes.cast::<u16>();
+    // SAFETY: six bytes of the parameters, where both addresses lie at even offsets; volatile keeps the reads apart.
+    let [a, b, c] = unsafe { [words.read_volatile(), words.add(1).read_volatile(), words.add(2).read_volatile()] };
+    Mac(u64::from(a) | u64::from(b) << 16 | u64::from(c) << 32)
 }

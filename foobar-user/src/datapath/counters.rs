@@ -1,0 +1,80 @@
+//! What the data path has counted, by the names of the plan.
+
+use anyhow::{Context, Result};
+use foobar_common::abi::{Counter, MAX_FLOWS, Traffic};
+use foobar_common::verdict::Reason;
+
+use super::Datapath;
+
+/// All counters at one time.
+#[derive(Clone, Debug, Default)]
+pub struct Counters {
+    /// By verdict and reason.
+    pub verdicts: Vec<(Reason, Counter)>,
+    /// By rule, in no particular order.
+    pub rules: Vec<(String, Counter)>,
+    /// By service, both address families together.
+    pub services: Vec<(String, Traffic)>,
+    /// By service and backend, both address families together.
+    pub backends: Vec<(String, String, Traffic)>,
+}
+
+/// Entries in the flow tables, and how many there can be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flows {
+    /// IPv4 flows.
+    pub ipv4: u64,
+    /// IPv6 flows.
+    pub ipv6: u64,
+    /// Entries that each table holds at the most.
+    pub limit: u64,
+}
+
+impl Datapath {
+    /// Reads all counters.
+    ///
+    /// # Errors
+    /// No plan is in force, or a map cannot be read.
+    pub fn counters(&self) -> Result<Counters> {
+        let state = self.state.as_ref().context("no plan is in force yet")?;
+        let mut counters = Counters { verdicts: state.verdicts()?, ..Counters::default() };
+        for (name, slot) in self.slots.rules.iter() {
+            counters.rules.push((name.to_owned(), state.rule(slot)?));
+        }
+        for service in &self.services {
+            let traffic = state.service(service.slot)?;
+            let known = counters.services.iter_mut().find(|(name, _)| *name == service.name);
+            match known {
+                Some((_, sum)) => add(sum, traffic),
+                None => counters.services.push((service.name.clone(), traffic)),
+            }
+            for backend in &service.backends {
+                let traffic = state.backend(backend.slot)?;
+                let known = counters
+                    .backends
+                    .iter_mut()
+                    .find(|(name, server, _)| *name == service.name && *server == backend.server);
+                match known {
+                    Some((.., sum)) => add(sum, traffic),
+                    None => counters.backends.push((service.name.clone(), backend.server.clone(), traffic)),
+                }
+            }
+        }
+        Ok(counters)
+    }
+
+    /// Counts the entries of the flow tables, which takes about a microsecond each.
+    ///
+    /// # Errors
+    /// No plan is in force.
+    pub fn flows(&self) -> Result<Flows> {
+        let (ipv4, ipv6) = self.state.as_ref().context("no plan is in force yet")?.flows();
+        Ok(Flows { ipv4: ipv4 as u64, ipv6: ipv6 as u64, limit: u64::from(MAX_FLOWS) })
+    }
+}
+
+const fn add(sum: &mut Traffic, more: Traffic) {
+    sum.connections += more.connections;
+    sum.packets += more.packets;
+    sum.bytes += more.bytes;
+}

@@ -1,0 +1,170 @@
+//! Links: what holds the programs to interfaces and to the cgroup, pinned always.
+//!
+//! An unpinned link detaches at once when its process is killed, and the firewall would be open.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use aya::programs::links::{FdLink, PinnedLink};
+use aya::programs::xdp::{XdpLink, XdpMode};
+use nix::net::if_::if_nametoindex;
+use serde::{Deserialize, Serialize};
+use tracing::{info, warn};
+
+use super::generation::Generation;
+
+/// How a program is attached to an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// In the driver, before a socket buffer is made.
+    Native,
+    /// In the stack, for drivers without XDP: slower.
+    Generic,
+}
+
+impl Mode {
+    /// Its name in metrics, pins and options.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+        }
+    }
+
+    const fn xdp(self) -> XdpMode {
+        match self {
+            Self::Native => XdpMode::Driver,
+            Self::Generic => XdpMode::Skb,
+        }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// What the operator asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// Native, and generic where the driver refuses.
+    Native,
+    /// Generic.
+    Generic,
+}
+
+/// Puts the generation's firewall on an interface: into the link that is pinned, or into a new one.
+///
+/// # Errors
+/// The interface does not exist, or the kernel refuses both modes.
+pub fn put_on_interface(generation: &mut Generation, folder: &Path, interface: &str, wanted: Wanted) -> Result<Mode> {
+    for mode in [Mode::Native, Mode::Generic] {
+        let pin = interface_pin(folder, interface, mode);
+        if pin.exists() && (wanted == Wanted::Native || mode == Mode::Generic) {
+            match replace(generation, &pin) {
+                Ok(()) => return Ok(mode),
+                Err(error) => warn!(interface, "the pinned link is dead, a new one is made: {error:#}"),
+            }
+        }
+        // A dead link, or one of the mode that is not wanted any more: the kernel allows one mode at a time, so a
+        // change of mode leaves the interface bare for the time between two system calls.
+        fs::remove_file(&pin).ok();
+    }
+    let index = index(interface)?;
+    if wanted == Wanted::Native {
+        match attach(generation, index, Mode::Native) {
+            Ok(link) => return pin_interface(link, folder, interface, Mode::Native),
+            Err(error) => {
+                warn!(interface, "the driver refuses native XDP, falling back to generic, which is slower: {error:#}");
+            }
+        }
+    }
+    let link = attach(generation, index, Mode::Generic)
+        .with_context(|| format!("cannot attach the firewall to `{interface}`: is another XDP program there?"))?;
+    pin_interface(link, folder, interface, Mode::Generic)
+}
+
+/// Index of an interface.
+///
+/// # Errors
+/// It does not exist.
+pub fn index(interface: &str) -> Result<u32> {
+    if_nametoindex(interface)
+        .with_context(|| format!("interface `{interface}` does not exist here: `ip link` lists those that do"))
+}
+
+/// Takes the firewall off every interface that is not in `keep`.
+///
+/// # Errors
+/// A pin cannot be removed.
+pub fn retain_interfaces(folder: &Path, keep: &[String]) -> Result<()> {
+    let kept: Vec<PathBuf> = keep
+        .iter()
+        .flat_map(|interface| [Mode::Native, Mode::Generic].map(|mode| interface_pin(folder, interface, mode)))
+        .collect();
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
+        let path = entry?.path();
+        let is_interface = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("xdp-"));
+        if is_interface && !kept.contains(&path) {
+            fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Puts the generation's connect hooks on a cgroup; the old ones leave only when the new ones are there.
+///
+/// # Errors
+/// The cgroup cannot be opened, or the kernel refuses.
+pub fn put_on_cgroup(generation: &mut Generation, folder: &Path, cgroup: &Path) -> Result<()> {
+    let target = File::open(cgroup).with_context(|| format!("cannot open the cgroup {}", cgroup.display()))?;
+    for name in ["connect4", "connect6"] {
+        let hook = generation.hook(name)?;
+        let id = hook
+            .attach(&target, aya::programs::CgroupAttachMode::Single)
+            .with_context(|| format!("cannot attach {name} to {}: is it a cgroup v2 folder?", cgroup.display()))?;
+        let link: FdLink = hook.take_link(id)?.try_into()?;
+        let (new, pin) = (folder.join(format!("{name}-new")), folder.join(name));
+        fs::remove_file(&new).ok();
+        link.pin(&new).with_context(|| format!("cannot pin {}", new.display()))?;
+        fs::rename(&new, &pin).with_context(|| format!("cannot pin {}", pin.display()))?;
+    }
+    Ok(())
+}
+
+/// Swaps the program of a pinned link for the generation's: each packet meets the one or the other.
+fn replace(generation: &mut Generation, pin: &Path) -> Result<()> {
+    let link = PinnedLink::from_pin(pin).with_context(|| format!("cannot open {}", pin.display()))?;
+    let link = XdpLink::try_from(FdLink::from(link))?;
+    let program = generation.xdp("foobar")?;
+    let id = program.attach_to_link(link)?;
+    // The pin keeps the link; only this process's handle is dropped.
+    drop(program.take_link(id)?);
+    Ok(())
+}
+
+fn attach(generation: &mut Generation, index: u32, mode: Mode) -> Result<FdLink> {
+    let program = generation.xdp("foobar")?;
+    let id = program.attach_to_if_index(index, mode.xdp())?;
+    match FdLink::try_from(program.take_link(id)?) {
+        Ok(link) => Ok(link),
+        Err(_) => bail!("the kernel gives no link that can be pinned"),
+    }
+}
+
+fn pin_interface(link: FdLink, folder: &Path, interface: &str, mode: Mode) -> Result<Mode> {
+    let pin = interface_pin(folder, interface, mode);
+    link.pin(&pin).with_context(|| format!("cannot pin {}", pin.display()))?;
+    info!(interface, mode = mode.name(), "firewall attached");
+    Ok(mode)
+}
+
+/// The pin of an interface's link; bpffs reserves names with dots.
+fn interface_pin(folder: &Path, interface: &str, mode: Mode) -> PathBuf {
+    folder.join(format!("xdp-{mode}-{}", interface.replace('.', "%")))
+}

@@ -1,0 +1,181 @@
+//! The data path of one server: programs, maps, links and pins.
+//!
+//! A plan is applied whole: its generation is loaded and filled first, then put in force; what fails before that
+//! changes nothing. Everything is pinned, so the data path outlives the agent.
+
+pub mod counters;
+pub mod generation;
+pub mod links;
+pub mod object;
+pub mod pins;
+mod services;
+pub mod slots;
+pub mod state;
+pub mod wire;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use foobar_common::rules::Rule;
+use foobar_common::rules::compile::compile;
+
+use self::generation::{Generation, Parts};
+use self::links::{Mode, Wanted};
+use self::pins::Pins;
+use self::services::Planned;
+use self::slots::Slots;
+use self::state::State;
+use crate::plan::{Plan, Scope};
+
+/// Where a server's data path is, and how it is attached.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Mount point of bpffs.
+    pub bpffs: PathBuf,
+    /// Run folder of this server.
+    pub run: PathBuf,
+    /// The cgroup v2 folder whose processes the connect hooks serve.
+    pub cgroup: PathBuf,
+    /// XDP mode.
+    pub mode: Wanted,
+}
+
+/// The data path in force.
+#[derive(Debug)]
+pub struct Datapath {
+    options: Options,
+    pins: Pins,
+    slots: Slots,
+    /// `None` until the first plan is applied.
+    state: Option<State>,
+    services: Vec<Planned>,
+    modes: BTreeMap<String, Mode>,
+    adopted: bool,
+}
+
+impl Datapath {
+    /// Opens the place of a server's data path, with what an earlier agent has left there.
+    ///
+    /// # Errors
+    /// Not root, no bpffs, foreign or incompatible pins.
+    pub fn open(options: Options, server: &str) -> Result<Self> {
+        ensure!(nix::unistd::geteuid().is_root(), "the agent loads programs into the kernel: it must run as root");
+        let pins = Pins::new(&options.bpffs, server);
+        pins.open()?;
+        let found = Slots::read(&slots_path(&options.run))?;
+        let adopted = pins.exist();
+        ensure!(
+            !adopted || found.is_some(),
+            "there are pinned maps for {server}, but {} which tells what is in them is missing: `foobar detach --server \
+             {server}` removes them; established flows are lost by it",
+            slots_path(&options.run).display()
+        );
+        let slots = found.unwrap_or_default();
+        // From the first map on there is a list: a crash in between is told from a lost one.
+        slots.write(&slots_path(&options.run))?;
+        Ok(Self { options, pins, slots, state: None, services: Vec::new(), modes: BTreeMap::new(), adopted })
+    }
+
+    /// Puts a plan in force, whole.
+    ///
+    /// # Errors
+    /// The plan cannot be loaded; then what was in force stays.
+    pub fn apply(&mut self, plan: &Plan) -> Result<()> {
+        for interface in &plan.interfaces {
+            links::index(interface)?;
+        }
+        let rules: Vec<Rule> = plan.rules.iter().map(|planned| planned.rule.clone()).collect();
+        let names: Vec<String> = rules.iter().map(|rule| rule.name.clone()).collect();
+        let mut slots = self.slots.clone();
+        slots.generation = slots.generation.wrapping_add(1);
+        let (service_names, backend_names) = services::names(&plan.services);
+        let fresh = slots.assign(&names, &service_names, &backend_names)?;
+        let planned = services::plan(&plan.services, &slots)?;
+
+        let compiled = compile(&rules)?;
+        let counters: Vec<u32> = names.iter().filter_map(|name| slots.rules.slot(name)).collect();
+        let mut generation = Generation::load(&Parts {
+            state: Some(&self.pins.state()),
+            rules: &compiled,
+            counters: &counters,
+            number: slots.generation,
+            balances: plan.services.iter().any(|service| service.scope == Scope::Nat),
+        })?;
+        let mut state = State::of(&mut generation)?;
+        for slot in fresh.rules {
+            state.clear_rule(slot)?;
+        }
+        services::add(&mut state, &planned, &fresh.services, &fresh.backends)?;
+        let links = self.pins.links();
+        links::put_on_cgroup(&mut generation, &links, &self.options.cgroup)?;
+        for interface in &plan.interfaces {
+            let mode = links::put_on_interface(&mut generation, &links, interface, self.options.mode)?;
+            self.modes.insert(interface.clone(), mode);
+        }
+        links::retain_interfaces(&links, &plan.interfaces)?;
+        self.modes.retain(|interface, _| plan.interfaces.contains(interface));
+        // A crash before this line costs nothing: the same names get the same slots again.
+        slots.write(&slots_path(&self.options.run))?;
+        services::remove_others(&mut state, &planned, &retired(&self.slots, &slots))?;
+        self.slots = slots;
+        self.services = planned;
+        self.state = Some(state);
+        Ok(())
+    }
+
+    /// Whether the maps of an earlier agent were found.
+    #[must_use]
+    pub const fn adopted(&self) -> bool {
+        self.adopted
+    }
+
+    /// Number of the generation in force.
+    #[must_use]
+    pub const fn generation(&self) -> u32 {
+        self.slots.generation
+    }
+
+    /// Mode of each interface.
+    #[must_use]
+    pub const fn modes(&self) -> &BTreeMap<String, Mode> {
+        &self.modes
+    }
+
+    /// Makes exactly these backends the members of a service.
+    ///
+    /// # Errors
+    /// A map cannot be written.
+    pub fn set_members(&mut self, service: &str, members: &[(String, SocketAddr)]) -> Result<()> {
+        let state = self.state.as_mut().context("no plan is in force yet")?;
+        for planned in self.services.iter().filter(|planned| planned.name == service) {
+            services::set_members(state, planned, members)?;
+        }
+        Ok(())
+    }
+}
+
+/// Backend slots that a new assignment has given up.
+fn retired(old: &Slots, new: &Slots) -> Vec<u32> {
+    old.backends.iter().filter(|(name, _)| new.backends.slot(name).is_none()).map(|(_, slot)| slot).collect()
+}
+
+/// Takes a server's data path out of the kernel.
+///
+/// # Errors
+/// A pin cannot be removed.
+pub fn detach(bpffs: &Path, run: &Path, server: &str) -> Result<()> {
+    Pins::new(bpffs, server).remove()?;
+    let slots = slots_path(run);
+    match std::fs::remove_file(&slots) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", slots.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn slots_path(run: &Path) -> PathBuf {
+    run.join("slots.json")
+}

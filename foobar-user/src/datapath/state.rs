@@ -1,0 +1,292 @@
+//! The state maps: services, rings, backends, counters, flows.
+
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::{Context, Result};
+use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, PerCpuValues};
+use aya::util::nr_cpus;
+use foobar_common::abi::{Backend, Counter, Endpoint, Flow, MAX_MEMBERS, Service, Traffic};
+use foobar_common::address::{Address, Be16, SocketKey, Tuple, words};
+use foobar_common::verdict::Reason;
+
+use super::generation::Generation;
+use super::wire::Wire;
+
+/// Handles on the state maps; the maps live on in their pins.
+pub struct State {
+    verdicts: PerCpuArray<MapData, Wire<Counter>>,
+    rules: PerCpuArray<MapData, Wire<Counter>>,
+    services: PerCpuArray<MapData, Wire<Traffic>>,
+    backends: PerCpuArray<MapData, Wire<Traffic>>,
+    cursors: Array<MapData, u64>,
+    vips4: HashMap<MapData, Wire<SocketKey<1>>, Wire<Service>>,
+    vips6: HashMap<MapData, Wire<SocketKey<4>>, Wire<Service>>,
+    endpoints4: HashMap<MapData, Wire<SocketKey<1>>, Wire<Endpoint>>,
+    endpoints6: HashMap<MapData, Wire<SocketKey<4>>, Wire<Endpoint>>,
+    rings: Array<MapData, u32>,
+    table: Array<MapData, Wire<Backend>>,
+    flows4: HashMap<MapData, Wire<Tuple<1>>, Wire<Flow>>,
+    flows6: HashMap<MapData, Wire<Tuple<4>>, Wire<Flow>>,
+}
+
+/// A VIP or an endpoint: address, port, IANA protocol number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Socket {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// IANA protocol number.
+    pub protocol: u8,
+}
+
+impl std::fmt::Debug for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("State").finish_non_exhaustive()
+    }
+}
+
+impl State {
+    /// Takes the state maps out of a loaded generation.
+    ///
+    /// # Errors
+    /// A map is missing or of another type.
+    pub fn of(generation: &mut Generation) -> Result<Self> {
+        let mut take = |name| generation.take_map(name);
+        Ok(Self {
+            verdicts: take("VERDICTS")?.try_into()?,
+            rules: take("RULE_COUNTS")?.try_into()?,
+            services: take("SERVICE_COUNTS")?.try_into()?,
+            backends: take("BACKEND_COUNTS")?.try_into()?,
+            cursors: take("CURSORS")?.try_into()?,
+            vips4: take("SERVICES4")?.try_into()?,
+            vips6: take("SERVICES6")?.try_into()?,
+            endpoints4: take("ENDPOINTS4")?.try_into()?,
+            endpoints6: take("ENDPOINTS6")?.try_into()?,
+            rings: take("RINGS")?.try_into()?,
+            table: take("BACKENDS")?.try_into()?,
+            flows4: take("FLOWS4")?.try_into()?,
+            flows6: take("FLOWS6")?.try_into()?,
+        })
+    }
+
+    /// Packets and bytes of every reason, over all CPUs.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn verdicts(&self) -> Result<Vec<(Reason, Counter)>> {
+        Reason::ALL.iter().map(|reason| Ok((*reason, sum(&self.verdicts, *reason as u32)?))).collect()
+    }
+
+    /// Packets and bytes of a rule's counter slot.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn rule(&self, slot: u32) -> Result<Counter> {
+        sum(&self.rules, slot)
+    }
+
+    /// Traffic of a service slot.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn service(&self, slot: u32) -> Result<Traffic> {
+        sum_traffic(&self.services, slot)
+    }
+
+    /// Traffic of a backend slot.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn backend(&self, slot: u32) -> Result<Traffic> {
+        sum_traffic(&self.backends, slot)
+    }
+
+    /// Sets a rule's counter to zero.
+    ///
+    /// # Errors
+    /// The map cannot be written.
+    pub fn clear_rule(&mut self, slot: u32) -> Result<()> {
+        Ok(self.rules.set(slot, everywhere(Wire(Counter::default()))?, 0)?)
+    }
+
+    /// Sets a service's cursor and counters to zero.
+    ///
+    /// # Errors
+    /// A map cannot be written.
+    pub fn clear_service(&mut self, slot: u32) -> Result<()> {
+        self.cursors.set(slot, 0, 0)?;
+        Ok(self.services.set(slot, everywhere(Wire(Traffic::default()))?, 0)?)
+    }
+
+    /// Sets a backend's counters to zero.
+    ///
+    /// # Errors
+    /// The map cannot be written.
+    pub fn clear_backend(&mut self, slot: u32) -> Result<()> {
+        Ok(self.backends.set(slot, everywhere(Wire(Traffic::default()))?, 0)?)
+    }
+
+    /// Writes a backend.
+    ///
+    /// # Errors
+    /// The map cannot be written.
+    pub fn set_backend(&mut self, slot: u32, service: u32, endpoint: SocketAddr) -> Result<()> {
+        let (address, port) = (words(endpoint.ip()), Be16::new(endpoint.port()));
+        Ok(self.table.set(slot, Wire(Backend { address, port, present: 1, service }), 0)?)
+    }
+
+    /// Frees a backend's slot: flows to it end.
+    ///
+    /// # Errors
+    /// The map cannot be written.
+    pub fn remove_backend(&mut self, slot: u32) -> Result<()> {
+        Ok(self.table.set(slot, Wire(Backend::default()), 0)?)
+    }
+
+    /// Replaces the members of a service slot at one instant: the ring is written whole beside the one in force.
+    ///
+    /// # Errors
+    /// A map cannot be written.
+    pub fn set_members(&mut self, vips: &[Socket], slot: u32, flags: u32, members: &[u32]) -> Result<()> {
+        let halves = [slot * 2 * MAX_MEMBERS, (slot * 2 + 1) * MAX_MEMBERS];
+        let in_force = vips.iter().find_map(|vip| self.find_service(*vip)).map(|service| service.ring);
+        let ring = if in_force == Some(halves[0]) { halves[1] } else { halves[0] };
+        for (index, member) in (ring..).zip(members) {
+            self.rings.set(index, member, 0)?;
+        }
+        let members = u32::try_from(members.len())?;
+        for vip in vips {
+            self.set_service(*vip, Service { slot, ring, members, flags })?;
+        }
+        Ok(())
+    }
+
+    /// Backend slots of the ring in force.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn members(&self, vips: &[Socket], slot: u32) -> Result<Vec<u32>> {
+        let service = vips.iter().find_map(|vip| self.find_service(*vip)).filter(|service| service.slot == slot);
+        let Some(service) = service else { return Ok(Vec::new()) };
+        let ring = service.ring..service.ring + service.members;
+        ring.map(|index| Ok(self.rings.get(&index, 0)?)).collect()
+    }
+
+    fn set_service(&mut self, vip: Socket, service: Service) -> Result<()> {
+        match vip.address.ip() {
+            IpAddr::V4(ip) => self.vips4.insert(key(ip.into(), vip), Wire(service), 0),
+            IpAddr::V6(ip) => self.vips6.insert(key(ip.into(), vip), Wire(service), 0),
+        }
+        .with_context(|| format!("cannot write the service at {}", vip.address))
+    }
+
+    /// The service at a VIP.
+    #[must_use]
+    pub fn find_service(&self, vip: Socket) -> Option<Service> {
+        match vip.address.ip() {
+            IpAddr::V4(ip) => self.vips4.get(&key(ip.into(), vip), 0).ok(),
+            IpAddr::V6(ip) => self.vips6.get(&key(ip.into(), vip), 0).ok(),
+        }
+        .map(|service| service.0)
+    }
+
+    /// Removes the services at VIPs that are not in `keep`.
+    ///
+    /// # Errors
+    /// A map cannot be changed.
+    pub fn retain_services(&mut self, keep: &[Socket]) -> Result<()> {
+        retain(&mut self.vips4, keep, |key| Address::<1>::socket(key))?;
+        retain(&mut self.vips6, keep, |key| Address::<4>::socket(key))
+    }
+
+    /// Writes the way back from a backend's endpoint to its VIP.
+    ///
+    /// # Errors
+    /// The map cannot be written.
+    pub fn set_endpoint(&mut self, endpoint: Socket, vip: SocketAddr, backend: u32) -> Result<()> {
+        let value = Wire(Endpoint { vip: words(vip.ip()), port: Be16::new(vip.port()), _pad: 0, backend });
+        match endpoint.address.ip() {
+            IpAddr::V4(ip) => self.endpoints4.insert(key(ip.into(), endpoint), value, 0),
+            IpAddr::V6(ip) => self.endpoints6.insert(key(ip.into(), endpoint), value, 0),
+        }
+        .with_context(|| format!("cannot write the endpoint {}", endpoint.address))
+    }
+
+    /// Removes the endpoints that are not in `keep`.
+    ///
+    /// # Errors
+    /// A map cannot be changed.
+    pub fn retain_endpoints(&mut self, keep: &[Socket]) -> Result<()> {
+        retain(&mut self.endpoints4, keep, |key| Address::<1>::socket(key))?;
+        retain(&mut self.endpoints6, keep, |key| Address::<4>::socket(key))
+    }
+
+    /// Entries in the flow tables, IPv4 and IPv6; walks them, which takes about a microsecond an entry.
+    #[must_use]
+    pub fn flows(&self) -> (usize, usize) {
+        (self.flows4.keys().filter(Result::is_ok).count(), self.flows6.keys().filter(Result::is_ok).count())
+    }
+}
+
+/// An address family's way from a map key back to a socket.
+trait FamilyKey<const W: usize> {
+    fn socket(key: SocketKey<W>) -> Socket;
+}
+
+impl FamilyKey<1> for Address<1> {
+    fn socket(key: SocketKey<1>) -> Socket {
+        let ip = IpAddr::from(key.address.bytes());
+        Socket { address: SocketAddr::new(ip, key.port.host()), protocol: key.protocol }
+    }
+}
+
+impl FamilyKey<4> for Address<4> {
+    fn socket(key: SocketKey<4>) -> Socket {
+        let ip = IpAddr::from(key.address.bytes());
+        Socket { address: SocketAddr::new(ip, key.port.host()), protocol: key.protocol }
+    }
+}
+
+fn key<const W: usize>(address: Address<W>, socket: Socket) -> Wire<SocketKey<W>> {
+    Wire(SocketKey::new(address, Be16::new(socket.address.port()), socket.protocol))
+}
+
+fn retain<const W: usize, V: aya::Pod>(
+    map: &mut HashMap<MapData, Wire<SocketKey<W>>, V>,
+    keep: &[Socket],
+    socket: impl Fn(SocketKey<W>) -> Socket,
+) -> Result<()>
+where
+    Wire<SocketKey<W>>: aya::Pod,
+{
+    let gone: Vec<_> = map.keys().filter_map(Result::ok).filter(|key| !keep.contains(&socket(key.0))).collect();
+    for key in gone {
+        match map.remove(&key) {
+            Ok(()) | Err(MapError::KeyNotFound) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+/// The same value on every CPU.
+fn everywhere<T: aya::Pod>(value: T) -> Result<PerCpuValues<T>> {
+    let cpus = nr_cpus().map_err(|(path, error)| anyhow::anyhow!("cannot read {path}: {error}"))?;
+    Ok(PerCpuValues::try_from(vec![value; cpus])?)
+}
+
+fn sum(map: &PerCpuArray<MapData, Wire<Counter>>, slot: u32) -> Result<Counter> {
+    let values = map.get(&slot, 0)?;
+    Ok(values.iter().fold(Counter::default(), |sum, Wire(value)| Counter {
+        packets: sum.packets + value.packets,
+        bytes: sum.bytes + value.bytes,
+    }))
+}
+
+fn sum_traffic(map: &PerCpuArray<MapData, Wire<Traffic>>, slot: u32) -> Result<Traffic> {
+    let values = map.get(&slot, 0)?;
+    Ok(values.iter().fold(Traffic::default(), |sum, Wire(value)| Traffic {
+        connections: sum.connections + value.connections,
+        packets: sum.packets + value.packets,
+        bytes: sum.bytes + value.bytes,
+    }))
+}
