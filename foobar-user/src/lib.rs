@@ -1,3 +1,5 @@
 //! The user-space half of foobar: one file describes the site, this library does one server's part of it.
 
+pub mod health;
 pub mod plan;
+pub mod process;
