@@ -40,7 +40,7 @@ async fn a_process_that_always_fails_is_a_crash_loop_with_its_last_words() {
     let supervisor =
         Supervisor::start(vec![script("s", "echo no such luck >&2; exit 3")], place.folders("a")).expect("starts");
     let status = until(&supervisor, "s", |status| status.state == ProcessState::CrashLoop).await;
-    let message = status.message.expect("a reason");
+    let message = status.message.clone().expect("a reason");
     assert!(message.contains("exit status: 3") && message.contains("no such luck"), "{message}");
     assert!(status.restarts >= 4, "{status:?}");
     supervisor.stop().await;

@@ -14,17 +14,17 @@ use foobar_user::process::{Folders, ProcessState, ProcessStatus, Supervisor};
 use tempfile::TempDir;
 
 /// Longest wait for anything.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Folders and a cgroup of one test.
-pub struct Place {
+pub(crate) struct Place {
     folder: TempDir,
     cgroup: PathBuf,
 }
 
 impl Place {
     /// Makes a place; `None`, said aloud, where this cannot be tested.
-    pub fn new() -> Option<Self> {
+    pub(crate) fn new() -> Option<Self> {
         let mount = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"]
             .into_iter()
             .map(Path::new)
@@ -41,11 +41,11 @@ impl Place {
         Some(Self { folder, cgroup })
     }
 
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }
 
-    pub fn folders(&self, server: &str) -> Folders {
+    pub(crate) fn folders(&self, server: &str) -> Folders {
         let root = self.path().join(server);
         let folders = Folders {
             state: root.join("state"),
@@ -58,7 +58,7 @@ impl Place {
     }
 
     /// Processes that are left in the test's cgroup.
-    pub fn population(&self) -> Vec<i32> {
+    pub(crate) fn population(&self) -> Vec<i32> {
         fn walk(folder: &Path, found: &mut Vec<i32>) {
             let text = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
             found.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
@@ -73,7 +73,7 @@ impl Place {
         found
     }
 
-    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.path().join(name);
         fs::create_dir_all(path.parent().expect("a folder")).expect("a folder in the place");
         fs::write(&path, text).expect("a file in the place");
@@ -103,7 +103,7 @@ fn remove_cgroup(folder: &Path) {
 }
 
 /// A shell script as a process of the plan.
-pub fn script(name: &str, text: &str) -> ProcessPlan {
+pub(crate) fn script(name: &str, text: &str) -> ProcessPlan {
     ProcessPlan {
         name: name.into(),
         kind: ProcessKind::Command {
@@ -117,7 +117,7 @@ pub fn script(name: &str, text: &str) -> ProcessPlan {
 }
 
 /// Waits until the process's status is as wanted; panics with the last one seen.
-pub async fn until(
+pub(crate) async fn until(
     supervisor: &Supervisor,
     name: &str,
     mut wanted: impl FnMut(&ProcessStatus) -> bool,
@@ -137,12 +137,12 @@ pub async fn until(
     found.expect("it was found")
 }
 
-pub async fn until_running(supervisor: &Supervisor, name: &str) -> ProcessStatus {
+pub(crate) async fn until_running(supervisor: &Supervisor, name: &str) -> ProcessStatus {
     until(supervisor, name, |status| status.state == ProcessState::Running).await
 }
 
 /// Tries again and again until the answer is there or the deadline has passed.
-pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut attempt: impl FnMut() -> F) -> T {
+pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut attempt: impl FnMut() -> F) -> T {
     let begun = std::time::Instant::now();
     loop {
         if let Some(found) = attempt().await {
