@@ -1,4 +1,6 @@
 //! The user-space half of foobar: one file describes the site, this library does one server's part of it.
 
 pub mod datapath;
+pub mod health;
 pub mod plan;
+pub mod process;

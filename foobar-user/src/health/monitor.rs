@@ -1,0 +1,204 @@
+//! One task for each address of each backend: checks, judges, publishes.
+
+use std::hash::{BuildHasher, RandomState};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::probe::{Outcome, Probe};
+use super::state::{BackendHealth, CheckCounts, HealthState, ServiceHealth};
+use super::verdict::{Status, Verdict};
+use crate::plan::{Check, ServicePlan};
+
+/// Checks the backends of one server's services until it is dropped.
+#[derive(Debug)]
+pub struct Health {
+    state: watch::Sender<HealthState>,
+    watches: Vec<Watch>,
+}
+
+/// What is checked by one task.
+#[derive(Clone, Debug, PartialEq)]
+struct Target {
+    service: String,
+    server: String,
+    address: SocketAddr,
+    check: Check,
+}
+
+#[derive(Debug)]
+struct Watch {
+    target: Target,
+    task: JoinHandle<()>,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Health {
+    /// Starts checking. The receiver wakes when a verdict or a role changes, not for every check.
+    #[must_use]
+    pub fn start(services: &[ServicePlan]) -> (Self, watch::Receiver<HealthState>) {
+        let (state, receiver) = watch::channel(HealthState::default());
+        let mut health = Self { state, watches: Vec::new() };
+        health.apply(services);
+        (health, receiver)
+    }
+
+    /// Changes what is checked; backends whose check is the same keep their state and are not asked anew.
+    pub fn apply(&mut self, services: &[ServicePlan]) {
+        let targets: Vec<Target> = services.iter().flat_map(targets).collect();
+        self.watches.retain(|watch| targets.contains(&watch.target));
+        let kept: Vec<Target> = self.watches.iter().map(|watch| watch.target.clone()).collect();
+        self.state.send_modify(|state| *state = rebuilt(state, services, &kept));
+        for target in targets {
+            if !kept.contains(&target) {
+                let task = tokio::spawn(watch_backend(target.clone(), self.state.clone()));
+                self.watches.push(Watch { target, task });
+            }
+        }
+    }
+
+    /// What is known now, with counters.
+    #[must_use]
+    pub fn snapshot(&self) -> HealthState {
+        self.state.borrow().clone()
+    }
+
+    /// Members of a service now.
+    #[must_use]
+    pub fn members(&self, service: &str) -> Vec<(String, SocketAddr)> {
+        self.state.borrow().members(service)
+    }
+}
+
+fn targets(service: &ServicePlan) -> impl Iterator<Item = Target> + '_ {
+    service.backends.iter().flat_map(|backend| {
+        backend.addresses.iter().map(|address| Target {
+            service: service.name.clone(),
+            server: backend.server.clone(),
+            address: *address,
+            check: service.check.clone(),
+        })
+    })
+}
+
+/// The state for new services, with what is known about the backends that stay.
+fn rebuilt(old: &HealthState, services: &[ServicePlan], kept: &[Target]) -> HealthState {
+    let backend = |target: Target| {
+        let known = find(old, &target).filter(|_| kept.contains(&target)).cloned();
+        known.unwrap_or(BackendHealth {
+            server: target.server,
+            address: target.address,
+            status: Status::Unknown,
+            role: None,
+            failure: None,
+            checks: CheckCounts::default(),
+        })
+    };
+    let service = |plan: &ServicePlan| ServiceHealth {
+        name: plan.name.clone(),
+        select: plan.select,
+        backends: targets(plan).map(backend).collect(),
+    };
+    HealthState { services: services.iter().map(service).collect() }
+}
+
+fn find<'a>(state: &'a HealthState, target: &Target) -> Option<&'a BackendHealth> {
+    let service = state.services.iter().find(|service| service.name == target.service)?;
+    service.backends.iter().find(|backend| backend.server == target.server && backend.address == target.address)
+}
+
+fn find_mut<'a>(state: &'a mut HealthState, target: &Target) -> Option<&'a mut BackendHealth> {
+    let service = state.services.iter_mut().find(|service| service.name == target.service)?;
+    service.backends.iter_mut().find(|backend| backend.server == target.server && backend.address == target.address)
+}
+
+async fn watch_backend(target: Target, state: watch::Sender<HealthState>) {
+    let patience = Duration::from_millis(target.check.timeout_ms.max(1));
+    let mut probe = Probe::new(&target.check.kind, &target.server, target.address);
+    let mut verdict = Verdict::default();
+    let mut round: u64 = 0;
+    loop {
+        let began = Instant::now();
+        let outcome = match timeout(patience, probe.ask()).await {
+            Ok(Ok(role)) => Outcome::Success(role),
+            Ok(Err(error)) => Outcome::Failure(format!("{error:#}")),
+            Err(_) => Outcome::Timeout(format!("no answer within {} ms", patience.as_millis())),
+        };
+        if !matches!(outcome, Outcome::Success(_)) {
+            probe.forget();
+        }
+        publish(&state, &target, &mut verdict, outcome);
+        round += 1;
+        // From start to start: a check that used up its time is followed by the next at once.
+        sleep_until(began + jittered(target.check.interval_ms, round)).await;
+    }
+}
+
+/// Puts a result into the snapshot; wakes readers only when members may change.
+fn publish(state: &watch::Sender<HealthState>, target: &Target, verdict: &mut Verdict, outcome: Outcome) {
+    let changed = verdict.take(matches!(outcome, Outcome::Success(_)), target.check.rise, target.check.fall);
+    if changed {
+        tracing::info!(
+            service = target.service,
+            server = target.server,
+            address = %target.address,
+            status = ?verdict.status(),
+            reason = outcome.failure().unwrap_or_default(),
+            "health"
+        );
+    }
+    state.send_if_modified(|state| {
+        let Some(backend) = find_mut(state, target) else { return false };
+        backend.status = verdict.status();
+        backend.failure = outcome.failure().map(str::to_owned);
+        match outcome {
+            Outcome::Success(role) => {
+                backend.checks.success += 1;
+                let same_kind = match (&backend.role, &role) {
+                    (Some(old), Some(new)) => std::mem::discriminant(old) == std::mem::discriminant(new),
+                    (None, None) => true,
+                    _ => false,
+                };
+                backend.role = role;
+                changed || !same_kind
+            }
+            Outcome::Failure(_) => {
+                backend.checks.failure += 1;
+                changed
+            }
+            Outcome::Timeout(_) => {
+                backend.checks.timeout += 1;
+                changed
+            }
+        }
+    });
+}
+
+/// The interval, up to a tenth shorter or longer, so that the checks of many servers spread.
+fn jittered(interval_ms: u64, round: u64) -> Duration {
+    let interval_us = interval_ms.max(1).saturating_mul(1000);
+    let tenth_us = interval_us / 10;
+    let chance = RandomState::new().hash_one(round) % (2 * tenth_us + 1);
+    Duration::from_micros(interval_us - tenth_us + chance)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::jittered;
+
+    #[test]
+    fn jitter_stays_within_a_tenth() {
+        for round in 0..1000 {
+            let interval_us = jittered(250, round).as_micros();
+            assert!((225_000..=275_000).contains(&interval_us), "{interval_us}");
+        }
+    }
+}

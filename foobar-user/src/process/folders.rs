@@ -1,0 +1,47 @@
+//! Places that a server's children use.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use super::files;
+
+/// Folders of one server's supervisor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Folders {
+    /// What must survive a restart: configuration, data, `processes.json`.
+    pub state: PathBuf,
+    /// Sockets.
+    pub run: PathBuf,
+    /// One log file a process.
+    pub logs: PathBuf,
+    /// A cgroup v2 folder; each process gets a folder in it.
+    pub cgroup: PathBuf,
+}
+
+impl Folders {
+    /// Makes the folders; children of other accounts must be able to walk through them.
+    ///
+    /// # Errors
+    /// Says which folder could not be made.
+    pub(super) fn create(&self) -> Result<()> {
+        files::walkable_folder(&self.state)?;
+        files::walkable_folder(&self.run)?;
+        files::walkable_folder(&self.logs)
+    }
+
+    /// Configuration and data of one process.
+    pub(super) fn state_of(&self, process: &str) -> PathBuf {
+        self.state.join(process)
+    }
+
+    /// Log file of one process.
+    pub(super) fn log_of(&self, process: &str) -> PathBuf {
+        self.logs.join(format!("{process}.log"))
+    }
+
+    /// File that names the running processes for the next agent.
+    pub(super) fn record(&self) -> PathBuf {
+        Path::new(&self.state).join("processes.json")
+    }
+}

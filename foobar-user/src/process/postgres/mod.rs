@@ -1,0 +1,159 @@
+//! PostgreSQL: a cluster made from the plan, primary or replica, and its start.
+//!
+//! Never decides who is primary after the first start: a data folder that exists is started as it is.
+
+mod cluster;
+mod configuration;
+mod replica;
+mod roles;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
+use tokio::time::sleep;
+use tokio_postgres::{Client, NoTls};
+
+use super::account::Account;
+use super::board::ProcessState;
+use super::kind::Surroundings;
+use super::launch::Launch;
+use super::{Folders, files};
+use crate::plan::{PostgresPlan, ProcessPlan};
+
+/// Major version that is run.
+const VERSION: &str = "15";
+const ACCOUNT: &str = "postgres";
+/// Role that replicas log in as.
+const REPLICATOR: &str = "replicator";
+/// Time between two tries to reach a server that starts, in milliseconds.
+const RETRY_MS: u64 = 50;
+/// Time that one log-in over the socket may take, in milliseconds.
+const LOGIN_TIMEOUT_MS: u64 = 5_000;
+
+/// Folder of the unix socket, on which root may log in as `postgres` (peer).
+#[must_use]
+pub fn socket_folder(folders: &Folders) -> PathBuf {
+    folders.run.join("postgres")
+}
+
+/// The data folder.
+#[must_use]
+pub fn data_folder(folders: &Folders) -> PathBuf {
+    folder(folders).join("data")
+}
+
+fn folder(folders: &Folders) -> PathBuf {
+    folders.state.join("postgres")
+}
+
+fn binary(name: &str) -> Result<PathBuf> {
+    let path = Path::new("/usr/lib/postgresql").join(VERSION).join("bin").join(name);
+    if !path.exists() {
+        bail!("{} is missing: apt-get install --no-install-recommends postgresql-{VERSION}", path.display());
+    }
+    Ok(path)
+}
+
+fn account(plan: &ProcessPlan) -> Result<Account> {
+    Account::named(plan.user.as_deref().unwrap_or(ACCOUNT))
+}
+
+/// Writes the configuration and says how to start the postmaster.
+pub(super) fn configure(postgres: &PostgresPlan, plan: &ProcessPlan, around: &Surroundings) -> Result<Launch> {
+    let account = account(plan)?;
+    let program = binary("postgres")?;
+    let folder = folder(&around.folders);
+    files::owned_folder(&folder, 0o711, &account)?;
+    account.can_reach(&folder)?;
+    let sockets = socket_folder(&around.folders);
+    files::owned_folder(&sockets, 0o700, &account)?;
+    account.can_reach(&sockets)?;
+    let text = configuration::write(postgres, &folder, &sockets, &account)?;
+    Ok(Launch {
+        program,
+        arguments: vec![
+            "-D".into(),
+            data_folder(&around.folders).into(),
+            "-c".into(),
+            format!("config_file={}", folder.join("postgresql.conf").display()).into(),
+        ],
+        environment: BTreeMap::new(),
+        account: Some(account),
+        stop_signal: Signal::SIGINT,
+        reload_signal: Some(Signal::SIGHUP),
+        configuration: text,
+        // Neither address nor port changes on a reload.
+        identity: format!("{:?} {}", postgres.listen, postgres.port),
+    })
+}
+
+/// Makes the data folder on the first start, and refuses one that cannot be started.
+pub(super) async fn initialise(postgres: &PostgresPlan, plan: &ProcessPlan, around: &Surroundings) -> Result<()> {
+    let account = account(plan)?;
+    let data = data_folder(&around.folders);
+    if data.exists() {
+        return cluster::check(&data, &account);
+    }
+    let new = folder(&around.folders).join("data.new");
+    cluster::discard(&new)?;
+    if postgres.server == postgres.primary {
+        cluster::initdb(&new, &account, around).await?;
+    } else {
+        replica::copy_primary(postgres, &new, &account, around).await?;
+    }
+    std::fs::rename(&new, &data).with_context(|| format!("cannot rename {} to {}", new.display(), data.display()))?;
+    files::sync_folder(&folder(&around.folders))
+}
+
+/// Returns when the server answers, and, on a primary, when its roles and database are there.
+pub(super) async fn settle(postgres: &PostgresPlan, around: &Surroundings) {
+    loop {
+        match ready(postgres, &around.folders).await {
+            Ok(()) => return,
+            Err(Unready::NotYet) => {}
+            Err(Unready::Refused(error)) => {
+                let message = format!("PostgreSQL runs, but cannot be set up: {error:#}");
+                around.reporter.state(ProcessState::Starting, Some(message));
+            }
+        }
+        sleep(Duration::from_millis(RETRY_MS)).await;
+    }
+}
+
+enum Unready {
+    /// No answer yet.
+    NotYet,
+    /// It answers, and its roles cannot be made.
+    Refused(anyhow::Error),
+}
+
+async fn ready(postgres: &PostgresPlan, folders: &Folders) -> std::result::Result<(), Unready> {
+    let patience = Duration::from_millis(LOGIN_TIMEOUT_MS);
+    let client = match tokio::time::timeout(patience, connect(postgres, folders)).await {
+        Ok(Ok(client)) => client,
+        Ok(Err(_)) | Err(_) => return Err(Unready::NotYet),
+    };
+    let recovery: bool = client.query_one("select pg_is_in_recovery()", &[]).await.map_err(|_| Unready::NotYet)?.get(0);
+    if recovery {
+        return Ok(());
+    }
+    roles::ensure(&client, postgres).await.map_err(Unready::Refused)
+}
+
+/// Logs in as `postgres` over the unix socket.
+async fn connect(postgres: &PostgresPlan, folders: &Folders) -> std::result::Result<Client, tokio_postgres::Error> {
+    let mut config = tokio_postgres::Config::new();
+    config
+        .host_path(socket_folder(folders))
+        .port(postgres.port)
+        .user("postgres")
+        .dbname("postgres")
+        .application_name("foobar");
+    let (client, connection) = config.connect(NoTls).await?;
+    // Ends with the client; its error is the client's error too.
+    tokio::spawn(async move { drop(connection.await) });
+    Ok(client)
+}

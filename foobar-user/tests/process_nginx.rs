@@ -1,0 +1,134 @@
+//! Real nginx: starts from its plan, shows its load, reloads in place, keeps the old configuration when the new is bad.
+
+mod process_support;
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use foobar_user::plan::{NginxListener, NginxPlan, ProcessKind, ProcessPlan, TlsFiles};
+use foobar_user::process::{Supervisor, nginx};
+use process_support::{Place, eventually, until_running};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpStream, UnixStream};
+
+fn plan(place: &Place, port: u16) -> NginxPlan {
+    place.write("www/index.html", "<p>hello</p>\n");
+    let make_walkable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(place.path().join("www"), make_walkable).expect("the folder is ours");
+    NginxPlan {
+        domain: "www.foobar.com".into(),
+        root: place.path().join("www"),
+        listeners: vec![NginxListener { address: ([127, 0, 0, 1], port).into(), tls: false }],
+        dynamic: vec!["/guestbook".into()],
+        upstream: None,
+        tls: TlsFiles { ca: "/pki/ca.pem".into(), certificate: "/pki/web1.pem".into(), key: "/pki/web1.key".into() },
+        balancers: vec![[127, 0, 0, 1].into()],
+    }
+}
+
+fn process(nginx: NginxPlan) -> ProcessPlan {
+    ProcessPlan {
+        name: "nginx".into(),
+        kind: ProcessKind::Nginx(nginx),
+        user: None,
+        stop_signal: None,
+        stop_timeout_ms: 3_000,
+    }
+}
+
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    listener.local_addr().expect("its address").port()
+}
+
+async fn exchange(mut stream: impl AsyncReadExt + AsyncWriteExt + Unpin, path: &str, more: &str) -> Option<String> {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: www.foobar.com\r\nConnection: close\r\n{more}\r\n");
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.ok()?;
+    (!text.is_empty()).then_some(text)
+}
+
+async fn get(port: u16, path: &str) -> Option<String> {
+    let stream = TcpStream::connect(SocketAddr::from(([127, 0, 0, 1], port))).await.ok()?;
+    exchange(stream, path, "X-Forwarded-For: 203.0.113.50\r\nX-Forwarded-Proto: https\r\n").await
+}
+
+fn installed() -> bool {
+    let there = Path::new("/usr/sbin/nginx").exists();
+    if !there {
+        eprintln!("SKIPPED: needs nginx");
+    }
+    there
+}
+
+#[tokio::test]
+async fn nginx_serves_reloads_and_survives_a_bad_configuration() {
+    let Some(place) = Place::new().filter(|_| installed()) else { return };
+    let (port, second) = (free_port(), free_port());
+    let folders = place.folders("web1");
+    let mut good = plan(&place, port);
+    let mut supervisor = Supervisor::start(vec![process(good.clone())], folders.clone()).expect("starts");
+    let page = eventually("the page", || get(port, "/")).await;
+    assert!(page.starts_with("HTTP/1.1 200") && page.contains("<p>hello</p>"), "{page}");
+    assert!(page.contains("X-Served-By: web1"), "{page}");
+    let health = get(port, "/healthz").await.expect("an answer");
+    assert!(health.ends_with("\r\n\r\nok\n"), "{health}");
+    let socket = UnixStream::connect(nginx::status_address(&folders)).await.expect("the status socket");
+    let load = exchange(socket, "/status", "").await.expect("an answer");
+    assert!(load.contains("Active connections:"), "{load}");
+    let pid = until_running(&supervisor, "nginx").await.pid;
+
+    good.listeners.push(NginxListener { address: ([127, 0, 0, 1], second).into(), tls: false });
+    supervisor.apply(vec![process(good.clone())]).await.expect("a good configuration");
+    eventually("the new listener", || get(second, "/")).await;
+    assert_eq!(until_running(&supervisor, "nginx").await.pid, pid, "reloaded in place");
+
+    let mut bad = good.clone();
+    bad.listeners.push(NginxListener { address: ([127, 0, 0, 1], free_port()).into(), tls: true });
+    let error = supervisor.apply(vec![process(bad)]).await.expect_err("there are no certificates");
+    let message = format!("{error:#}");
+    assert!(message.contains("/pki/web1.pem") && message.contains("old configuration"), "{message}");
+    assert!(get(port, "/").await.is_some() && get(second, "/").await.is_some());
+
+    // A new agent adopts it; then its workers, which hold the ports, do not outlive a killed master.
+    drop(supervisor);
+    let supervisor = Supervisor::start(vec![process(good)], folders).expect("starts");
+    let adopted = until_running(&supervisor, "nginx").await;
+    assert_eq!((adopted.pid, adopted.adopted), (pid, true));
+    let master = nix::unistd::Pid::from_raw(pid.expect("a pid"));
+    nix::sys::signal::kill(master, nix::sys::signal::Signal::SIGKILL).expect("it lives");
+    process_support::until(&supervisor, "nginx", |status| status.pid.is_some_and(|new| Some(new) != pid)).await;
+    eventually("the page again", || get(port, "/")).await;
+    supervisor.stop().await;
+    assert!(place.population().is_empty());
+}
+
+#[tokio::test]
+async fn nginx_forwards_what_balancers_say_of_the_client() {
+    let Some(place) = Place::new().filter(|_| installed()) else { return };
+    let upstream = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let port = free_port();
+    let mut plan = plan(&place, port);
+    plan.upstream = Some(upstream.local_addr().expect("its address"));
+    let app = tokio::spawn(async move {
+        let (mut stream, _) = upstream.accept().await.expect("nginx connects");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(stream.read_u8().await.expect("a whole head"));
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi").await.expect("nginx reads");
+        String::from_utf8(head).expect("text")
+    });
+    let supervisor = Supervisor::start(vec![process(plan)], place.folders("web1")).expect("starts");
+    let page = eventually("the dynamic page", || get(port, "/guestbook/1")).await;
+    assert!(page.ends_with("hi"), "{page}");
+    let head = app.await.expect("the upstream");
+    assert!(head.starts_with("GET /guestbook/1 HTTP/1.1"), "{head}");
+    assert!(
+        head.contains("X-Forwarded-For: 203.0.113.50\r\n") && head.contains("X-Forwarded-Proto: https\r\n"),
+        "{head}"
+    );
+    supervisor.stop().await;
+}

@@ -1,0 +1,164 @@
+//! The supervisor with real small programs: restarts, crash loops, stops, adoption, accounts.
+
+mod process_support;
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::time::{Duration, Instant};
+
+use foobar_user::process::{ProcessState, Spawned, Supervisor};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use process_support::{Place, eventually, script, until, until_running};
+
+fn alive(pid: i32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|text| !text.contains(") Z "))
+}
+
+#[tokio::test]
+async fn a_killed_process_is_back_within_a_second() {
+    let Some(place) = Place::new() else { return };
+    let supervisor = Supervisor::start(vec![script("s", "exec sleep 1000")], place.folders("a")).expect("starts");
+    let first = until_running(&supervisor, "s").await.pid.expect("a pid");
+    let killed = Instant::now();
+    kill(Pid::from_raw(first), Signal::SIGKILL).expect("it lives");
+    let second = until(&supervisor, "s", |status| {
+        status.state == ProcessState::Running && status.pid.is_some_and(|pid| pid != first)
+    })
+    .await;
+    assert!(killed.elapsed() < Duration::from_secs(1), "{:?}", killed.elapsed());
+    assert_eq!(second.restarts, 1);
+    let usage = supervisor.usage();
+    assert!(usage[0].up && usage[0].memory_bytes > 0, "{usage:?}");
+    supervisor.stop().await;
+    assert!(place.population().is_empty());
+}
+
+#[tokio::test]
+async fn a_process_that_always_fails_is_a_crash_loop_with_its_last_words() {
+    let Some(place) = Place::new() else { return };
+    let supervisor =
+        Supervisor::start(vec![script("s", "echo no such luck >&2; exit 3")], place.folders("a")).expect("starts");
+    let status = until(&supervisor, "s", |status| status.state == ProcessState::CrashLoop).await;
+    let message = status.message.clone().expect("a reason");
+    assert!(message.contains("exit status: 3") && message.contains("no such luck"), "{message}");
+    assert!(status.restarts >= 4, "{status:?}");
+    supervisor.stop().await;
+}
+
+#[tokio::test]
+async fn a_missing_program_is_told() {
+    let Some(place) = Place::new() else { return };
+    let mut plan = script("s", "");
+    if let foobar_user::plan::ProcessKind::Command { command, .. } = &mut plan.kind {
+        *command = vec!["/no/such/program".into()];
+    }
+    let supervisor = Supervisor::start(vec![plan], place.folders("a")).expect("starts");
+    let status = until(&supervisor, "s", |status| status.state == ProcessState::Backoff).await;
+    let message = status.message.expect("a reason");
+    assert!(message.contains("/no/such/program") && message.contains("no such program"), "{message}");
+    supervisor.stop().await;
+}
+
+#[tokio::test]
+async fn a_stop_ends_grandchildren_and_the_deaf() {
+    let Some(place) = Place::new() else { return };
+    let mut deaf = script("deaf", "trap '' TERM; (setsid sleep 1000 &) ; while :; do sleep 1000; done");
+    deaf.stop_timeout_ms = 100;
+    let supervisor = Supervisor::start(vec![deaf], place.folders("a")).expect("starts");
+    eventually("three processes", || async { (place.population().len() >= 3).then_some(()) }).await;
+    let all = place.population();
+    supervisor.stop().await;
+    assert!(place.population().is_empty());
+    assert!(all.iter().all(|pid| !alive(*pid)), "{all:?}");
+}
+
+#[tokio::test]
+async fn the_environment_is_clean_and_the_account_is_nobody() {
+    let Some(place) = Place::new() else { return };
+    let plan = script("s", "env; id -u; id -G; echo end; exec sleep 1000");
+    let folders = place.folders("a");
+    let log = folders.logs.join("s.log");
+    let supervisor = Supervisor::start(vec![plan], folders).expect("starts");
+    let text = eventually("the script's output", || async {
+        fs::read_to_string(&log).ok().filter(|text| text.contains("end\n"))
+    })
+    .await;
+    let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with("PWD=") && !line.starts_with("_=")).collect();
+    assert!(lines[0].starts_with("PATH="), "{text}");
+    assert_eq!(&lines[1..], ["65534", "65534", "end"], "{text}");
+    supervisor.stop().await;
+}
+
+#[tokio::test]
+async fn the_next_supervisor_adopts_what_runs() {
+    let Some(place) = Place::new() else { return };
+    let folders = place.folders("a");
+    let plans = vec![script("same", "exec sleep 1000"), script("changed", "exec sleep 1000")];
+    let first = Supervisor::start(plans, folders.clone()).expect("starts");
+    let same = until_running(&first, "same").await.pid.expect("a pid");
+    let changed = until_running(&first, "changed").await.pid.expect("a pid");
+    drop(first);
+    assert!(alive(same) && alive(changed));
+
+    let plans = vec![script("same", "exec sleep 1000"), script("changed", "exec sleep 1001")];
+    let second = Supervisor::start(plans, folders).expect("starts");
+    let status = until_running(&second, "same").await;
+    assert_eq!((status.pid, status.adopted), (Some(same), true));
+    let status = until_running(&second, "changed").await;
+    assert!(status.pid != Some(changed) && !status.adopted, "{status:?}");
+    assert!(!alive(changed));
+
+    kill(Pid::from_raw(same), Signal::SIGKILL).expect("it lives");
+    let status =
+        until(&second, "same", |status| status.state == ProcessState::Running && status.pid != Some(same)).await;
+    assert!(!status.adopted, "the death of an adopted process is noticed: {status:?}");
+    second.stop().await;
+    assert!(place.population().is_empty());
+}
+
+#[tokio::test]
+async fn a_reload_leaves_alone_what_did_not_change() {
+    let Some(place) = Place::new() else { return };
+    let plans = vec![script("keep", "exec sleep 1000"), script("go", "exec sleep 1000")];
+    let mut supervisor = Supervisor::start(plans, place.folders("a")).expect("starts");
+    let keep = until_running(&supervisor, "keep").await.pid;
+    let go = until_running(&supervisor, "go").await.pid.expect("a pid");
+    let plans = vec![script("keep", "exec sleep 1000"), script("new", "exec sleep 1000")];
+    supervisor.apply(plans).await.expect("nothing is wrong");
+    assert_eq!(until_running(&supervisor, "keep").await.pid, keep);
+    until_running(&supervisor, "new").await;
+    assert!(!alive(go));
+    let names: Vec<String> = supervisor.status().into_iter().map(|status| status.name).collect();
+    assert_eq!(names, ["keep", "new"]);
+    supervisor.stop().await;
+    assert!(place.population().is_empty());
+}
+
+#[tokio::test]
+async fn a_child_of_another_part_is_supervised_too() {
+    let Some(place) = Place::new() else { return };
+    let mut supervisor = Supervisor::start(Vec::new(), place.folders("a")).expect("starts");
+    let spawned = |fingerprint: &str| Spawned {
+        name: "edge".into(),
+        fingerprint: fingerprint.into(),
+        stop_signal: Signal::SIGTERM,
+        stop_timeout_ms: 2_000,
+        spawn: Box::new(|| {
+            let mut command = std::process::Command::new("sleep");
+            command.arg("1000").process_group(0);
+            tokio::process::Command::from(command).spawn()
+        }),
+    };
+    supervisor.add(spawned("1")).await.expect("a cgroup");
+    let first = until_running(&supervisor, "edge").await.pid.expect("a pid");
+    assert_eq!(place.population(), [first]);
+    supervisor.add(spawned("1")).await.expect("the same");
+    assert_eq!(until_running(&supervisor, "edge").await.pid, Some(first));
+    supervisor.add(spawned("2")).await.expect("another");
+    let second = until(&supervisor, "edge", |status| status.pid.is_some_and(|pid| pid != first)).await;
+    assert!(!alive(first) && second.restarts == 0, "{second:?}");
+    supervisor.remove("edge").await;
+    assert!(place.population().is_empty() && supervisor.status().is_empty());
+    supervisor.stop().await;
+}
