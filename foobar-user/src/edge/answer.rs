@@ -42,3 +42,36 @@ pub(crate) fn status(failure: Failure) -> StatusCode {
         Failure::Body(BodyFault::Broken) => StatusCode::BAD_REQUEST,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::edge::metrics::ServiceStats;
+    use crate::edge::progress::Progress;
+
+    #[test]
+    fn no_healthy_backend_is_503_with_retry_after() {
+        let status = status(Failure::Upstream(Reason::NoBackend));
+        let response = plain(status, Rc::new(Progress::default()).begin(Arc::new(ServiceStats::default())));
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()[RETRY_AFTER], "1");
+    }
+
+    #[test]
+    fn failures_have_their_status() {
+        for (failure, expected) in [
+            (Failure::Upstream(Reason::Refused), 502),
+            (Failure::Upstream(Reason::Tls), 502),
+            (Failure::Upstream(Reason::ConnectTimeout), 502),
+            (Failure::Upstream(Reason::ResponseTimeout), 504),
+            (Failure::Body(BodyFault::TooLarge), 413),
+            (Failure::Body(BodyFault::Slow), 408),
+            (Failure::Body(BodyFault::Broken), 400),
+        ] {
+            assert_eq!(status(failure), expected, "{failure:?}");
+        }
+    }
+}

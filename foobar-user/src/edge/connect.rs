@@ -89,3 +89,22 @@ fn reason(error: &io::Error) -> Reason {
         _ => Reason::Unreachable,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_of_connect_have_their_reason() {
+        for (errno, expected) in [
+            (libc::EPERM, Reason::NoBackend),
+            (libc::EACCES, Reason::NoBackend),
+            (libc::ECONNREFUSED, Reason::Refused),
+            (libc::ETIMEDOUT, Reason::ConnectTimeout),
+            (libc::EHOSTUNREACH, Reason::Unreachable),
+            (libc::ENETUNREACH, Reason::Unreachable),
+        ] {
+            assert_eq!(reason(&io::Error::from_raw_os_error(errno)), expected, "{errno}");
+        }
+    }
+}

@@ -170,7 +170,7 @@ impl Metrics {
                 .enumerate()
                 .map(|(slot, &end)| (seconds(end), self.sum(|worker| &worker.services[index].buckets[slot])))
                 .collect();
-            buckets.push((f64::MAX, slower));
+            buckets.push((f64::INFINITY, slower));
             let count = buckets.iter().map(|(_, count)| count).sum();
             let sum = seconds(self.sum(|worker| &worker.services[index].sum_us));
             let labels = [("service", service.as_str())];

@@ -70,7 +70,9 @@ impl Body for ResponseBody {
                     continue;
                 }
                 Poll::Ready(None) => {
-                    lease.take().map(Lease::release);
+                    if let Some(lease) = lease.take() {
+                        lease.release();
+                    }
                     return Poll::Ready(None);
                 }
                 Poll::Ready(Some(Err(_))) => Reason::BodyClosed,
@@ -110,7 +112,9 @@ impl Drop for ResponseBody {
         if let Source::Backend { incoming, lease, .. } = &mut self.source
             && incoming.is_end_stream()
         {
-            lease.take().map(Lease::release);
+            if let Some(lease) = lease.take() {
+                lease.release();
+            }
         }
     }
 }

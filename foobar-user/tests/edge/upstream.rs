@@ -60,20 +60,6 @@ async fn a_refused_connection_is_502_after_three_attempts() {
 }
 
 #[tokio::test]
-async fn no_healthy_backend_is_503() {
-    // connect() to a broadcast address without SO_BROADCAST is EACCES: what the connect hook answers.
-    let bed = Bed::with(|_, mut service| {
-        service.upstream = "255.255.255.255:8443".parse().expect("address");
-        service
-    })
-    .await;
-    let response = h1(&bed).await.send_request(get("/")).await.expect("response");
-    assert_eq!(response.headers()["retry-after"], "1");
-    assert_eq!(text(response).await, (503, "503 Service Unavailable\n".into()));
-    assert_eq!(upstream_errors(&bed, "no_backend").await, 1.0);
-}
-
-#[tokio::test]
 async fn a_backend_that_does_not_answer_is_504() {
     let bed = Bed::start().await;
     let mut sender = h1(&bed).await;
