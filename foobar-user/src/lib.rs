@@ -2,5 +2,6 @@
 
 pub mod datapath;
 pub mod health;
+pub mod edge;
 pub mod plan;
 pub mod process;
