@@ -1,3 +1,4 @@
 //! The user-space half of foobar: one file describes the site, this library does one server's part of it.
 
+pub mod metrics;
 pub mod plan;
