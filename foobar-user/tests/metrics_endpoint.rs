@@ -69,7 +69,7 @@ async fn other_requests_are_refused() {
     ];
     for (head, start) in table {
         let answer = ask(&endpoint, head).await;
-        assert!(answer.starts_with(start), "{:.60}: {answer:.200}", head);
+        assert!(answer.starts_with(start), "{head:.60}: {answer:.200}");
     }
 }
 

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use foobar_user::metrics::nginx::Nginx;
 use foobar_user::metrics::{Metrics, Sources};
-use metrics_support::{Process, eventually, value};
+use metrics_support::{Process, assert_whole, eventually, value};
 use nix::sys::signal::Signal;
 
 fn start(folder: &Path) -> Process {
@@ -45,6 +45,7 @@ async fn a_real_nginx_is_read() {
 
     let metrics = Metrics::new(Sources { nginx: Some(socket), ..Sources::default() });
     let text = metrics.render().await.unwrap();
+    assert_whole(&text, "foobar_nginx_");
     assert_eq!(value(&text, "foobar_nginx_up"), Some(1.0));
     assert_eq!(value(&text, "foobar_nginx_connections{state=\"active\"}"), Some(1.0));
     assert_eq!(value(&text, "foobar_nginx_requests_total"), Some(last.requests as f64 + 1.0));

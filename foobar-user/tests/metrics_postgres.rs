@@ -6,13 +6,14 @@
 
 mod metrics_support;
 
+use std::collections::BTreeSet;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use foobar_user::metrics::postgres::{Exporter, Postgres, Status, Target};
-use foobar_user::metrics::{Metrics, Sources};
-use metrics_support::{Process, eventually, value};
+use foobar_user::metrics::{Metrics, Sources, names};
+use metrics_support::{Process, assert_whole, eventually, value};
 use nix::sys::signal::Signal;
 
 const PORT: u16 = 5432;
@@ -118,6 +119,14 @@ async fn a_real_primary_and_its_replica_are_read() {
     let metrics = Metrics::new(Sources { postgres: Some(target2), ..Sources::default() });
     let text = metrics.render().await.unwrap();
     assert_eq!(value(&text, "foobar_postgres_in_recovery"), Some(1.0), "{text}");
+    // A replica and a primary have families of their own: together they have all.
+    let target1 = Target { socket_dir: sockets1.clone(), port: PORT };
+    let primary_text = Metrics::new(Sources { postgres: Some(target1), ..Sources::default() }).render().await.unwrap();
+    assert_whole(&primary_text, "foobar_postgres_replication_lag_bytes");
+    assert_whole(&text, "foobar_postgres_replication_lag_seconds");
+    let both: BTreeSet<_> = [&text, &primary_text].into_iter().flat_map(|text| families(text)).collect();
+    let all = names::ALL.iter().map(|family| family.name).filter(|name| name.starts_with("foobar_postgres_"));
+    assert_eq!(both, all.collect());
     assert_eq!(value(&text, "foobar_postgres_replication_lag_seconds"), Some(0.0), "{text}");
 
     drop(primary);
@@ -126,6 +135,11 @@ async fn a_real_primary_and_its_replica_are_read() {
     let primary = start(&data1, &sockets1);
     status(&exporter1, "the exporter connects again", |_| true).await;
     drop((replica, primary));
+}
+
+fn families(text: &str) -> impl Iterator<Item = &str> {
+    let names = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+    names.filter(|name| name.starts_with("foobar_postgres_"))
 }
 
 async fn connect(sockets: &Path) -> (tokio_postgres::Client, tokio::task::JoinHandle<()>) {

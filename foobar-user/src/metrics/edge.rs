@@ -17,6 +17,7 @@ const FAMILIES: &[Family] = &[
     names::EDGE_HANDSHAKES,
     names::EDGE_CONNECTIONS,
     names::EDGE_UPSTREAM_ERRORS,
+    names::EDGE_CERTIFICATE_EXPIRY,
 ];
 
 /// The edge's metrics, without what is not its own.

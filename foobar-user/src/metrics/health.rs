@@ -1,5 +1,6 @@
 //! Metrics of the health checks that this server runs.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use prometheus_client::collector::Collector;
@@ -10,11 +11,11 @@ use super::{encode, names};
 /// State of every backend that this server checks.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Health {
-    /// One entry for each backend of each service.
+    /// One entry for each address of each backend of each service; those of one backend become one series.
     pub backends: Vec<BackendHealth>,
 }
 
-/// State of one backend of one service.
+/// State of one address of one backend of one service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackendHealth {
     /// The service's name.
@@ -25,21 +26,31 @@ pub struct BackendHealth {
     pub up: bool,
     /// It is up and has the role that the service selects, so the kernel's tables have it.
     pub member: bool,
-    /// Checks that passed since the agent's start.
-    pub passed: u64,
-    /// Checks that failed since the agent's start.
-    pub failed: u64,
+    /// Checks that were answered as they should.
+    pub success: u64,
+    /// Checks that were refused, broken off or answered wrongly.
+    pub failure: u64,
+    /// Checks that were not answered in time.
+    pub timeout: u64,
 }
 
 impl Collector for Health {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let encoder = &mut encoder;
-        let backends = &self.backends;
-        encode::gauge(encoder, &names::BACKEND_UP, backends.iter().map(|b| (b.labels(), u64::from(b.up))))?;
-        encode::gauge(encoder, &names::BACKEND_MEMBER, backends.iter().map(|b| (b.labels(), u64::from(b.member))))?;
-        let checks = backends.iter().flat_map(|b| {
+        // One failing address is a fault to tell; one usable address still makes the backend a member.
+        let mut backends = BTreeMap::new();
+        for backend in &self.backends {
+            let (up, member) = backends.entry(backend.labels()).or_insert((true, false));
+            *up &= backend.up;
+            *member |= backend.member;
+        }
+        encode::gauge(encoder, &names::BACKEND_UP, backends.iter().map(|(of, (up, _))| (*of, u64::from(*up))))?;
+        let members = backends.iter().map(|(of, (_, member))| (*of, u64::from(*member)));
+        encode::gauge(encoder, &names::BACKEND_MEMBER, members)?;
+        let checks = self.backends.iter().flat_map(|b| {
             let [service, backend] = b.labels();
-            [([service, backend, "pass"], b.passed), ([service, backend, "fail"], b.failed)]
+            let results = [("success", b.success), ("failure", b.failure), ("timeout", b.timeout)];
+            results.map(|(result, count)| ([service, backend, result], count))
         });
         encode::counter(encoder, &names::BACKEND_CHECKS, checks)
     }

@@ -39,8 +39,11 @@ pub const BACKEND_BYTES: Family = Family::counter(
     "Bytes of packets forwarded to and from this backend",
 );
 /// Health by backend.
-pub const BACKEND_UP: Family =
-    Family::gauge("foobar_backend_up", &["service", "backend"], "1 when the backend passes its checks");
+pub const BACKEND_UP: Family = Family::gauge(
+    "foobar_backend_up",
+    &["service", "backend"],
+    "1 when every address of the backend passes its checks",
+);
 /// Membership by backend.
 pub const BACKEND_MEMBER: Family = Family::gauge(
     "foobar_backend_member",
@@ -192,6 +195,13 @@ pub const EDGE_CONNECTIONS: Family = Family::gauge("foobar_edge_connections", &[
 pub const EDGE_UPSTREAM_ERRORS: Family =
     Family::counter("foobar_edge_upstream_errors", &["reason"], "Failed exchanges with backends by reason");
 
+/// Expiry of the certificate that the edge shows.
+pub const EDGE_CERTIFICATE_EXPIRY: Family = Family::gauge(
+    "foobar_edge_certificate_expiry_timestamp_seconds",
+    &["service"],
+    "When the certificate that the edge shows expires, in seconds since 1970",
+);
+
 /// Every family of an agent.
 pub const ALL: &[Family] = &[
     VERDICT_PACKETS,
@@ -252,6 +262,7 @@ pub const ALL: &[Family] = &[
     EDGE_HANDSHAKES,
     EDGE_CONNECTIONS,
     EDGE_UPSTREAM_ERRORS,
+    EDGE_CERTIFICATE_EXPIRY,
 ];
 
 /// Names of every series of an agent, as queries use them.

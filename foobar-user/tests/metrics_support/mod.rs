@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
-use foobar_user::metrics::{Reloads, Source, Sources, certificates, datapath, health, processes};
+use foobar_user::metrics::{Reloads, Source, Sources, certificates, datapath, health, names, processes, text};
 
 /// Time until a condition that is to come must have come.
-pub const DEADLINE: Duration = Duration::from_secs(30);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Waits until `condition` gives a value.
-pub async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
+pub(crate) async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
     let end = Instant::now() + DEADLINE;
     loop {
         if let Some(value) = condition().await {
@@ -29,11 +29,11 @@ pub async fn eventually<T>(what: &str, mut condition: impl AsyncFnMut() -> Optio
 }
 
 /// A process that ends with its guard.
-pub struct Process {
+pub(crate) struct Process {
     /// The process.
-    pub child: Child,
+    pub(crate) child: Child,
     /// The signal that asks it to end its children and itself.
-    pub stop: Signal,
+    pub(crate) stop: Signal,
 }
 
 impl Drop for Process {
@@ -52,12 +52,12 @@ impl Drop for Process {
 }
 
 /// A path in the repository.
-pub fn repository(path: &str) -> PathBuf {
+pub(crate) fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }
 
 /// Whether promtool is there; without it the test says so, and fails in CI.
-pub fn promtool_present() -> bool {
+pub(crate) fn promtool_present() -> bool {
     let present = Command::new("promtool").arg("--version").output().is_ok_and(|output| output.status.success());
     if !present {
         assert!(std::env::var_os("CI").is_none(), "promtool is missing: apt-get install prometheus");
@@ -67,7 +67,7 @@ pub fn promtool_present() -> bool {
 }
 
 /// Runs promtool with `input`.
-pub fn promtool(arguments: &[&str], input: &str) -> Output {
+pub(crate) fn promtool(arguments: &[&str], input: &str) -> Output {
     let mut command = Command::new("promtool");
     let command = command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
@@ -76,29 +76,34 @@ pub fn promtool(arguments: &[&str], input: &str) -> Output {
 }
 
 /// Panics with what promtool said when it found a fault.
-pub fn assert_clean(what: &str, output: &Output) {
+pub(crate) fn assert_clean(what: &str, output: &Output) {
     let said = [&output.stdout[..], &output.stderr[..]].concat();
     assert!(output.status.success(), "{what}:\n{}", String::from_utf8_lossy(&said));
 }
 
+/// Panics when a family of `start` is missing, or when promtool finds a fault in the text.
+pub(crate) fn assert_whole(open_metrics: &str, start: &str) {
+    for family in names::ALL.iter().filter(|family| family.name.starts_with(start)) {
+        assert!(open_metrics.contains(&format!("# TYPE {} ", family.name)), "no {} in\n{open_metrics}", family.name);
+    }
+    if promtool_present() {
+        let prometheus = text::to_prometheus(open_metrics);
+        assert_clean(&prometheus, &promtool(&["check", "metrics"], &prometheus));
+    }
+}
+
 /// A source that always says the same.
-pub fn says<T: Clone + Send + Sync + 'static>(snapshot: T) -> Option<Source<T>> {
+pub(crate) fn says<T: Clone + Send + Sync + 'static>(snapshot: T) -> Option<Source<T>> {
     Some(Arc::new(move || Ok(snapshot.clone())))
 }
 
 /// Every source inside the agent, with a value in every field.
-pub fn full_sources() -> Sources {
+pub(crate) fn full_sources() -> Sources {
     Sources {
         datapath: says(full_datapath()),
         health: says(health::Health {
-            backends: vec![health::BackendHealth {
-                service: "www".to_owned(),
-                backend: "web1".to_owned(),
-                up: true,
-                member: true,
-                passed: 9,
-                failed: 1,
-            }],
+            // Its IPv6 address fails.
+            backends: [(true, 9, 1), (false, 0, 10)].map(|(up, success, failure)| backend(up, success, failure)).into(),
         }),
         processes: says(processes::Processes {
             processes: vec![processes::Process {
@@ -114,6 +119,11 @@ pub fn full_sources() -> Sources {
         state_dir: Some("/tmp".into()),
         ..Sources::default()
     }
+}
+
+fn backend(up: bool, success: u64, failure: u64) -> health::BackendHealth {
+    let (service, backend) = ("www".to_owned(), "web1".to_owned());
+    health::BackendHealth { service, backend, up, member: up, success, failure, timeout: 0 }
 }
 
 fn full_datapath() -> datapath::Datapath {
@@ -136,7 +146,7 @@ fn full_datapath() -> datapath::Datapath {
 }
 
 /// The value of a series in OpenMetrics text, by its exact name and labels.
-pub fn value(text: &str, series: &str) -> Option<f64> {
+pub(crate) fn value(text: &str, series: &str) -> Option<f64> {
     let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
     line.parse().ok()
 }
