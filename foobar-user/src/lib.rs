@@ -3,5 +3,6 @@
 pub mod datapath;
 pub mod health;
 pub mod edge;
+pub mod metrics;
 pub mod plan;
 pub mod process;

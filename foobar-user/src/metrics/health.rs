@@ -1,0 +1,63 @@
+//! Metrics of the health checks that this server runs.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
+
+use super::{encode, names};
+
+/// State of every backend that this server checks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    /// One entry for each address of each backend of each service; those of one backend become one series.
+    pub backends: Vec<BackendHealth>,
+}
+
+/// State of one address of one backend of one service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendHealth {
+    /// The service's name.
+    pub service: String,
+    /// The backend's server name.
+    pub backend: String,
+    /// It passes its checks, whatever its database role.
+    pub up: bool,
+    /// It is up and has the role that the service selects, so the kernel's tables have it.
+    pub member: bool,
+    /// Checks that were answered as they should.
+    pub success: u64,
+    /// Checks that were refused, broken off or answered wrongly.
+    pub failure: u64,
+    /// Checks that were not answered in time.
+    pub timeout: u64,
+}
+
+impl Collector for Health {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let encoder = &mut encoder;
+        // One failing address is a fault to tell; one usable address still makes the backend a member.
+        let mut backends = BTreeMap::new();
+        for backend in &self.backends {
+            let (up, member) = backends.entry(backend.labels()).or_insert((true, false));
+            *up &= backend.up;
+            *member |= backend.member;
+        }
+        encode::gauge(encoder, &names::BACKEND_UP, backends.iter().map(|(of, (up, _))| (*of, u64::from(*up))))?;
+        let members = backends.iter().map(|(of, (_, member))| (*of, u64::from(*member)));
+        encode::gauge(encoder, &names::BACKEND_MEMBER, members)?;
+        let checks = self.backends.iter().flat_map(|b| {
+            let [service, backend] = b.labels();
+            let results = [("success", b.success), ("failure", b.failure), ("timeout", b.timeout)];
+            results.map(|(result, count)| ([service, backend, result], count))
+        });
+        encode::counter(encoder, &names::BACKEND_CHECKS, checks)
+    }
+}
+
+impl BackendHealth {
+    fn labels(&self) -> [&str; 2] {
+        [&self.service, &self.backend]
+    }
+}

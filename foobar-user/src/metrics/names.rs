@@ -1,0 +1,271 @@
+//! Every metric family of foobar, once. The names are frozen: dashboards and alerts of other people use them.
+//!
+//! A family that is not listed in [`ALL`] cannot be encoded by the agent without failing a test, and every name
+//! that a rule or a panel under `deploy/` uses must be here.
+
+use super::family::Family;
+
+/// Packets by verdict and reason.
+pub const VERDICT_PACKETS: Family =
+    Family::counter("foobar_verdict_packets", &["verdict", "reason"], "Packets by verdict and its reason");
+/// Bytes by verdict and reason.
+pub const VERDICT_BYTES: Family =
+    Family::counter("foobar_verdict_bytes", &["verdict", "reason"], "Bytes of packets by verdict and its reason");
+/// Packets by rule.
+pub const RULE_PACKETS: Family =
+    Family::counter("foobar_rule_packets", &["rule"], "Packets that a firewall rule decided");
+/// Bytes by rule.
+pub const RULE_BYTES: Family =
+    Family::counter("foobar_rule_bytes", &["rule"], "Bytes of packets that a firewall rule decided");
+/// New connections by service.
+pub const SERVICE_CONNECTIONS: Family =
+    Family::counter("foobar_service_connections", &["service"], "New connections given to a backend");
+/// Packets by service.
+pub const SERVICE_PACKETS: Family =
+    Family::counter("foobar_service_packets", &["service"], "Packets forwarded for a service");
+/// Bytes by service.
+pub const SERVICE_BYTES: Family =
+    Family::counter("foobar_service_bytes", &["service"], "Bytes of packets forwarded for a service");
+/// New connections by backend.
+pub const BACKEND_CONNECTIONS: Family =
+    Family::counter("foobar_backend_connections", &["service", "backend"], "New connections given to this backend");
+/// Packets by backend.
+pub const BACKEND_PACKETS: Family =
+    Family::counter("foobar_backend_packets", &["service", "backend"], "Packets forwarded to and from this backend");
+/// Bytes by backend.
+pub const BACKEND_BYTES: Family = Family::counter(
+    "foobar_backend_bytes",
+    &["service", "backend"],
+    "Bytes of packets forwarded to and from this backend",
+);
+/// Health by backend.
+pub const BACKEND_UP: Family = Family::gauge(
+    "foobar_backend_up",
+    &["service", "backend"],
+    "1 when every address of the backend passes its checks",
+);
+/// Membership by backend.
+pub const BACKEND_MEMBER: Family = Family::gauge(
+    "foobar_backend_member",
+    &["service", "backend"],
+    "1 when the kernel gives new connections to the backend: it is up and has the role that the service selects",
+);
+/// Checks by backend.
+pub const BACKEND_CHECKS: Family =
+    Family::counter("foobar_backend_checks", &["service", "backend", "result"], "Health checks by result");
+/// Flows in use.
+pub const FLOWS: Family = Family::gauge("foobar_flows", &["family"], "Entries of the flow table in use");
+/// Flow table's size.
+pub const FLOWS_LIMIT: Family =
+    Family::gauge("foobar_flows_limit", &["family"], "Entries that the flow table can hold");
+/// XDP mode.
+pub const XDP_MODE: Family = Family::gauge(
+    "foobar_xdp_mode",
+    &["interface", "mode"],
+    "1 for the mode in which the program is attached to the interface, 0 for the others",
+);
+/// Generation in force.
+pub const GENERATION: Family = Family::gauge("foobar_generation", &[], "Number of the rule set in force");
+/// Reloads by result.
+pub const RELOADS: Family = Family::counter("foobar_reloads", &["result"], "Reloads of the site file by result");
+/// Result of the last reload.
+pub const RELOAD_LAST_SUCCESSFUL: Family =
+    Family::gauge("foobar_reload_last_successful", &[], "1 when the last reload was applied, 0 when it was refused");
+/// Version of the agent.
+pub const BUILD: Family = Family::info("foobar_build", &["version"], "Version of the agent");
+/// Sources that answered.
+pub const SOURCE_UP: Family =
+    Family::gauge("foobar_metrics_source_up", &["source"], "1 when this source of metrics answered in this scrape");
+/// Certificate expiry.
+pub const CERTIFICATE_EXPIRY: Family = Family::gauge(
+    "foobar_certificate_expiry_timestamp_seconds",
+    &["certificate"],
+    "When the certificate expires, in seconds since 1970; 0 when it cannot be read",
+);
+/// Process state.
+pub const PROCESS_UP: Family = Family::gauge("foobar_process_up", &["process"], "1 when the process runs");
+/// Process restarts.
+pub const PROCESS_RESTARTS: Family =
+    Family::counter("foobar_process_restarts", &["process"], "Times that the process was started again after it died");
+/// Process CPU.
+pub const PROCESS_CPU: Family =
+    Family::counter("foobar_process_cpu_seconds", &["process"], "CPU time of the process and its children");
+/// Process memory.
+pub const PROCESS_MEMORY: Family =
+    Family::gauge("foobar_process_memory_bytes", &["process"], "Memory of the process and its children");
+/// Host CPU.
+pub const HOST_CPU: Family =
+    Family::counter("foobar_host_cpu_seconds", &["mode"], "CPU time of the host by mode, all CPUs together");
+/// Host CPUs.
+pub const HOST_CPUS: Family = Family::gauge("foobar_host_cpus", &[], "CPUs of the host that are online");
+/// Host memory.
+pub const HOST_MEMORY: Family = Family::gauge("foobar_host_memory_bytes", &["state"], "Memory of the host");
+/// Host load.
+pub const HOST_LOAD1: Family = Family::gauge("foobar_host_load1", &[], "Load average over one minute");
+/// Host boot time.
+pub const HOST_BOOT_TIME: Family =
+    Family::gauge("foobar_host_boot_time_seconds", &[], "When the host booted, in seconds since 1970");
+/// Received bytes.
+pub const HOST_RECEIVE_BYTES: Family =
+    Family::counter("foobar_host_network_receive_bytes", &["interface"], "Bytes received by the interface");
+/// Sent bytes.
+pub const HOST_TRANSMIT_BYTES: Family =
+    Family::counter("foobar_host_network_transmit_bytes", &["interface"], "Bytes sent by the interface");
+/// Received packets.
+pub const HOST_RECEIVE_PACKETS: Family =
+    Family::counter("foobar_host_network_receive_packets", &["interface"], "Packets received by the interface");
+/// Sent packets.
+pub const HOST_TRANSMIT_PACKETS: Family =
+    Family::counter("foobar_host_network_transmit_packets", &["interface"], "Packets sent by the interface");
+/// Receive drops.
+pub const HOST_RECEIVE_DROPS: Family = Family::counter(
+    "foobar_host_network_receive_drops",
+    &["interface"],
+    "Received packets that the kernel or the card dropped outside of foobar",
+);
+/// Send drops.
+pub const HOST_TRANSMIT_DROPS: Family =
+    Family::counter("foobar_host_network_transmit_drops", &["interface"], "Packets dropped before they were sent");
+/// Disk.
+pub const HOST_FILESYSTEM: Family =
+    Family::gauge("foobar_host_filesystem_bytes", &["state"], "Size of the file system that holds the agent's state");
+/// nginx answered.
+pub const NGINX_UP: Family = Family::gauge("foobar_nginx_up", &[], "1 when nginx's status page answered");
+/// nginx connections.
+pub const NGINX_CONNECTIONS: Family =
+    Family::gauge("foobar_nginx_connections", &["state"], "Connections of nginx; active counts the other states");
+/// nginx accepted.
+pub const NGINX_ACCEPTED: Family =
+    Family::counter("foobar_nginx_connections_accepted", &[], "Connections that nginx accepted");
+/// nginx handled.
+pub const NGINX_HANDLED: Family =
+    Family::counter("foobar_nginx_connections_handled", &[], "Connections that nginx handled");
+/// nginx requests.
+pub const NGINX_REQUESTS: Family = Family::counter("foobar_nginx_requests", &[], "Requests that nginx received");
+/// PostgreSQL answered.
+pub const POSTGRES_UP: Family = Family::gauge("foobar_postgres_up", &[], "1 when PostgreSQL answered");
+/// PostgreSQL role.
+pub const POSTGRES_IN_RECOVERY: Family =
+    Family::gauge("foobar_postgres_in_recovery", &[], "1 on a replica, 0 on a primary");
+/// PostgreSQL connections.
+pub const POSTGRES_CONNECTIONS: Family =
+    Family::gauge("foobar_postgres_connections", &["state"], "Clients' connections by state");
+/// PostgreSQL connection limit.
+pub const POSTGRES_CONNECTIONS_LIMIT: Family =
+    Family::gauge("foobar_postgres_connections_limit", &[], "The most connections that PostgreSQL accepts");
+/// PostgreSQL transactions.
+pub const POSTGRES_TRANSACTIONS: Family =
+    Family::counter("foobar_postgres_transactions", &["result"], "Transactions of all databases by result");
+/// PostgreSQL rows.
+pub const POSTGRES_TUPLES: Family =
+    Family::counter("foobar_postgres_tuples", &["operation"], "Rows of all databases by operation");
+/// PostgreSQL size.
+pub const POSTGRES_DATABASE_SIZE: Family =
+    Family::gauge("foobar_postgres_database_size_bytes", &["database"], "Size of a database on disk");
+/// Replication lag in bytes.
+pub const POSTGRES_LAG_BYTES: Family = Family::gauge(
+    "foobar_postgres_replication_lag_bytes",
+    &["replica"],
+    "On the primary: write-ahead log that a replica has not yet replayed",
+);
+/// Replication lag in seconds.
+pub const POSTGRES_LAG_SECONDS: Family = Family::gauge(
+    "foobar_postgres_replication_lag_seconds",
+    &[],
+    "On a replica: age of the last replayed transaction while received log waits to be replayed, else 0",
+);
+/// Replication connected.
+pub const POSTGRES_RECEIVING: Family = Family::gauge(
+    "foobar_postgres_receiving",
+    &[],
+    "On a replica: 1 while it streams from its primary, 0 when it is cut off and its data grows old",
+);
+/// Edge requests.
+pub const EDGE_REQUESTS: Family =
+    Family::counter("foobar_edge_requests", &["service", "code"], "Requests answered by the edge by status code");
+/// Edge latency.
+pub const EDGE_REQUEST_DURATION: Family =
+    Family::histogram("foobar_edge_request_duration_seconds", &["service"], "Time from request to whole response");
+/// Edge handshakes.
+pub const EDGE_HANDSHAKES: Family =
+    Family::counter("foobar_edge_handshakes", &["version", "result"], "TLS handshakes by version and result");
+/// Edge connections.
+pub const EDGE_CONNECTIONS: Family = Family::gauge("foobar_edge_connections", &[], "Open connections of clients");
+/// Edge upstream errors.
+pub const EDGE_UPSTREAM_ERRORS: Family =
+    Family::counter("foobar_edge_upstream_errors", &["reason"], "Failed exchanges with backends by reason");
+
+/// Expiry of the certificate that the edge shows.
+pub const EDGE_CERTIFICATE_EXPIRY: Family = Family::gauge(
+    "foobar_edge_certificate_expiry_timestamp_seconds",
+    &["service"],
+    "When the certificate that the edge shows expires, in seconds since 1970",
+);
+
+/// Every family of an agent.
+pub const ALL: &[Family] = &[
+    VERDICT_PACKETS,
+    VERDICT_BYTES,
+    RULE_PACKETS,
+    RULE_BYTES,
+    SERVICE_CONNECTIONS,
+    SERVICE_PACKETS,
+    SERVICE_BYTES,
+    BACKEND_CONNECTIONS,
+    BACKEND_PACKETS,
+    BACKEND_BYTES,
+    BACKEND_UP,
+    BACKEND_MEMBER,
+    BACKEND_CHECKS,
+    FLOWS,
+    FLOWS_LIMIT,
+    XDP_MODE,
+    GENERATION,
+    RELOADS,
+    RELOAD_LAST_SUCCESSFUL,
+    BUILD,
+    SOURCE_UP,
+    CERTIFICATE_EXPIRY,
+    PROCESS_UP,
+    PROCESS_RESTARTS,
+    PROCESS_CPU,
+    PROCESS_MEMORY,
+    HOST_CPU,
+    HOST_CPUS,
+    HOST_MEMORY,
+    HOST_LOAD1,
+    HOST_BOOT_TIME,
+    HOST_RECEIVE_BYTES,
+    HOST_TRANSMIT_BYTES,
+    HOST_RECEIVE_PACKETS,
+    HOST_TRANSMIT_PACKETS,
+    HOST_RECEIVE_DROPS,
+    HOST_TRANSMIT_DROPS,
+    HOST_FILESYSTEM,
+    NGINX_UP,
+    NGINX_CONNECTIONS,
+    NGINX_ACCEPTED,
+    NGINX_HANDLED,
+    NGINX_REQUESTS,
+    POSTGRES_UP,
+    POSTGRES_IN_RECOVERY,
+    POSTGRES_CONNECTIONS,
+    POSTGRES_CONNECTIONS_LIMIT,
+    POSTGRES_TRANSACTIONS,
+    POSTGRES_TUPLES,
+    POSTGRES_DATABASE_SIZE,
+    POSTGRES_LAG_BYTES,
+    POSTGRES_LAG_SECONDS,
+    POSTGRES_RECEIVING,
+    EDGE_REQUESTS,
+    EDGE_REQUEST_DURATION,
+    EDGE_HANDSHAKES,
+    EDGE_CONNECTIONS,
+    EDGE_UPSTREAM_ERRORS,
+    EDGE_CERTIFICATE_EXPIRY,
+];
+
+/// Names of every series of an agent, as queries use them.
+pub fn series() -> impl Iterator<Item = String> {
+    ALL.iter().flat_map(Family::series)
+}
