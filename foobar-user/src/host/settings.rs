@@ -1,0 +1,84 @@
+//! Settings of the network stack that a balancer needs; what was there before is restored at `foobar detach`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::plan::{Plan, Scope};
+
+/// Root of the settings of this network namespace.
+const ROOT: &str = "/proc/sys/net";
+
+/// Settings and their values for a plan.
+fn wanted(plan: &Plan) -> Vec<(String, &'static str)> {
+    if !plan.services.iter().any(|service| service.scope == Scope::Nat) && plan.edge.is_empty() {
+        return Vec::new();
+    }
+    let mut settings = vec![
+        // The route look-up of the packet path answers only on a router.
+        ("ipv4/ip_forward".to_owned(), "1"),
+        ("ipv6/conf/all/forwarding".to_owned(), "1"),
+        // Connections in the queue of an edge that stops move to the one that starts.
+        ("ipv4/tcp_migrate_req".to_owned(), "1"),
+    ];
+    for interface in &plan.interfaces {
+        // Replies that bear a VIP as source go up to the stack while the client's neighbour entry is resolved.
+        settings.push((format!("ipv4/conf/{interface}/accept_local"), "1"));
+        settings.push((format!("ipv4/conf/{interface}/rp_filter"), "0"));
+    }
+    settings
+}
+
+/// Sets what a plan needs, and remembers in `memory` what was there before.
+///
+/// # Errors
+/// A setting cannot be written.
+pub fn apply(plan: &Plan, memory: &Path) -> Result<()> {
+    let mut before = remembered(memory)?;
+    for (name, value) in wanted(plan) {
+        let path = Path::new(ROOT).join(&name);
+        let now = match fs::read_to_string(&path) {
+            Ok(now) => now.trim().to_owned(),
+            // A kernel without IPv6, or without the setting, does without.
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) => return Err(error).with_context(|| format!("cannot read {}", path.display())),
+        };
+        if now != value {
+            before.entry(name).or_insert(now);
+            fs::write(memory, serde_json::to_vec(&before)?)
+                .with_context(|| format!("cannot write {}", memory.display()))?;
+            fs::write(&path, value).with_context(|| format!("cannot set {} to {value}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Restores what was there before.
+///
+/// # Errors
+/// The memory cannot be read.
+pub fn restore(memory: &Path) -> Result<()> {
+    for (name, value) in remembered(memory)? {
+        // An interface that is gone has no settings any more.
+        fs::write(Path::new(ROOT).join(name), value).ok();
+    }
+    fs::remove_file(memory).ok();
+    Ok(())
+}
+
+fn remembered(memory: &Path) -> Result<BTreeMap<String, String>> {
+    match fs::read(memory) {
+        Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged", memory.display())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(BTreeMap::new()),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", memory.display())),
+    }
+}
+
+/// The file in which a server's earlier settings are remembered.
+#[must_use]
+pub fn memory(run: &Path) -> PathBuf {
+    run.join("settings.json")
+}
