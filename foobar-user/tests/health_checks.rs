@@ -1,5 +1,7 @@
 //! Health checks against servers in this process: verdicts, time-outs, mTLS, changes of what is checked.
 
+mod pki_support;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
@@ -7,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use foobar_user::health::{Health, HealthState, Status};
 use foobar_user::plan::{BackendPlan, Check, CheckKind, Scope, Select, ServicePlan, TlsFiles, Transport};
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use pki_support::Pki;
 use rustls::pki_types::PrivateKeyDer;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -145,80 +147,48 @@ async fn a_reload_keeps_what_is_known_of_unchanged_backends() {
     until(&mut changes, &[]).await;
 }
 
-struct Pki {
-    folder: tempfile::TempDir,
-}
-
-impl Pki {
-    fn new(servers: &[&str]) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let ca_key = KeyPair::generate().expect("a key");
-        let mut params = CertificateParams::new(Vec::new()).expect("parameters");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let ca = params.self_signed(&ca_key).expect("a CA");
-        let issuer = Issuer::new(params, ca_key);
-        let write = |name: String, text: String| std::fs::write(folder.path().join(name), text).expect("a file");
-        write("ca.pem".into(), ca.pem());
-        for server in servers {
-            let key = KeyPair::generate().expect("a key");
-            let params = CertificateParams::new(vec![(*server).to_owned()]).expect("parameters");
-            let certificate = params.signed_by(&key, &issuer).expect("a certificate");
-            write(format!("{server}.pem"), certificate.pem());
-            write(format!("{server}.key"), key.serialize_pem());
+/// An HTTPS server with this server's certificate that requires one of the CA from its clients.
+async fn serve(pki: &Pki, server: &str) -> SocketAddr {
+    use rustls::pki_types::CertificateDer;
+    use rustls::pki_types::pem::PemObject;
+    let files = pki.files(server);
+    let read = |path| CertificateDer::from_pem_file(path).expect("a certificate");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(read(&files.ca)).expect("a CA");
+    let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
+        .build()
+        .expect("a verifier");
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_client_cert_verifier(verifier)
+        .with_single_cert(vec![read(&files.certificate)], PrivateKeyDer::from_pem_file(&files.key).expect("a key"))
+        .expect("a pair");
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let (listener, address) = listener().await;
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                if let Ok(stream) = acceptor.accept(stream).await {
+                    answer(stream, &AtomicU16::new(200)).await;
+                }
+            });
         }
-        Self { folder }
-    }
-
-    fn files(&self, server: &str) -> TlsFiles {
-        let path = |name: String| self.folder.path().join(name);
-        TlsFiles {
-            ca: path("ca.pem".into()),
-            certificate: path(format!("{server}.pem")),
-            key: path(format!("{server}.key")),
-        }
-    }
-
-    /// An HTTPS server with this server's certificate that requires one of the CA from its clients.
-    async fn serve(&self, server: &str) -> SocketAddr {
-        use rustls::pki_types::CertificateDer;
-        use rustls::pki_types::pem::PemObject;
-        let files = self.files(server);
-        let read = |path| CertificateDer::from_pem_file(path).expect("a certificate");
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(read(&files.ca)).expect("a CA");
-        let verifier =
-            rustls::server::WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider))
-                .build()
-                .expect("a verifier");
-        let config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("versions")
-            .with_client_cert_verifier(verifier)
-            .with_single_cert(vec![read(&files.certificate)], PrivateKeyDer::from_pem_file(&files.key).expect("a key"))
-            .expect("a pair");
-        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-        let (listener, address) = listener().await;
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let acceptor = acceptor.clone();
-                tokio::spawn(async move {
-                    if let Ok(stream) = acceptor.accept(stream).await {
-                        answer(stream, &AtomicU16::new(200)).await;
-                    }
-                });
-            }
-        });
-        address
-    }
+    });
+    address
 }
 
 #[tokio::test]
 async fn mtls_checks_trust_the_right_name_of_the_right_ca() {
     let ours = Pki::new(&["lb1", "web1", "web2"]);
     let foreign = Pki::new(&["web3"]);
-    let backends =
-        [("web1", ours.serve("web1").await), ("web2", ours.serve("web1").await), ("web3", foreign.serve("web3").await)];
+    let backends = [
+        ("web1", serve(&ours, "web1").await),
+        ("web2", serve(&ours, "web1").await),
+        ("web3", serve(&foreign, "web3").await),
+    ];
     let mut plan = service(http(Some(ours.files("lb1"))), &backends);
     plan.check.timeout_ms = 5_000;
     let (health, mut changes) = Health::start(&[plan]);

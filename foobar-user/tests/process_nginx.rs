@@ -1,13 +1,19 @@
 //! Real nginx: starts from its plan, shows its load, reloads in place, keeps the old configuration when the new is bad.
 
+mod pki_support;
 mod process_support;
 
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use foobar_user::plan::{NginxListener, NginxPlan, ProcessKind, ProcessPlan, TlsFiles};
+use foobar_user::health::{BackendHealth, Health};
+use foobar_user::plan::{
+    BackendPlan, Check, CheckKind, NginxListener, NginxPlan, ProcessKind, ProcessPlan, Scope, Select, ServicePlan,
+    TlsFiles, Transport,
+};
 use foobar_user::process::{Supervisor, nginx};
+use pki_support::Pki;
 use process_support::{Place, eventually, until_running};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
@@ -130,5 +136,41 @@ async fn nginx_forwards_what_balancers_say_of_the_client() {
         head.contains("X-Forwarded-For: 203.0.113.50\r\n") && head.contains("X-Forwarded-Proto: https\r\n"),
         "{head}"
     );
+    supervisor.stop().await;
+}
+
+#[tokio::test]
+async fn a_tls_listener_wants_a_certificate_of_the_sites_ca() {
+    let Some(place) = Place::new().filter(|_| installed()) else { return };
+    let (ours, foreign) = (Pki::new(&["web1", "lb1"]), Pki::new(&["web1", "lb1"]));
+    let port = free_port();
+    let mut plan = plan(&place, port);
+    plan.listeners[0].tls = true;
+    plan.tls = ours.files("web1");
+    let supervisor = Supervisor::start(vec![process(plan)], place.folders("web1")).expect("starts");
+    until_running(&supervisor, "nginx").await;
+    let service = |name: &str, tls: TlsFiles| ServicePlan {
+        name: name.into(),
+        protocol: Transport::Tcp,
+        vips: Vec::new(),
+        scope: Scope::Local,
+        select: Select::Any,
+        backends: vec![BackendPlan { server: "web1".into(), addresses: vec![([127, 0, 0, 1], port).into()] }],
+        check: Check {
+            kind: CheckKind::Http { path: "/healthz".into(), host: "www.foobar.com".into(), tls: Some(tls) },
+            interval_ms: 50,
+            timeout_ms: 2_000,
+            rise: 1,
+            fall: 2,
+        },
+    };
+    // A client that trusts our CA, with a certificate of another.
+    let stranger = TlsFiles { ca: ours.files("lb1").ca, ..foreign.files("lb1") };
+    let (health, mut changes) = Health::start(&[service("ours", ours.files("lb1")), service("stranger", stranger)]);
+    let up = changes.wait_for(|state| state.members("ours").len() == 1);
+    assert!(tokio::time::timeout(process_support::DEADLINE, up).await.is_ok(), "{:?}", health.snapshot());
+    let answered = |backend: &BackendHealth| backend.failure.as_ref().is_some_and(|why| why.contains("400"));
+    eventually("a refusal", || async { answered(&health.snapshot().services[1].backends[0]).then_some(()) }).await;
+    assert!(health.members("stranger").is_empty());
     supervisor.stop().await;
 }

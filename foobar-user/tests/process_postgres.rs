@@ -99,6 +99,8 @@ async fn rows_reach_the_replica_and_roles_are_seen() {
     let waiting = until(&second, "postgres", |status| status.state == ProcessState::Waiting).await;
     assert!(waiting.message.is_some_and(|message| message.contains("waiting for the primary db1")));
 
+    // What a crash in the middle of a first start leaves.
+    place.write("db1/state/postgres/data.new/PG_VERSION", "15\n");
     let first = Supervisor::start(vec![process(&place, "db1", port)], place.folders("db1")).expect("starts");
     let pid = until_running(&first, "postgres").await.pid;
     let primary = client(DB1, port).await.expect("the app logs in");
@@ -126,6 +128,16 @@ async fn rows_reach_the_replica_and_roles_are_seen() {
     // A second agent adopts the postmaster; there are never two on a data folder.
     drop(first);
     let first = Supervisor::start(vec![process(&place, "db1", port)], place.folders("db1")).expect("starts");
+    assert_eq!(until_running(&first, "postgres").await.pid, pid);
+
+    // Not even for an agent that knows nothing of it: here its record is lost, and its cgroup is another's.
+    let mut stranger = place.folders("db1");
+    fs::remove_file(stranger.state.join("processes.json")).expect("a record");
+    stranger.cgroup = place.folders("stranger").cgroup;
+    let third = Supervisor::start(vec![process(&place, "db1", port)], stranger).expect("starts");
+    let refused = until(&third, "postgres", |status| status.state == ProcessState::Backoff).await;
+    assert!(refused.message.is_some_and(|message| message.contains("a postmaster that this agent did not start")));
+    third.stop().await;
     assert_eq!(until_running(&first, "postgres").await.pid, pid);
 
     second.stop().await;

@@ -94,12 +94,17 @@ async fn the_environment_is_clean_and_the_account_is_nobody() {
 async fn the_next_supervisor_adopts_what_runs() {
     let Some(place) = Place::new() else { return };
     let folders = place.folders("a");
-    let plans = vec![script("same", "exec sleep 1000"), script("changed", "exec sleep 1000")];
+    let plans = vec![
+        script("same", "exec sleep 1000"),
+        script("changed", "exec sleep 1000"),
+        script("gone", "exec sleep 1000"),
+    ];
     let first = Supervisor::start(plans, folders.clone()).expect("starts");
     let same = until_running(&first, "same").await.pid.expect("a pid");
     let changed = until_running(&first, "changed").await.pid.expect("a pid");
+    let gone = until_running(&first, "gone").await.pid.expect("a pid");
     drop(first);
-    assert!(alive(same) && alive(changed));
+    assert!(alive(same) && alive(changed) && alive(gone));
 
     let plans = vec![script("same", "exec sleep 1000"), script("changed", "exec sleep 1001")];
     let second = Supervisor::start(plans, folders).expect("starts");
@@ -107,7 +112,9 @@ async fn the_next_supervisor_adopts_what_runs() {
     assert_eq!((status.pid, status.adopted), (Some(same), true));
     let status = until_running(&second, "changed").await;
     assert!(status.pid != Some(changed) && !status.adopted, "{status:?}");
-    assert!(!alive(changed));
+    assert!(!alive(changed) && alive(gone));
+    second.clear_leftovers().await;
+    assert!(!alive(gone));
 
     kill(Pid::from_raw(same), Signal::SIGKILL).expect("it lives");
     let status =

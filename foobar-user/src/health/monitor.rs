@@ -135,7 +135,7 @@ async fn watch_backend(target: Target, state: watch::Sender<HealthState>) {
         if !matches!(outcome, Outcome::Success(_)) {
             probe.forget();
         }
-        publish(&state, &target, &mut verdict, outcome);
+        publish(&state, &target, &mut verdict, &outcome);
         round += 1;
         // From start to start: a check that used up its time is followed by the next at once.
         sleep_until(began + jittered(target.check.interval_ms, round)).await;
@@ -143,7 +143,7 @@ async fn watch_backend(target: Target, state: watch::Sender<HealthState>) {
 }
 
 /// Puts a result into the snapshot; wakes readers only when members may change.
-fn publish(state: &watch::Sender<HealthState>, target: &Target, verdict: &mut Verdict, outcome: Outcome) {
+fn publish(state: &watch::Sender<HealthState>, target: &Target, verdict: &mut Verdict, outcome: &Outcome) {
     let changed = verdict.take(matches!(outcome, Outcome::Success(_)), target.check.rise, target.check.fall);
     if changed {
         tracing::info!(
@@ -162,12 +162,12 @@ fn publish(state: &watch::Sender<HealthState>, target: &Target, verdict: &mut Ve
         match outcome {
             Outcome::Success(role) => {
                 backend.checks.success += 1;
-                let same_kind = match (&backend.role, &role) {
+                let same_kind = match (&backend.role, role) {
                     (Some(old), Some(new)) => std::mem::discriminant(old) == std::mem::discriminant(new),
                     (None, None) => true,
                     _ => false,
                 };
-                backend.role = role;
+                backend.role = *role;
                 changed || !same_kind
             }
             Outcome::Failure(_) => {

@@ -1,7 +1,8 @@
 //! The account that a child runs as: looked up before the fork, because look-ups allocate.
 
 use std::ffi::CString;
-use std::os::unix::fs::{MetadataExt, chown};
+use std::fs::File;
+use std::os::unix::fs::{MetadataExt, chown, fchown};
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -31,12 +32,20 @@ impl Account {
         Ok(account)
     }
 
-    /// Gives a file or folder to this account.
+    /// Gives a folder to this account; its parent must be root's.
     pub(super) fn own(&self, path: &Path) -> std::io::Result<()> {
         if !geteuid().is_root() {
             return Ok(());
         }
         chown(path, Some(self.uid.as_raw()), Some(self.gid.as_raw()))
+    }
+
+    /// Gives an open file to this account: not by its path, which an account that owns the folder could exchange.
+    pub(super) fn own_file(&self, file: &File) -> std::io::Result<()> {
+        if !geteuid().is_root() {
+            return Ok(());
+        }
+        fchown(file, Some(self.uid.as_raw()), Some(self.gid.as_raw()))
     }
 
     /// Fails with the first folder on the way to `path` that this account cannot walk through.

@@ -35,7 +35,7 @@ fn write(path: &Path, content: &str, mode: u32, owner: Option<&Account>) -> std:
     file.write_all(content.as_bytes())?;
     file.set_permissions(Permissions::from_mode(mode))?;
     if let Some(owner) = owner {
-        owner.own(path)?;
+        owner.own_file(&file)?;
     }
     file.sync_all()
 }

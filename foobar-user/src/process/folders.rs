@@ -1,10 +1,11 @@
 //! Places that a server's children use.
 
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::files;
+use super::{files, log};
 
 /// Folders of one server's supervisor.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +36,14 @@ impl Folders {
         self.state.join(process)
     }
 
+    /// Opens the log of a process for appending: standard output and error of what [`super::Spawned`] starts.
+    ///
+    /// # Errors
+    /// Says which file could not be opened.
+    pub fn open_log(&self, process: &str) -> Result<File> {
+        log::open(&self.log_of(process))
+    }
+
     /// Log file of one process.
     pub(super) fn log_of(&self, process: &str) -> PathBuf {
         self.logs.join(format!("{process}.log"))
@@ -42,6 +51,6 @@ impl Folders {
 
     /// File that names the running processes for the next agent.
     pub(super) fn record(&self) -> PathBuf {
-        Path::new(&self.state).join("processes.json")
+        self.state.join("processes.json")
     }
 }

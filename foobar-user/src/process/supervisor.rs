@@ -131,8 +131,16 @@ impl Supervisor {
         while let Some(running) = self.running.pop() {
             running.stop().await;
         }
+        self.clear_leftovers().await;
+    }
+
+    /// Kills what an earlier agent started and nobody names now; to be called when everything was started and added.
+    pub async fn clear_leftovers(&self) {
         for name in self.records.names() {
-            self.clear_leftover(&name).await;
+            if !self.running.iter().any(|running| running.name == name) {
+                tracing::warn!(process = name, "no longer in the plan; ending it");
+                self.clear_leftover(&name).await;
+            }
         }
     }
 

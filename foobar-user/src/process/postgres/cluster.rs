@@ -73,3 +73,9 @@ fn postmaster_of(data: &Path) -> Option<u32> {
     let works_in = fs::read_link(format!("/proc/{pid}/cwd")).ok()?;
     (works_in == data.canonicalize().ok()?).then_some(pid)
 }
+
+/// Whether the postmaster has written that it accepts connections (line 8 of its file, as `pg_ctl` reads it).
+pub(super) fn says_ready(data: &Path) -> bool {
+    fs::read_to_string(data.join("postmaster.pid"))
+        .is_ok_and(|text| text.lines().nth(7).is_some_and(|status| status.trim() == "ready"))
+}

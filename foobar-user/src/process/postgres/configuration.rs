@@ -56,7 +56,7 @@ fn settings(plan: &PostgresPlan, folder: &Path, sockets: &Path) -> Result<String
          password_encryption = scram-sha-256\n\
          wal_level = replica\nwal_log_hints = on\nmax_wal_senders = 10\nmax_replication_slots = 10\n\
          wal_keep_size = 64MB\nmax_slot_wal_keep_size = {SLOT_WAL}\n\
-         hot_standby = on\nhot_standby_feedback = on\n\
+         hot_standby = on\nhot_standby_feedback = on\nrecovery_init_sync_method = syncfs\n\
          wal_sender_timeout = 5s\nwal_receiver_timeout = 5s\nwal_retrieve_retry_interval = 500ms\n\
          wal_receiver_status_interval = 1s\n\
          tcp_keepalives_idle = 10\ntcp_keepalives_interval = 2\ntcp_keepalives_count = 3\n\

@@ -131,6 +131,10 @@ enum Unready {
 }
 
 async fn ready(postgres: &PostgresPlan, folders: &Folders) -> std::result::Result<(), Unready> {
+    // Asked first, so that a start that takes long does not fill the log with refusals.
+    if !cluster::says_ready(&data_folder(folders)) {
+        return Err(Unready::NotYet);
+    }
     let patience = Duration::from_millis(LOGIN_TIMEOUT_MS);
     let client = match tokio::time::timeout(patience, connect(postgres, folders)).await {
         Ok(Ok(client)) => client,

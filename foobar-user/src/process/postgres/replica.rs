@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use tokio::process::Command;
 use tokio::time::sleep;
 
@@ -39,12 +39,7 @@ async fn try_copy(plan: &PostgresPlan, new: &Path, account: &Account, around: &S
     let slot = slot(&plan.server);
     let connection = connection(plan, &passfile)?;
 
-    let mut ask = helper("pg_isready", account, around)?;
-    ask.args(["-q", "-t", "2", "-h", &plan.primary_address.to_string(), "-p", &plan.port.to_string()]);
-    if launch::run(ask).await.is_err() {
-        bail!("it does not accept connections yet");
-    }
-    // The slot first: from now on the primary keeps what the copy will lack.
+    // The slot first: from now on the primary keeps what the copy will lack. Fails at once while it is not there.
     let mut reserve = helper("pg_receivewal", account, around)?;
     reserve.args(["--create-slot", "--if-not-exists", "--no-password", "--slot", &slot, "-d", &connection]);
     launch::run(reserve).await?;
