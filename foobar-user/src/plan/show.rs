@@ -1,0 +1,7 @@
+//! x
+use super::Plan;
+/// x
+#[must_use]
+pub fn show(plan: &Plan) -> String {
+    format!("{plan:?}")
+}
