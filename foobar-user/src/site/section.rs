@@ -113,11 +113,6 @@ impl<'a> Section<'a> {
         value
     }
 
-    /// A string.
-    pub(super) fn text(&mut self, key: &'static str) -> Option<At<String>> {
-        self.parse(key, "a string", |text| Ok(text.to_owned()))
-    }
-
     /// A string that `parse` turns into a value; its error says what was expected.
     pub(super) fn parse<T>(
         &mut self,
