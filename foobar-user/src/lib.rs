@@ -6,3 +6,5 @@ pub mod edge;
 pub mod metrics;
 pub mod plan;
 pub mod process;
+pub mod pki;
+pub mod site;

@@ -1,5 +1,12 @@
 //! What one server has to do: its firewall, services, processes and listeners, derived from the site file.
 
+mod derive;
+mod processes;
+mod rules;
+mod services;
+mod show;
+mod sources;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -7,6 +14,12 @@ use std::path::PathBuf;
 use foobar_common::rules::Rule;
 use ipnet::IpNet;
 use serde::Serialize;
+
+pub use derive::{PlanError, plan};
+pub use rules::{RULES_MAX, rule_count};
+pub use services::serves;
+pub use show::show;
+pub use sources::admits;
 
 /// Everything that the agent of one server does; a pure function of the site file and the server's name.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -49,6 +62,23 @@ pub enum Role {
     Database,
     /// Runs Prometheus.
     Monitor,
+}
+
+impl Role {
+    /// Every role, in the order of a packet's way through the site.
+    pub const ALL: [Self; 5] = [Self::Balancer, Self::Web, Self::App, Self::Database, Self::Monitor];
+
+    /// The role's name in the site file.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Balancer => "balancer",
+            Self::Web => "web",
+            Self::App => "app",
+            Self::Database => "database",
+            Self::Monitor => "monitor",
+        }
+    }
 }
 
 /// A firewall rule and its origin.

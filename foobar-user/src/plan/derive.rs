@@ -1,0 +1,70 @@
+//! `Site + server name -> Plan`: the one pure function that everything a server does comes from.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use super::{Plan, processes, rules, services};
+use crate::site::{Forward, Server, Site};
+
+/// Why there is no plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PlanError {
+    /// The site has no server of this name.
+    UnknownServer {
+        /// The name that was asked for.
+        server: String,
+        /// The names that exist.
+        known: Vec<String>,
+    },
+}
+
+impl fmt::Display for PlanError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::UnknownServer { server, known } => {
+                write!(f, "the site has no server `{server}`; its servers are {}", known.join(", "))
+            }
+        }
+    }
+}
+
+impl std::error::Error for PlanError {}
+
+/// Derives one server's plan.
+///
+/// # Errors
+/// The site has no such server.
+pub fn plan(site: &Site, server: &str) -> Result<Plan, PlanError> {
+    let Some(server) = site.server(server) else {
+        let known = site.servers.iter().map(|server| server.name.value.clone()).collect();
+        return Err(PlanError::UnknownServer { server: server.to_owned(), known });
+    };
+    Ok(Plan {
+        domain: site.domain.value.clone(),
+        server: server.name.value.clone(),
+        role: server.role,
+        addresses: server.addresses().collect(),
+        interfaces: server.interfaces.iter().map(|interface| interface.value.clone()).collect(),
+        vips: held_vips(site, server),
+        rules: rules::derive(site, server),
+        services: services::derive(site, server),
+        edge: services::edge(site, server),
+        processes: processes::derive(site, server),
+        metrics: server.addresses().map(|address| SocketAddr::new(address, site.metrics_port.value)).collect(),
+    })
+}
+
+/// VIPs that a balancer answers for: those of TLS and nat services; a socket service's VIP never is on a wire.
+pub(super) fn held_vips(site: &Site, server: &Server) -> Vec<IpAddr> {
+    let mut vips = Vec::new();
+    if server.role == super::Role::Balancer {
+        for service in site.services.iter().filter(|service| service.forward != Forward::Socket) {
+            for listen in &service.listen {
+                if !vips.contains(&listen.ip()) {
+                    vips.push(listen.ip());
+                }
+            }
+        }
+    }
+    vips
+}

@@ -1,0 +1,234 @@
+//! A server's firewall: the failsafe, the file's own rules, then what the services need; what none of them names is denied.
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+
+use foobar_common::rules::{Action, Protocol, Rule};
+use ipnet::IpNet;
+
+use super::derive::held_vips;
+use super::services::check_sources;
+use super::sources::Sources;
+use super::{Origin, PlannedRule, Role, Transport};
+use crate::site::{Forward, Server, Service, Site, SiteProcess, UserRule};
+
+/// Most rules of a server that the packet path takes.
+pub const RULES_MAX: usize = 1024;
+
+/// ICMP's errors: unreachable (and "fragmentation needed"), time exceeded, parameter problem.
+const ICMP_ERRORS: [u8; 3] = [3, 11, 12];
+/// ICMPv6's errors: unreachable, packet too big, time exceeded, parameter problem.
+const ICMPV6_ERRORS: [u8; 4] = [1, 2, 3, 4];
+/// Listener queries (switches that snoop forget a host that does not answer), neighbour solicitation and advertisement.
+/// No router advertisement: routes of servers are static, and an advertisement from a neighbour would move them.
+const NEIGHBOUR_TYPES: [u8; 3] = [130, 135, 136];
+/// Echo request and reply, ICMP and ICMPv6.
+const ECHO: [(u8, u8); 2] = [(8, 0), (128, 129)];
+/// ssh.
+const SSH_PORT: u16 = 22;
+
+/// How many rules a server has.
+#[must_use]
+pub fn rule_count(site: &Site, server: &Server) -> usize {
+    derive(site, server).len()
+}
+
+/// Rules in the order in which they are tried.
+pub(super) fn derive(site: &Site, server: &Server) -> Vec<PlannedRule> {
+    let mut firewall = Firewall::new(site, server);
+    firewall.failsafe();
+    for rule in site.rules.iter().filter(|rule| rule.on.iter().any(|place| place.holds(server))) {
+        firewall.user(rule);
+    }
+    firewall.icmp();
+    firewall.metrics();
+    for service in site.services.iter().filter(|service| service.to.role == server.role) {
+        firewall.backend(service);
+    }
+    if server.role == Role::Balancer {
+        for service in &site.services {
+            firewall.vip(service);
+        }
+    }
+    firewall.replication();
+    firewall.rules
+}
+
+struct Firewall<'s> {
+    site: &'s Site,
+    server: &'s Server,
+    /// The server's own addresses.
+    own: Vec<IpNet>,
+    /// Its VIPs.
+    vips: Vec<IpNet>,
+    rules: Vec<PlannedRule>,
+}
+
+fn hosts(addresses: impl IntoIterator<Item = IpAddr>) -> Vec<IpNet> {
+    addresses.into_iter().map(IpNet::from).collect()
+}
+
+fn one(port: u16) -> Vec<RangeInclusive<u16>> {
+    vec![port..=port]
+}
+
+impl<'s> Firewall<'s> {
+    fn new(site: &'s Site, server: &'s Server) -> Self {
+        Self { site, server, own: hosts(server.addresses()), vips: hosts(held_vips(site, server)), rules: Vec::new() }
+    }
+
+    /// Own addresses and VIPs.
+    fn all(&self) -> Vec<IpNet> {
+        self.own.iter().chain(&self.vips).copied().collect()
+    }
+
+    fn derived(&mut self, name: String, from: &str, sources: Sources, destinations: Vec<IpNet>, protocol: Protocol) {
+        // Nobody, or nowhere (a family that the server has not): no rule, because an empty list means everything.
+        let Some(sources) = sources.into_rule() else { return };
+        let rule = Rule { name, sources, destinations, protocol, action: Action::Allow };
+        self.rules.push(PlannedRule { rule, origin: Origin::Derived(from.to_owned()) });
+    }
+
+    /// ssh from the admins, to whatever address: a failsafe that needs a right address in the file is none.
+    fn failsafe(&mut self) {
+        let admin = self.site.admin.iter().map(|prefix| prefix.value).fold(Sources::nobody(), Sources::with);
+        self.derived("failsafe-ssh".to_owned(), "[site] admin", admin, Vec::new(), Protocol::Tcp(one(SSH_PORT)));
+    }
+
+    fn user(&mut self, rule: &UserRule) {
+        let Some(sources) = Sources::of(self.site, &rule.from).into_rule() else { return };
+        let destinations = if rule.to.is_empty() {
+            self.all()
+        } else {
+            let Some(destinations) = Sources::of(self.site, &rule.to).into_rule() else { return };
+            destinations
+        };
+        let protocol = rule.protocol.clone();
+        let rule_of_plan = Rule { name: rule.name.value.clone(), sources, destinations, protocol, action: rule.action };
+        self.rules.push(PlannedRule { rule: rule_of_plan, origin: Origin::Line(rule.line) });
+    }
+
+    /// Neighbour discovery, errors, echo.
+    fn icmp(&mut self) {
+        let all = self.all();
+        let of = |v6: bool| -> Vec<IpNet> {
+            all.iter().copied().filter(|prefix| matches!(prefix, IpNet::V6(_)) == v6).collect()
+        };
+        let (v4, v6) = (of(false), of(true));
+        if !v6.is_empty() {
+            // To any address: multicast groups, link-local ones, and those that the file does not name; it cannot be routed.
+            let types = Protocol::Icmpv6(NEIGHBOUR_TYPES.to_vec());
+            self.derived("neighbour-discovery".to_owned(), "address6", Sources::Any, Vec::new(), types);
+        }
+        let admin = self.site.admin.iter().map(|prefix| prefix.value);
+        let pingers = admin.fold(Sources::nobody().with_servers(&self.site.servers), Sources::with);
+        if !v4.is_empty() {
+            let errors = Protocol::Icmp(ICMP_ERRORS.to_vec());
+            self.derived("icmp-errors".to_owned(), "address", Sources::Any, v4.clone(), errors);
+        }
+        if !v6.is_empty() {
+            let errors = Protocol::Icmpv6(ICMPV6_ERRORS.to_vec());
+            self.derived("icmpv6-errors".to_owned(), "address6", Sources::Any, v6.clone(), errors);
+        }
+        for ((request, reply), is_v6) in ECHO.into_iter().zip([false, true]) {
+            let (name, to) = if is_v6 { ("icmpv6-echo", &v6) } else { ("icmp-echo", &v4) };
+            if to.is_empty() {
+                continue;
+            }
+            let types = |number| {
+                if is_v6 { Protocol::Icmpv6(vec![number]) } else { Protocol::Icmp(vec![number]) }
+            };
+            let from = pingers.clone().without(self.server).family(is_v6);
+            self.derived(name.to_owned(), "servers and [site] admin", from, to.clone(), types(request));
+            self.derived(format!("{name}-reply"), "own pings", Sources::Any, to.clone(), types(reply));
+        }
+    }
+
+    /// The agent's metrics to the monitors, and Prometheus' pages to the admins.
+    fn metrics(&mut self) {
+        let monitors = Sources::nobody().with_role(self.site, Role::Monitor).without(self.server);
+        let port = self.site.metrics_port.value;
+        self.derived("metrics".to_owned(), "role monitor", monitors, self.own.clone(), Protocol::Tcp(one(port)));
+        let site = self.site;
+        for process in site.processes.iter().filter(|process| process.runs_on(self.server)) {
+            if let SiteProcess::Prometheus { port, .. } = process.kind {
+                let admin = site.admin.iter().map(|prefix| prefix.value).fold(Sources::nobody(), Sources::with);
+                let origin = format!("process {}", process.name.value);
+                let protocol = Protocol::Tcp(one(port.value));
+                self.derived("prometheus".to_owned(), &origin, admin, self.own.clone(), protocol);
+            }
+        }
+    }
+
+    /// A service's connections at a backend, and its checks where those come from elsewhere or by another protocol.
+    fn backend(&mut self, service: &Service) {
+        let (name, ports) = (&service.name.value, one(service.to.port));
+        let origin = format!("service {name}");
+        let clients = match &service.forward {
+            Forward::Tls(_) => Sources::nobody().with_role(self.site, Role::Balancer),
+            Forward::Nat => Sources::of(self.site, &service.from).with_role(self.site, Role::Balancer),
+            Forward::Socket => Sources::of(self.site, &service.from),
+        };
+        let protocol = match service.protocol {
+            Transport::Tcp => Protocol::Tcp(ports.clone()),
+            Transport::Udp => Protocol::Udp(ports.clone()),
+        };
+        let clients = clients.without(self.server);
+        self.derived(format!("service-{name}"), &origin, clients, self.own.clone(), protocol);
+        if service.protocol == Transport::Udp {
+            // Every kind of check runs over TCP.
+            let checkers = check_sources(self.site, service).without(self.server);
+            self.derived(format!("check-{name}"), &origin, checkers, self.own.clone(), Protocol::Tcp(ports));
+        }
+    }
+
+    /// A service's VIPs at a balancer.
+    fn vip(&mut self, service: &Service) {
+        let name = &service.name.value;
+        let redirect = match &service.forward {
+            Forward::Socket => return,
+            Forward::Nat => None,
+            Forward::Tls(tls) => tls.redirect_port,
+        };
+        // One rule for each set of ports that a VIP has, so that no VIP opens another one's port.
+        let mut vips: Vec<(IpAddr, Vec<RangeInclusive<u16>>)> = Vec::new();
+        for listen in &service.listen {
+            let wanted = [Some(listen.port()), redirect].into_iter().flatten().map(|port| port..=port);
+            let index = vips.iter().position(|(vip, _)| *vip == listen.ip()).unwrap_or_else(|| {
+                vips.push((listen.ip(), Vec::new()));
+                vips.len() - 1
+            });
+            for port in wanted {
+                if !vips[index].1.contains(&port) {
+                    vips[index].1.push(port);
+                }
+            }
+        }
+        let mut groups: Vec<(Vec<IpNet>, Vec<RangeInclusive<u16>>)> = Vec::new();
+        for (vip, ports) in vips {
+            match groups.iter_mut().find(|(_, others)| *others == ports) {
+                Some((addresses, _)) => addresses.push(vip.into()),
+                None => groups.push((vec![vip.into()], ports)),
+            }
+        }
+        for (index, (addresses, ports)) in groups.into_iter().enumerate() {
+            let protocol = match service.protocol {
+                Transport::Tcp => Protocol::Tcp(ports),
+                Transport::Udp => Protocol::Udp(ports),
+            };
+            let name = if index == 0 { format!("vip-{name}") } else { format!("vip-{name}-{}", index + 1) };
+            let from = Sources::of(self.site, &service.from);
+            self.derived(name, &format!("service {}", service.name.value), from, addresses, protocol);
+        }
+    }
+
+    /// Database servers among each other.
+    fn replication(&mut self) {
+        if self.server.role != Role::Database || self.site.database.is_none() {
+            return;
+        }
+        let others = Sources::nobody().with_role(self.site, Role::Database).without(self.server);
+        let port = Protocol::Tcp(one(self.site.database_port()));
+        self.derived("replication".to_owned(), "[database]", others, self.own.clone(), port);
+    }
+}

@@ -1,0 +1,45 @@
+//! `[database]` against servers, services and processes.
+
+use super::names::suggestion;
+use crate::plan::Role;
+use crate::site::model::{Site, SiteCheckKind, SiteProcess};
+use crate::site::section::Collector;
+
+pub(super) fn check(site: &Site, faults: &Collector) {
+    let Some(database) = &site.database else {
+        missing(site, faults);
+        return;
+    };
+    match site.server(&database.primary) {
+        Some(server) if server.role == Role::Database => {}
+        Some(server) => {
+            let message = format!(
+                "`{}` is a {} server; the primary must have `role = \"database\"`",
+                server.name.value,
+                server.role.as_str()
+            );
+            faults.error(database.primary.span, message);
+        }
+        None => {
+            let name = &database.primary.value;
+            faults.error(database.primary.span, format!("no server is called `{name}`{}", suggestion(site, name)));
+        }
+    }
+}
+
+/// What cannot be without `[database]`.
+fn missing(site: &Site, faults: &Collector) {
+    let add = "add `[database]` with its name, user, password files and primary";
+    for server in site.of_role(Role::Database) {
+        faults.error(
+            server.name.span,
+            format!("server `{}` is a database and the site has none; {add}", server.name.value),
+        );
+    }
+    for process in site.processes.iter().filter(|process| process.kind == SiteProcess::Postgres) {
+        faults.error(process.name.span, format!("process `{}` is PostgreSQL; {add}", process.name.value));
+    }
+    for service in site.services.iter().filter(|service| service.check.kind == SiteCheckKind::Postgres) {
+        faults.error(service.name.span, format!("service `{}` is checked by logging in; {add}", service.name.value));
+    }
+}

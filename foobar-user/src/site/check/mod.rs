@@ -1,0 +1,31 @@
+//! Sections of the site file compared with each other; what needs a whole section waits until it could be read.
+
+mod addresses;
+mod database;
+pub(super) mod files;
+mod names;
+mod processes;
+mod rules;
+mod services;
+
+use super::read::Draft;
+use super::section::Collector;
+
+/// Every comparison that needs no file but the site file.
+pub(super) fn check(draft: &Draft, faults: &Collector) {
+    let site = &draft.site;
+    names::unique(site, faults);
+    addresses::check(site, faults);
+    if !draft.servers_whole {
+        // A server that could not be read would look like one that is missing.
+        return;
+    }
+    names::known(site, faults);
+    services::check(site, faults);
+    if !draft.services_whole {
+        return;
+    }
+    database::check(site, faults);
+    processes::check(site, faults);
+    rules::check(site, faults);
+}

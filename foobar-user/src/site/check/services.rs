@@ -1,0 +1,105 @@
+//! Services against servers: backends exist in the right families, a balancer serves them, and replies find their way.
+
+use std::collections::BTreeMap;
+
+use crate::plan::{Role, Transport};
+use crate::site::model::{Forward, Server, Service, Site};
+use crate::site::section::Collector;
+
+pub(super) fn check(site: &Site, faults: &Collector) {
+    for service in &site.services {
+        backends(site, service, faults);
+        if service.forward != Forward::Socket && site.of_role(Role::Balancer).next().is_none() {
+            let message = format!(
+                "service `{}` needs a balancer and no server has the role `balancer`; add one, or set `forward = \"socket\"`",
+                service.name.value,
+            );
+            faults.error(service.name.span, message);
+        }
+        if service.to.port == site.metrics_port.value {
+            let message = format!(
+                "port {} of every server is its agent's /metrics; choose another port or another `metrics_port`",
+                service.to.port,
+            );
+            faults.error(service.to.span, message);
+        }
+    }
+    reply_paths(site, faults);
+    web_ports(site, faults);
+    database_port(site, faults);
+}
+
+/// A role nobody has, and families that no backend has.
+fn backends(site: &Site, service: &Service, faults: &Collector) {
+    let role = service.to.role;
+    if site.of_role(role).next().is_none() {
+        let message = format!("no server has the role `{}`; add a `[[server]]` with it", role.as_str());
+        faults.error(service.to.span, message);
+        return;
+    }
+    let reached = |v6: bool| site.of_role(role).flat_map(Server::addresses).any(|address| address.is_ipv6() == v6);
+    // The edge accepts in either family, and reaches its backends by any one VIP of theirs.
+    let tls = matches!(service.forward, Forward::Tls(_));
+    if tls && service.listen.iter().any(|listen| reached(listen.is_ipv6())) {
+        return;
+    }
+    for listen in service.listen.iter().filter(|listen| !reached(listen.is_ipv6())) {
+        let (family, key) = if listen.is_ipv6() { ("IPv6", "address6") } else { ("IPv4", "address") };
+        let message = format!(
+            "no `{}` server has an {family} address, so nothing can answer on {}; give them `{key}`",
+            role.as_str(),
+            listen.value,
+        );
+        faults.error(listen.span, message);
+    }
+}
+
+/// A reply from (backend, port, protocol) is given its VIP back: that must be one service's.
+fn reply_paths(site: &Site, faults: &Collector) {
+    let mut seen: BTreeMap<(Role, u16, bool), &Service> = BTreeMap::new();
+    for service in site.services.iter().filter(|service| service.forward == Forward::Nat) {
+        let key = (service.to.role, service.to.port, service.protocol == Transport::Udp);
+        if let Some(other) = seen.insert(key, service) {
+            let message = format!(
+                "nat services `{}` and `{}` lead to the same backends and port, so a reply could be either's; \
+                 give one another port, or list both addresses in one `listen`",
+                other.name.value, service.name.value,
+            );
+            faults.error(service.to.span, message);
+        }
+    }
+}
+
+/// A port of the web servers speaks TLS or does not.
+fn web_ports(site: &Site, faults: &Collector) {
+    let encrypts = |service: &Service| matches!(&service.forward, Forward::Tls(tls) if tls.encrypt);
+    let mut seen: BTreeMap<(Role, u16), &Service> = BTreeMap::new();
+    for service in site.services.iter().filter(|service| service.protocol == Transport::Tcp) {
+        let other = *seen.entry((service.to.role, service.to.port)).or_insert(service);
+        if encrypts(other) != encrypts(service) {
+            let message = format!(
+                "service `{}` wants {}:{} with `encrypt`, and service `{}` without; use two ports",
+                if encrypts(service) { &service.name.value } else { &other.name.value },
+                service.to.role.as_str(),
+                service.to.port,
+                if encrypts(service) { &other.name.value } else { &service.name.value },
+            );
+            faults.error(service.to.span, message);
+        }
+    }
+}
+
+/// PostgreSQL listens on one port.
+fn database_port(site: &Site, faults: &Collector) {
+    let port = site.database_port();
+    for service in site.services.iter().filter(|service| service.to.role == Role::Database) {
+        if service.to.port != port {
+            let message =
+                format!("PostgreSQL listens on one port, and another service names {port}; use `database:{port}`");
+            faults.error(service.to.span, message);
+        }
+        if service.protocol == Transport::Udp {
+            faults.error(service.to.span, "PostgreSQL speaks tcp; leave `protocol` out");
+        }
+    }
+}

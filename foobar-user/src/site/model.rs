@@ -1,0 +1,286 @@
+//! What a validated site file says: the input of every derivation. Values that later checks point at keep their place.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+
+use foobar_common::rules::{Action, Protocol};
+use ipnet::IpNet;
+
+use super::at::{At, Span};
+use crate::plan::{Role, Select, Transport};
+
+/// A site: one value for one file. Paths in it are absolute or relative to the working folder, never to the file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Site {
+    /// The site's public name.
+    pub domain: At<String>,
+    /// From where ssh is never closed.
+    pub admin: Vec<At<IpNet>>,
+    /// Folder of the site's own CA and certificates.
+    pub pki: At<PathBuf>,
+    /// Port of every agent's `/metrics`.
+    pub metrics_port: At<u16>,
+    /// Servers in the file's order.
+    pub servers: Vec<Server>,
+    /// Services in the file's order.
+    pub services: Vec<Service>,
+    /// The database, where there is one.
+    pub database: Option<Database>,
+    /// Processes in the file's order: also the order in which a server starts them.
+    pub processes: Vec<Process>,
+    /// Rules that derivation cannot know, in the file's order.
+    pub rules: Vec<UserRule>,
+}
+
+impl Site {
+    /// The server of this name.
+    #[must_use]
+    pub fn server(&self, name: &str) -> Option<&Server> {
+        self.servers.iter().find(|server| *server.name == name)
+    }
+
+    /// The service of this name.
+    #[must_use]
+    pub fn service(&self, name: &str) -> Option<&Service> {
+        self.services.iter().find(|service| *service.name == name)
+    }
+
+    /// Servers of a role, in the file's order.
+    pub fn of_role(&self, role: Role) -> impl Iterator<Item = &Server> {
+        self.servers.iter().filter(move |server| server.role == role)
+    }
+
+    /// Port of PostgreSQL: what the services to the database name, else 5432.
+    #[must_use]
+    pub fn database_port(&self) -> u16 {
+        let mut services = self.services.iter().filter(|service| service.to.role == Role::Database);
+        services.next().map_or(5432, |service| service.to.port)
+    }
+}
+
+/// A server.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Server {
+    /// Its name.
+    pub name: At<String>,
+    /// Its role.
+    pub role: Role,
+    /// Its address.
+    pub address: At<IpAddr>,
+    /// Its IPv6 address, when `address` is IPv4.
+    pub address6: Option<At<Ipv6Addr>>,
+    /// Interfaces that carry the firewall.
+    pub interfaces: Vec<At<String>>,
+}
+
+impl Server {
+    /// Every address of the server.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + Clone + '_ {
+        std::iter::once(self.address.value).chain(self.address6.iter().map(|address| IpAddr::V6(address.value)))
+    }
+}
+
+/// A service: a virtual address whose connections are spread over the servers of a role.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Service {
+    /// Its name.
+    pub name: At<String>,
+    /// Virtual addresses and ports.
+    pub listen: Vec<At<SocketAddr>>,
+    /// Transport protocol.
+    pub protocol: Transport,
+    /// The backends.
+    pub to: At<Target>,
+    /// How connections reach them.
+    pub forward: Forward,
+    /// Who may connect.
+    pub from: Vec<At<Peer>>,
+    /// Which backends may be members.
+    pub select: Select,
+    /// How members are checked.
+    pub check: SiteCheck,
+}
+
+/// The backends of a service: a port of every server of a role.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Whose servers.
+    pub role: Role,
+    /// Their port.
+    pub port: u16,
+}
+
+/// How connections to a service reach its backends.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Forward {
+    /// Terminated by `foobar edge` on the balancer.
+    Tls(Tls),
+    /// Rewritten by XDP on the balancer.
+    Nat,
+    /// Rewritten at `connect()` on the servers in `from`.
+    Socket,
+}
+
+/// A service's TLS.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tls {
+    /// The public certificate chain, PEM.
+    pub certificate: At<PathBuf>,
+    /// Its private key, PEM.
+    pub key: At<PathBuf>,
+    /// Port from which plain HTTP is redirected; `None`: no such port.
+    pub redirect_port: Option<u16>,
+    /// mTLS to the backends with the site's own CA.
+    pub encrypt: bool,
+}
+
+/// Who may connect: an entry of `from`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// Everybody.
+    Any,
+    /// The servers of a role.
+    Role(Role),
+    /// One server.
+    Server(String),
+    /// A prefix.
+    Prefix(IpNet),
+}
+
+/// A service's health check.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteCheck {
+    /// What is asked.
+    pub kind: SiteCheckKind,
+    /// Time between checks, in milliseconds.
+    pub interval_ms: u64,
+    /// Time after which a check has failed, in milliseconds.
+    pub timeout_ms: u64,
+    /// Successes in a row that bring a backend up.
+    pub rise: u32,
+    /// Failures in a row that take a backend down.
+    pub fall: u32,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// What a health check asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SiteCheckKind {
+    /// A connection is accepted.
+    Tcp,
+    /// This path is answered.
+    Http(String),
+    /// A log-in succeeds and tells the role.
+    Postgres,
+}
+
+/// The database of the site.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Database {
+    /// Database made at initialisation.
+    pub name: String,
+    /// Its owner.
+    pub user: String,
+    /// File with the owner's password.
+    pub password_file: At<PathBuf>,
+    /// File with the replication role's password.
+    pub replication_password_file: At<PathBuf>,
+    /// The server that is initialised as primary.
+    pub primary: At<String>,
+}
+
+/// Where something runs: an entry of `on`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Every server of a role.
+    Role(Role),
+    /// One server.
+    Server(String),
+}
+
+impl Place {
+    /// Whether it names this server.
+    #[must_use]
+    pub fn holds(&self, server: &Server) -> bool {
+        match self {
+            Self::Role(role) => server.role == *role,
+            Self::Server(name) => *server.name == *name,
+        }
+    }
+}
+
+/// A process.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Process {
+    /// Its name.
+    pub name: At<String>,
+    /// Where it runs.
+    pub on: Vec<At<Place>>,
+    /// What it is.
+    pub kind: SiteProcess,
+    /// Account it runs as.
+    pub user: Option<String>,
+    /// Signal that asks it to stop, without `SIG`.
+    pub stop_signal: Option<String>,
+    /// Time until SIGKILL, in milliseconds.
+    pub stop_timeout_ms: u64,
+}
+
+impl Process {
+    /// Whether it runs on this server.
+    #[must_use]
+    pub fn runs_on(&self, server: &Server) -> bool {
+        self.on.iter().any(|place| place.holds(server))
+    }
+}
+
+/// What a process is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SiteProcess {
+    /// Any program; `{address}`, `{server}` and `{domain}` are replaced.
+    Command {
+        /// Program and arguments.
+        command: Vec<String>,
+        /// Its environment.
+        environment: BTreeMap<String, String>,
+    },
+    /// nginx.
+    Nginx {
+        /// Folder of static files.
+        root: At<PathBuf>,
+        /// Path prefixes that are forwarded.
+        dynamic: Vec<String>,
+        /// Service they are forwarded to.
+        upstream: Option<At<String>>,
+    },
+    /// PostgreSQL.
+    Postgres,
+    /// Prometheus.
+    Prometheus {
+        /// Port of its pages.
+        port: At<u16>,
+        /// File of alert rules.
+        rules: Option<At<PathBuf>>,
+    },
+}
+
+/// A `[[rule]]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UserRule {
+    /// Its name.
+    pub name: At<String>,
+    /// Its line in the file.
+    pub line: usize,
+    /// Servers that enforce it.
+    pub on: Vec<At<Place>>,
+    /// Whose packets.
+    pub from: Vec<At<Peer>>,
+    /// To where; empty: the server's own addresses and VIPs.
+    pub to: Vec<At<Peer>>,
+    /// Protocol, with its ports or types.
+    pub protocol: Protocol,
+    /// What happens to them.
+    pub action: Action,
+}

@@ -1,0 +1,119 @@
+//! The site file's text turned into a site, section by section; nothing here compares one section with another.
+
+mod database;
+mod process;
+mod rule;
+mod server;
+mod service;
+
+use std::path::{Path, PathBuf};
+
+use toml::de::DeTable;
+
+use super::at::{At, Span};
+use super::fault::Source;
+use super::model::Site;
+use super::section::{Collector, Section};
+use super::text;
+
+/// Port of `/metrics` where the file names none.
+const METRICS_PORT: u16 = 9900;
+/// Largest site file, so that a mistaken path cannot fill the memory.
+pub(super) const FILE_BYTES_MAX: u64 = 4 << 20;
+
+/// What sections are read with.
+pub(super) struct Reader<'a> {
+    /// The file: for lines.
+    pub(super) source: &'a Source,
+    /// The folder that relative paths are relative to.
+    pub(super) base: PathBuf,
+}
+
+impl Reader<'_> {
+    /// A path of the file, relative to it.
+    fn path(&self, section: &mut Section<'_>, key: &'static str) -> Option<At<PathBuf>> {
+        section.parse(key, "a path", |text| {
+            if text.is_empty() || text.contains('\0') {
+                return Err("an empty path leads nowhere; write a file's or folder's path".to_owned());
+            }
+            Ok(self.base.join(text))
+        })
+    }
+}
+
+/// What was read, and whether each kind of section was read without a fault.
+pub(super) struct Draft {
+    /// The site, without whatever could not be read.
+    pub(super) site: Site,
+    /// `[site]` and every `[[server]]` were read.
+    pub(super) servers_whole: bool,
+    /// Every `[service]` was read.
+    pub(super) services_whole: bool,
+}
+
+/// Reads a whole file; faults go to the collector.
+pub(super) fn read(source: &Source, faults: &Collector) -> Option<Draft> {
+    let (document, errors) = DeTable::parse_recoverable(&source.text);
+    for error in &errors {
+        let span = error.span().map_or_else(Span::default, Span::from);
+        faults.error(span, format!("this is not TOML: {}", error.message()));
+    }
+    if !errors.is_empty() {
+        // What the parser guessed after a syntax error would only raise faults that are not there.
+        return None;
+    }
+    let base = source.path.parent().unwrap_or(Path::new("")).to_owned();
+    let reader = Reader { source, base };
+    let mut root = Section::new("the site file".to_owned(), Span::default(), document.get_ref(), faults);
+
+    let before = faults.len();
+    let site = site(&reader, &mut root);
+    let mut servers: Vec<_> = root.tables("server").into_iter().filter_map(server::read).collect();
+    if servers.is_empty() && faults.len() == before {
+        faults.error(Span::default(), "the site has no server; add a `[[server]]`");
+    }
+    servers.sort_by_key(|server| server.name.span.start);
+    let servers_whole = faults.len() == before;
+
+    let before = faults.len();
+    let services =
+        root.named("service").into_iter().filter_map(|(name, table)| service::read(&reader, name, table)).collect();
+    let services_whole = faults.len() == before;
+
+    let database = root.table("database", "[database]").and_then(|table| database::read(&reader, table));
+    let processes =
+        root.named("process").into_iter().filter_map(|(name, table)| process::read(&reader, name, table)).collect();
+    let rules = root.tables("rule").into_iter().filter_map(|table| rule::read(&reader, table)).collect();
+    root.finish();
+    let (domain, admin, pki, metrics_port) = site?;
+    let site = Site { domain, admin, pki, metrics_port, servers, services, database, processes, rules };
+    Some(Draft { site, servers_whole, services_whole })
+}
+
+type Head = (At<String>, Vec<At<ipnet::IpNet>>, At<PathBuf>, At<u16>);
+
+/// `[site]`. A fault in it leaves stand-ins, so that the other sections are still compared.
+fn site(reader: &Reader<'_>, root: &mut Section<'_>) -> Option<Head> {
+    let whole = root.has("site");
+    let Some(mut section) = root.table("site", "[site]") else {
+        if !whole {
+            root.faults.error(root.span, "the site file lacks `[site]`; write `[site]` with `domain = \"…\"`");
+        }
+        return None;
+    };
+    let domain = section.parse("domain", "a string", text::domain);
+    let domain = section.need("domain", domain, "domain = \"www.foobar.com\"");
+    let admin = section.list("admin", "a list of prefixes", text::prefix);
+    let admin = section.need("admin", admin, "admin = [\"10.0.1.41/32\"]");
+    if let Some(admin) = &admin
+        && admin.is_empty()
+    {
+        section.faults.warning(admin.span, "`admin` is empty: no failsafe keeps ssh open; name your own prefix");
+    }
+    let pki = reader.path(&mut section, "pki").unwrap_or_else(|| At::new(reader.base.join("pki"), section.span));
+    let metrics_port = section.port("metrics_port", 1).unwrap_or(At { value: METRICS_PORT, span: section.span });
+    let span = section.span;
+    section.finish();
+    let domain = domain.unwrap_or_else(|| At::new("invalid".to_owned(), span));
+    Some((domain, admin.map(|admin| admin.value).unwrap_or_default(), pki, metrics_port))
+}

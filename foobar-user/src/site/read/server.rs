@@ -1,0 +1,53 @@
+//! `[[server]]`: name, role, addresses and interfaces.
+
+use std::net::IpAddr;
+
+use crate::site::model::Server;
+use crate::site::section::Section;
+use crate::site::text;
+
+/// Most interfaces of one server.
+const INTERFACES_MAX: usize = 64;
+
+pub(super) fn read(mut section: Section<'_>) -> Option<Server> {
+    let name = section.parse("name", "a string", text::name);
+    let name = section.need("name", name, "name = \"web1\"");
+    if let Some(name) = &name {
+        section.title = format!("[[server]] {}", name.value);
+        if text::role(name).is_ok() || name.value == "any" {
+            let message =
+                format!("a server cannot be called `{}`, which is a word of its own; write `{0}1`", name.value);
+            section.faults.error(name.span, message);
+        }
+    }
+    let role = section.parse("role", "a role", text::role);
+    let role = section.need("role", role, "role = \"web\"");
+    let address = section.parse("address", "an IP address", text::address);
+    let address = section.need("address", address, "address = \"10.0.1.11\"");
+    let address6 = section.parse("address6", "an IPv6 address", |word| match text::address(word)? {
+        IpAddr::V6(address) => Ok(address),
+        IpAddr::V4(_) => Err(format!("`{word}` is IPv4; write it as `address`")),
+    });
+    if let (Some(address), Some(address6)) = (&address, &address6)
+        && address.is_ipv6()
+    {
+        section.faults.error(address6.span, "`address` is IPv6 already; leave `address6` out, or make `address` IPv4");
+    }
+    let interfaces = section.list("interfaces", "a list of interface names", text::interface);
+    let interfaces = section.need("interfaces", interfaces, "interfaces = [\"eth0\"]");
+    if let Some(list) = &interfaces {
+        if list.is_empty() || list.len() > INTERFACES_MAX {
+            let message = format!("{} must name 1 to {INTERFACES_MAX} interfaces", section.title);
+            section.faults.error(list.span, message);
+        }
+        for (index, interface) in list.iter().enumerate() {
+            if list[..index].contains(interface) {
+                section
+                    .faults
+                    .error(interface.span, format!("interface `{}` is named twice; name it once", interface.value));
+            }
+        }
+    }
+    section.finish();
+    Some(Server { name: name?, role: role?.value, address: address?, address6, interfaces: interfaces?.value })
+}

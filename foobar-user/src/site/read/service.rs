@@ -1,0 +1,199 @@
+//! `[service.name]`: where it listens, how it forwards, who may connect, how members are checked.
+
+use super::Reader;
+use crate::plan::{Role, Select, Transport};
+use crate::site::at::At;
+use crate::site::model::{Forward, Peer, Service, SiteCheck, SiteCheckKind, Tls};
+use crate::site::section::{Section, nearest};
+use crate::site::text;
+
+/// Most VIP:port pairs of one service.
+const LISTEN_MAX: usize = 16;
+/// Where plain HTTP is redirected from when the file does not say.
+const REDIRECT_PORT: u16 = 80;
+/// Default interval and timeout of checks.
+const CHECK_MS: u64 = 250;
+/// Default successes in a row that bring a backend up, and failures that take it down.
+const CHECK_COUNT: u64 = 2;
+/// What interval and timeout may be.
+const CHECK_MS_RANGE: std::ops::RangeInclusive<u64> = 10..=60_000;
+/// What rise and fall may be.
+const CHECK_COUNT_RANGE: std::ops::RangeInclusive<u64> = 1..=100;
+
+pub(super) fn read(reader: &Reader<'_>, name: At<String>, mut section: Section<'_>) -> Option<Service> {
+    let checked = text::name(&name).map_err(|why| section.faults.error(name.span, format!("service name {why}")));
+    let listen = section.list("listen", "an address and port, or a list of them", text::listen);
+    let listen = section.need("listen", listen, "listen = \"203.0.113.10:443\"");
+    if let Some(list) = &listen
+        && (list.is_empty() || list.len() > LISTEN_MAX)
+    {
+        let message = format!("`listen` in {} must name 1 to {LISTEN_MAX} addresses", section.title);
+        section.faults.error(list.span, message);
+    }
+    let to = section.parse("to", "role:port", text::target);
+    let to = section.need("to", to, "to = \"web:8443\"");
+    section.parse("schedule", "a string", |word| match word {
+        "round-robin" => Ok(()),
+        _ => Err(format!("unknown schedule `{word}`; the only one yet is `round-robin`")),
+    });
+    let protocol = section.parse("protocol", "a string", transport);
+    let protocol = protocol.map_or(Transport::Tcp, |protocol| protocol.value);
+    let forward = forward(reader, &mut section, protocol);
+    let from = from(&mut section, forward.as_ref());
+    let role = to.as_ref().map(|to| to.role);
+    let select = section.parse("select", "a string", select).map_or(Select::Any, |select| select.value);
+    if select != Select::Any && role.is_some_and(|role| role != Role::Database) {
+        let message = format!(
+            "`select` in {} is for databases only; leave it out, or set `to = \"database:5432\"`",
+            section.title
+        );
+        section.faults.error(section.place("select"), message);
+    }
+    let check = check(&mut section, role, select);
+    section.finish();
+    checked.ok()?;
+    Some(Service {
+        name,
+        listen: listen?.value,
+        protocol,
+        to: to?,
+        forward: forward?,
+        from: from?,
+        select,
+        check: check?,
+    })
+}
+
+fn transport(word: &str) -> Result<Transport, String> {
+    match word {
+        "tcp" => Ok(Transport::Tcp),
+        "udp" => Ok(Transport::Udp),
+        _ => Err(format!("`{word}` is no transport of services; write `tcp` or `udp`")),
+    }
+}
+
+fn select(word: &str) -> Result<Select, String> {
+    match word {
+        "any" => Ok(Select::Any),
+        "primary" => Ok(Select::Primary),
+        "replica" => Ok(Select::Replica),
+        _ => {
+            let hint = nearest(word, &["any", "primary", "replica"])
+                .map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+            Err(format!("`{word}` selects nothing; write `any`, `primary` or `replica`{hint}"))
+        }
+    }
+}
+
+/// `tls` with its keys, or `forward`.
+fn forward(reader: &Reader<'_>, section: &mut Section<'_>, protocol: Transport) -> Option<Forward> {
+    if section.has("tls") {
+        if protocol == Transport::Udp {
+            section.faults.error(section.place("protocol"), "TLS runs over tcp; leave `protocol` or `tls` out");
+        }
+        section.refuse("forward", "a `tls` service ends at the balancer's edge and is not forwarded; leave it out");
+        let redirect = section.port("redirect_port", 0).map_or(REDIRECT_PORT, |port| port.value);
+        let encrypt = section.flag("encrypt").is_some_and(|encrypt| encrypt.value);
+        let mut table = section.table("tls", "{ certificate = \"www.pem\", key = \"www.key\" }")?;
+        let certificate = reader.path(&mut table, "certificate");
+        let certificate = table.need("certificate", certificate, "certificate = \"www.pem\"");
+        let key = reader.path(&mut table, "key");
+        let key = table.need("key", key, "key = \"www.key\"");
+        table.finish();
+        let redirect_port = Some(redirect).filter(|port| *port != 0);
+        return Some(Forward::Tls(Tls { certificate: certificate?, key: key?, redirect_port, encrypt }));
+    }
+    // Known, so that a misspelt `tls` is named.
+    section.know("tls");
+    for key in ["redirect_port", "encrypt"] {
+        section.refuse(key, "this needs `tls = { certificate = …, key = … }`; add it or leave this out");
+    }
+    let forward = section.parse("forward", "a string", |word| match word {
+        "nat" => Ok(Forward::Nat),
+        "socket" => Ok(Forward::Socket),
+        _ => Err(format!("`{word}` is no way of forwarding; write `nat` or `socket`")),
+    });
+    match forward {
+        None if section.has("forward") => None,
+        None => Some(Forward::Socket),
+        Some(forward) => Some(forward.value),
+    }
+}
+
+/// `from`: everybody by default for what the balancer serves; sockets must say who.
+fn from(section: &mut Section<'_>, forward: Option<&Forward>) -> Option<Vec<At<Peer>>> {
+    let list = section.list("from", "a list of roles, server names, prefixes or `any`", text::peer);
+    if section.has("from") {
+        let list = list?;
+        if list.is_empty() {
+            let message = format!("`from` in {} is empty: nobody could connect; name who may", section.title);
+            section.faults.error(list.span, message);
+        }
+        return Some(list.value);
+    }
+    if matches!(forward, Some(Forward::Socket)) {
+        return section.need::<Vec<At<Peer>>>("from", None, "from = [\"web\"]");
+    }
+    Some(vec![At::new(Peer::Any, section.span)])
+}
+
+/// `check`, with a default kind for each role.
+fn check(section: &mut Section<'_>, role: Option<Role>, select: Select) -> Option<SiteCheck> {
+    let default = if role == Some(Role::Database) { SiteCheckKind::Postgres } else { SiteCheckKind::Tcp };
+    let defaults = SiteCheck {
+        kind: default.clone(),
+        interval_ms: CHECK_MS,
+        timeout_ms: CHECK_MS,
+        rise: 2,
+        fall: 2,
+        span: section.span,
+    };
+    if !section.has("check") {
+        section.know("check");
+        return Some(defaults);
+    }
+    let mut table = section.table("check", "{ kind = \"http\", path = \"/healthz\" }")?;
+    let kind = table.parse("kind", "a string", |word| match word {
+        "tcp" => Ok(SiteCheckKind::Tcp),
+        "http" => Ok(SiteCheckKind::Http("/".to_owned())),
+        "postgres" => Ok(SiteCheckKind::Postgres),
+        _ => Err(format!("`{word}` is no kind of check; write `tcp`, `http` or `postgres`")),
+    });
+    let unknown_kind = kind.is_none() && table.has("kind");
+    let mut kind = kind.map_or(default, |kind| kind.value);
+    if let SiteCheckKind::Http(path) = &mut kind {
+        if let Some(given) = table.parse("path", "a path", text::url_path) {
+            *path = given.value;
+        }
+    } else if !unknown_kind {
+        table.refuse("path", "only `kind = \"http\"` asks for a path; set the kind or leave the path out");
+    }
+    let span = table.place("kind");
+    if kind == SiteCheckKind::Postgres && role.is_some_and(|role| role != Role::Database) {
+        table.faults.error(span, "a postgres check is for `to = \"database:…\"`; use `tcp` or `http` here");
+    }
+    if kind != SiteCheckKind::Postgres && select != Select::Any {
+        table.faults.error(span, "`select` needs a postgres check, which tells the role; leave `kind` out");
+    }
+    let interval = table.integer("interval_ms", CHECK_MS_RANGE).map(|number| number.value);
+    let timeout = table.integer("timeout_ms", CHECK_MS_RANGE);
+    let interval_ms = interval.unwrap_or(CHECK_MS);
+    if let Some(timeout) = &timeout
+        && timeout.value > interval_ms
+    {
+        let message = format!(
+            "`timeout_ms` of {} is longer than its interval of {interval_ms} ms; checks would overlap: raise `interval_ms`",
+            timeout.value
+        );
+        table.faults.error(timeout.span, message);
+    }
+    let timeout_ms = timeout.map_or(CHECK_MS.min(interval_ms), |timeout| timeout.value);
+    let mut count = |key| {
+        let count = table.integer(key, CHECK_COUNT_RANGE).map_or(CHECK_COUNT, |count| count.value);
+        u32::try_from(count).unwrap_or(u32::MAX)
+    };
+    let (rise, fall) = (count("rise"), count("fall"));
+    let span = table.span;
+    table.finish();
+    Some(SiteCheck { kind, interval_ms, timeout_ms, rise, fall, span })
+}

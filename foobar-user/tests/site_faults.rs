@@ -1,0 +1,250 @@
+//! Bad site files: each edit of a good one is refused at its line and column, with what to do.
+
+mod common;
+
+use std::path::Path;
+
+use common::{GOOD, edited};
+use foobar_user::site::{Checked, Faults, Severity};
+
+/// Name, text to replace in the good file, its replacement, the text in the edited file at which the fault stands
+/// (its first occurrence), a fragment of the message.
+type Case = (&'static str, &'static str, &'static str, &'static str, &'static str);
+
+#[rustfmt::skip]
+const CASES: &[Case] = &[
+    // The file itself.
+    ("syntax", "admin = [", "admin = = [", "= [", "this is not TOML"),
+    ("key twice", "primary = \"db1\"", "primary = \"db1\"\nprimary = \"db2\"", "primary = \"db2\"", "duplicate key"),
+    ("service twice", "[service.plain]", "[service.app]\nx = 1\n[service.plain]", "app]\nlisten = \"10.0.9.10", "duplicate key"),
+    ("unknown section", "[database]", "[databse]", "databse]", "did you mean `database`?"),
+    ("section is a value", "[[server]]\nname = \"lb1\"", "[x]\n[[server]]\nname = \"lb1\"", "x]", "unknown key `x`"),
+    // [site]
+    ("unknown key of site", "metrics_port", "metric_port", "metric_port", "did you mean `metrics_port`?"),
+    ("domain missing", "domain = \"www.foobar.com\"", "", "[site]", "lacks `domain`"),
+    ("domain wrong type", "domain = \"www.foobar.com\"", "domain = 7", "7", "must be a string, but this is an integer"),
+    ("domain bad", "www.foobar.com", "www_foobar.com", "\"www_foobar.com\"", "no domain name"),
+    ("admin missing", "admin = [\"10.0.1.41/32\"]", "", "[site]", "lacks `admin`"),
+    ("admin host bits", "10.0.1.41/32", "10.0.1.41/24", "\"10.0.1.41/24\"", "write `10.0.1.0/24`"),
+    ("admin no prefix", "10.0.1.41/32", "10.0.1.41/33", "\"10.0.1.41/33\"", "no prefix"),
+    ("metrics port too large", "metrics_port = 9900", "metrics_port = 99000", "99000", "from 1 to 65535"),
+    ("metrics port zero", "metrics_port = 9900", "metrics_port = 0", "0\n", "from 1 to 65535"),
+    ("pki wrong type", "pki = \"pki\"", "pki = true", "true", "must be a path, but this is a boolean"),
+    // [[server]]
+    ("unknown key of server", "address = \"10.0.1.1\"", "adress = \"10.0.1.1\"", "adress", "did you mean `address`?"),
+    ("server name missing", "name = \"lb1\"", "", "[[server]]", "lacks `name`"),
+    ("server name bad", "\"lb1\"\nrole", "\"LB_1\"\nrole", "\"LB_1\"", "is no name"),
+    ("server name long", "\"lb1\"\nrole", "\"lb1-abcdefghijklmnopqrstuvwxyz0123\"\nrole", "\"lb1-a", "longer than 32"),
+    ("server name twice", "name = \"web2\"", "name = \"web1\"", "2:\"web1\"", "given twice"),
+    ("server called as a role", "name = \"web2\"", "name = \"web\"", "\"web\"\nrole", "a word of its own"),
+    ("role unknown", "role = \"balancer\"", "role = \"balancr\"", "\"balancr\"", "did you mean `balancer`?"),
+    ("role missing", "role = \"balancer\"\n", "", "[[server]]", "lacks `role`"),
+    ("address bad", "\"10.0.1.11\"", "\"10.0.1.256\"", "\"10.0.1.256\"", "no IP address"),
+    ("address with a length", "\"10.0.1.11\"", "\"10.0.1.11/24\"", "\"10.0.1.11/24\"", "leave out the prefix length"),
+    ("address twice", "\"10.0.1.12\"", "\"10.0.1.11\"", "2:\"10.0.1.11\"", "address of server `web1` already"),
+    ("address loopback", "\"10.0.1.12\"", "\"127.0.0.1\"", "\"127.0.0.1\"", "a loopback address"),
+    ("address6 is IPv4", "\"fd00:1::12\"", "\"10.0.1.99\"", "\"10.0.1.99\"", "write it as `address`"),
+    ("address6 twice", "\"fd00:1::12\"", "\"fd00:1::11\"", "2:\"fd00:1::11\"", "address of server `web1` already"),
+    ("address6 beside IPv6", "\"10.0.1.12\"", "\"fd00:1::99\"", "\"fd00:1::12\"", "leave `address6` out"),
+    ("interfaces missing", "interfaces = [\"eth0\", \"eth1\"]\n", "", "[[server]]", "lacks `interfaces`"),
+    ("interfaces empty", "[\"eth0\", \"eth1\"]", "[]", "[]", "must name 1 to 64"),
+    ("interface long", "\"eth1\"", "\"ethernet-card-number-1\"", "\"ethernet", "longer than the 15"),
+    ("interface twice", "\"eth1\"", "\"eth0\"", "2:\"eth0\"", "named twice"),
+    // [service.x]
+    ("service name bad", "[service.plain]", "[service.Plain]", "Plain", "service name `Plain` is no name"),
+    ("unknown key of service", "encrypt = true", "encript = true", "encript", "did you mean `encrypt`?"),
+    ("listen missing", "listen = \"10.0.9.10:8000\"\n", "", "app]", "lacks `listen`"),
+    ("listen without port", "\"10.0.9.10:8000\"", "\"10.0.9.10\"", "\"10.0.9.10\"", "no address and port"),
+    ("listen port 0", "\"10.0.9.10:8000\"", "\"10.0.9.10:0\"", "\"10.0.9.10:0\"", "port 0"),
+    ("listen on everything", "\"10.0.9.10:8000\"", "\"0.0.0.0:8000\"", "\"0.0.0.0:8000\"", "unspecified"),
+    ("listen twice", "\"[2001:db8::10]:8080\"", "\"203.0.113.10:8080\"", "2:\"203.0.113.10:8080\"", "twice; name it once"),
+    ("VIP of a server", "\"10.0.9.10:8000\"", "\"10.0.1.21:8000\"", "\"10.0.1.21:8000\"", "is the address of server `app1`"),
+    ("VIP port taken", "\"10.0.9.21:5432\"", "\"10.0.9.20:5432\"", "2:\"10.0.9.20:5432\"", "taken twice"),
+    ("VIP port taken by the edge's way", "\"203.0.113.10:8080\"", "\"203.0.113.10:8443\"", "\"203.0.113.10:8443\"", "reaches its backends"),
+    ("VIP port taken by the redirect", "\"203.0.113.10:8080\"", "\"203.0.113.10:80\"", "\"203.0.113.10:80\"", "redirects from there"),
+    ("VIP family without backends", "\"10.0.9.10:8000\"", "\"[2001:db8::20]:8000\"", "\"[2001:db8::20]:8000\"", "no `app` server has an IPv6 address"),
+    ("to missing", "to = \"app:8000\"\n", "", "app]", "lacks `to`"),
+    ("to without port", "to = \"app:8000\"", "to = \"app\"", "\"app\"\nfrom", "write role:port"),
+    ("to port bad", "to = \"app:8000\"", "to = \"app:0\"", "\"app:0\"", "is no port"),
+    ("to unknown role", "to = \"app:8000\"", "to = \"apps:8000\"", "\"apps:8000\"", "did you mean `app`?"),
+    ("to role nobody has", "role = \"monitor\"", "role = \"app\"", "\"monitor\"]", "no server has the role `monitor`"),
+    ("to the metrics port", "to = \"app:8000\"", "to = \"app:9900\"", "\"app:9900\"", "agent's /metrics"),
+    ("protocol unknown", "protocol = \"tcp\"", "protocol = \"sctp\"", "\"sctp\"", "no transport"),
+    ("tls over udp", "encrypt = true", "encrypt = true\nprotocol = \"udp\"", "\"udp\"", "TLS runs over tcp"),
+    ("tls wrong type", "tls = { certificate = \"www.pem\", key = \"www.key\" }", "tls = true", "true", "must be a table such as"),
+    ("tls key missing", ", key = \"www.key\"", "", "{ certificate", "lacks `key`"),
+    ("tls and forward", "encrypt = true", "encrypt = true\nforward = \"nat\"", "\"nat\"", "is not forwarded"),
+    ("encrypt without tls", "forward = \"nat\"", "forward = \"nat\"\nencrypt = true", "2:true", "this needs `tls"),
+    ("encrypt wrong type", "encrypt = true", "encrypt = \"yes\"", "\"yes\"", "must be true or false"),
+    ("redirect onto TLS", "encrypt = true", "encrypt = true\nredirect_port = 443", "\"203.0.113.10:443\"", "share one port"),
+    ("forward unknown", "forward = \"nat\"", "forward = \"direct\"", "\"direct\"", "write `nat` or `socket`"),
+    ("two nat services, one reply path", "to = \"app:8000\"\nfrom = [\"web\"]", "to = \"web:8080\"\nforward = \"nat\"", "2:\"web:8080\"", "a reply could be either's"),
+    ("encrypted and plain on one port", "to = \"web:8080\"", "to = \"web:8443\"", "2:\"web:8443\"", "use two ports"),
+    ("no balancer", "role = \"balancer\"", "role = \"monitor\"", "www]", "needs a balancer"),
+    ("from missing", "from = [\"web\"]\n", "", "app]\nlisten", "lacks `from`"),
+    ("from unknown", "from = [\"web\"]", "from = [\"wob1\"]", "\"wob1\"", "did you mean `web1`?"),
+    ("from empty", "from = [\"web\"]", "from = []", "[]", "nobody could connect"),
+    ("from wrong type", "from = [\"web\"]", "from = [1.5]", "1.5", "but this is a float"),
+    ("schedule unknown", "\"round-robin\"", "\"least\"", "\"least\"", "unknown schedule `least`"),
+    ("select unknown", "select = \"primary\"", "select = \"primry\"", "\"primry\"", "did you mean `primary`?"),
+    ("select without database", "from = [\"web\"]", "from = [\"web\"]\nselect = \"primary\"", "\"primary\"", "for databases only"),
+    ("two database ports", "to = \"database:5432\"\nselect = \"replica\"", "to = \"database:5433\"\nselect = \"replica\"", "\"database:5433\"", "PostgreSQL listens on one port"),
+    // check
+    ("check kind unknown", "kind = \"http\"", "kind = \"ping\"", "\"ping\"", "no kind of check"),
+    ("check path relative", "\"/healthz\"", "\"healthz\"", "\"healthz\"", "write `/healthz`"),
+    ("check path without http", "kind = \"http\"", "kind = \"tcp\"", "\"/healthz\"", "only `kind = \"http\"`"),
+    ("check interval short", "interval_ms = 250", "interval_ms = 9", "9,", "from 10 to 60000"),
+    ("check interval long", "interval_ms = 250", "interval_ms = 60001", "60001", "from 10 to 60000"),
+    ("check timeout over interval", "timeout_ms = 250", "timeout_ms = 251", "251", "checks would overlap"),
+    ("check rise zero", "rise = 2", "rise = 0", "0, fall", "from 1 to 100"),
+    ("check fall large", "fall = 2", "fall = 101", "101", "from 1 to 100"),
+    ("check postgres elsewhere", "kind = \"http\", path = \"/healthz\"", "kind = \"postgres\"", "\"postgres\"", "is for `to = \"database"),
+    ("check unknown key", "rise = 2", "raise = 2", "raise", "did you mean `rise`?"),
+    ("select with tcp check", "select = \"primary\"", "select = \"primary\"\ncheck = { kind = \"tcp\" }", "\"tcp\" }", "needs a postgres check"),
+    // [database]
+    ("primary unknown", "primary = \"db1\"", "primary = \"db9\"", "\"db9\"", "did you mean `db1`?"),
+    ("primary no database", "primary = \"db1\"", "primary = \"web1\"", "2:\"web1\"", "is a web server"),
+    ("password file missing", "password_file = \"secrets/guestbook.password\"\n", "", "[database]", "lacks `password_file`"),
+    ("one password file", "secrets/replication.password", "secrets/guestbook.password", "2:\"secrets/guestbook", "share one password file"),
+    ("owner is PostgreSQL's", "user = \"guestbook\"", "user = \"postgres\"", "\"postgres\"", "PostgreSQL's own"),
+    // [process.x]
+    ("kind unknown", "kind = \"nginx\"", "kind = \"ngnix\"", "\"ngnix\"", "did you mean `nginx`?"),
+    ("foreign key", "kind = \"postgres\"", "kind = \"postgres\"\nroot = \"www\"", "2:\"www\"", "is for `kind = \"nginx\"`"),
+    ("root missing", "root = \"www\"\n", "", "nginx]", "lacks `root`"),
+    ("dynamic relative", "\"/guestbook\"", "\"guestbook\"", "\"guestbook\"]", "write `/guestbook`"),
+    ("dynamic ends nginx's word", "\"/guestbook\"", "\"/x; deny all\"", "\"/x; deny all\"", "encode them"),
+    ("dynamic without upstream", "upstream = \"app\"\n", "", "[\"/guestbook\"]", "needs `upstream`"),
+    ("upstream unknown", "upstream = \"app\"", "upstream = \"apq\"", "\"apq\"", "did you mean `app`?"),
+    ("upstream of the balancer", "upstream = \"app\"", "upstream = \"plain\"", "\"plain\"", "served by the balancer"),
+    ("upstream not admitted", "from = [\"web\"]", "from = [\"web1\"]", "\"app\"\n\n", "does not admit server `web2`"),
+    ("nginx off its role", "on = [\"web\"]", "on = [\"app\"]", "\"app\"]\nkind", "firewall would not let"),
+    ("command missing", "command = [\"/opt/guestbook\", \"--listen\", \"{address}:8000\"]\n", "", "guestbook]", "lacks `command`"),
+    ("command empty", "[\"/opt/guestbook\", \"--listen\", \"{address}:8000\"]", "[]", "[]", "names no program"),
+    ("placeholder unknown", "{address}:8000", "{adress}:8000", "\"{adress}:8000\"", "unknown placeholder `{adress}`"),
+    ("placeholder unknown in environment", "{server}", "{name}", "\"{name}\"", "unknown placeholder `{name}`"),
+    ("environment wrong type", "SERVER = \"{server}\"", "SERVER = 7", "7 }", "must be a string"),
+    ("on unknown", "on = [\"app\"]", "on = [\"app3\"]", "\"app3\"", "no server or role is called `app3`"),
+    ("user bad", "user = \"nobody\"", "user = \"No body\"", "\"No body\"", "no account name"),
+    ("stop signal with SIG", "stop_signal = \"TERM\"", "stop_signal = \"SIGTERM\"", "\"SIGTERM\"", "write `TERM`"),
+    ("stop signal unknown", "stop_signal = \"TERM\"", "stop_signal = \"STOP\"", "\"STOP\"", "use one of"),
+    ("stop timeout negative", "stop_timeout_ms = 5000", "stop_timeout_ms = -1", "-1", "from 100 to 600000"),
+    ("prometheus on metrics port", "port = 9090", "port = 9900", "2:9900", "agent's own /metrics"),
+    ("two of a kind", "[process.postgres]", "[process.pg]\non = [\"db2\"]\nkind = \"postgres\"\n[process.postgres]", "postgres]\non", "would run postgres twice"),
+    // [[rule]]
+    ("rule name reserved", "\"office-only\"", "\"metrics\"", "\"metrics\"", "name of a derived rule"),
+    ("rule name of a service", "\"office-only\"", "\"service-www\"", "\"service-www\"", "name of a derived rule"),
+    ("rule name twice", "[[rule]]", "[[rule]]\nname = \"office-only\"\non = [\"lb1\"]\naction = \"deny\"\n[[rule]]", "2:\"office-only\"", "given twice"),
+    ("action unknown", "action = \"allow\"", "action = \"reject\"", "\"reject\"", "write `allow` or `deny`"),
+    ("action missing", "action = \"allow\"", "", "[[rule]]", "lacks `action`"),
+    ("rule protocol unknown", "protocol = \"tcp\"\nports", "protocol = \"tpc\"\nports", "\"tpc\"", "did you mean `tcp`?"),
+    ("ports reversed", "8000-8010", "8010-8000", "\"8010-8000\"", "write `8000-8010`"),
+    ("port zero in rule", "\"9900\", ", "\"0\", ", "\"0\"", "is no port"),
+    ("ports empty", "[\"9900\", \"8000-8010\"]", "[]", "[]", "matches nothing"),
+    ("ports with icmp", "protocol = \"tcp\"\nports", "protocol = \"icmp\"\nports", "[\"9900\"", "ICMP has no ports"),
+    ("types with tcp", "ports = [\"9900\", \"8000-8010\"]", "icmp_types = [\"echo-request\"]", "[\"echo-request\"]", "have types"),
+    ("type unknown", "protocol = \"tcp\"\nports = [\"9900\", \"8000-8010\"]", "protocol = \"icmp\"\nicmp_types = [\"echo-requst\"]", "\"echo-requst\"", "did you mean `echo-request`?"),
+    ("ports without protocol", "protocol = \"tcp\"\nports", "ports", "[\"9900\"", "set `protocol = \"tcp\"`"),
+    ("rule on nobody", "on = [\"lb1\"]", "on = [\"lb2\"]", "\"lb2\"", "did you mean `lb1`?"),
+    ("rule from with host bits", "198.51.100.0/24", "198.51.100.7/24", "\"198.51.100.7/24\"", "write `198.51.100.0/24`"),
+    ("rule from empty", "from = [\"198.51.100.0/24\"]", "from = []", "[]", "matches nobody"),
+];
+
+fn parse(text: &str) -> Result<Checked, Faults> {
+    Checked::parse(Path::new("site.toml"), text)
+}
+
+/// The byte at which a fault is expected: the first (or with `2:` the second) occurrence.
+fn expected_byte(text: &str, mark: &str) -> Option<usize> {
+    match mark.strip_prefix("2:") {
+        Some(mark) => text.match_indices(mark).nth(1).map(|(byte, _)| byte),
+        None => text.find(mark),
+    }
+}
+
+fn line_and_column(text: &str, byte: usize) -> (usize, usize) {
+    let before = &text[..byte];
+    (before.matches('\n').count() + 1, before.chars().rev().take_while(|c| *c != '\n').count() + 1)
+}
+
+#[test]
+fn the_good_file_is_taken_without_a_warning() {
+    let checked = parse(GOOD).unwrap_or_else(|faults| panic!("{faults}"));
+    assert!(checked.warnings.is_empty(), "{}", checked.warnings);
+}
+
+#[test]
+fn every_bad_file_is_refused_at_its_place() {
+    assert!(CASES.len() >= 100);
+    let mut wrong = Vec::new();
+    for (name, from, to, mark, message) in CASES {
+        let text = edited(from, to);
+        let Err(faults) = parse(&text) else {
+            wrong.push(format!("{name}: was taken"));
+            continue;
+        };
+        let Some(byte) = expected_byte(&text, mark) else {
+            wrong.push(format!("{name}: the edited file holds no `{mark}`"));
+            continue;
+        };
+        let place = line_and_column(&text, byte);
+        let found = faults.positions().any(|(line, column, fault)| {
+            (line, column) == place && fault.message.contains(message) && fault.severity == Severity::Error
+        });
+        if !found {
+            wrong.push(format!("{name}: expected {place:?} `{message}`, found\n{faults}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{} of {} cases:\n\n{}", wrong.len(), CASES.len(), wrong.join("\n\n"));
+}
+
+#[test]
+fn all_faults_are_told_in_the_order_of_the_file() {
+    let text = GOOD
+        .replacen("address = \"10.0.1.1\"", "adress = \"10.0.1.1\"", 1)
+        .replacen("round-robin", "random", 1)
+        .replacen("action = \"allow\"", "action = \"drop\"", 1);
+    let faults = parse(&text).expect_err("three faults");
+    let lines: Vec<usize> = faults.positions().map(|(line, ..)| line).collect();
+    assert_eq!(faults.errors(), 3, "{faults}");
+    assert!(lines.is_sorted());
+}
+
+#[test]
+fn a_fault_is_printed_with_its_line_and_a_caret() {
+    let faults = parse(&edited("address = \"10.0.1.1\"", "adress = \"10.0.1.1\"")).expect_err("a fault");
+    let expected = "site.toml:10:1: unknown key `adress` in [[server]] lb1; did you mean `address`?\n   \
+                    10 | adress = \"10.0.1.1\"\n      | ^^^^^^";
+    assert_eq!(faults.to_string(), expected);
+}
+
+#[test]
+fn an_empty_admin_is_taken_with_a_warning() {
+    let checked = parse(&edited("[\"10.0.1.41/32\"]", "[]")).unwrap_or_else(|faults| panic!("{faults}"));
+    assert!(checked.warnings.to_string().contains("warning: `admin` is empty"), "{}", checked.warnings);
+}
+
+#[test]
+fn more_rules_than_the_packet_path_takes_are_refused() {
+    let mut text = GOOD.to_owned();
+    for number in 0..1024 {
+        text.push_str(&format!("\n[[rule]]\nname = \"r{number}\"\non = [\"web1\"]\naction = \"deny\"\n"));
+    }
+    let faults = parse(&text).expect_err("too many rules");
+    assert!(faults.to_string().contains("site.toml:15:8: server `web1` would have"), "{faults}");
+}
+
+#[test]
+fn a_database_server_needs_a_database() {
+    let start = GOOD.find("[database]").expect("a section");
+    let end = GOOD.find("[process.nginx]").expect("a section");
+    let faults = parse(&format!("{}{}", &GOOD[..start], &GOOD[end..])).expect_err("no database");
+    for what in ["server `db1` is a database", "process `postgres` is PostgreSQL", "service `db-read` is checked"] {
+        assert!(faults.to_string().contains(what), "{what}: {faults}");
+    }
+}
+
+#[test]
+fn a_file_that_is_not_there_says_so() {
+    let faults = Checked::read(Path::new("/nonexistent/site.toml")).expect_err("no file");
+    assert!(faults.to_string().starts_with("/nonexistent/site.toml: cannot open the site file"), "{faults}");
+}
