@@ -111,10 +111,9 @@ impl Drop for ResponseBody {
         // hyper does not ask again after the last byte of a known length.
         if let Source::Backend { incoming, lease, .. } = &mut self.source
             && incoming.is_end_stream()
+            && let Some(lease) = lease.take()
         {
-            if let Some(lease) = lease.take() {
-                lease.release();
-            }
+            lease.release();
         }
     }
 }

@@ -63,3 +63,27 @@ async fn metrics_have_the_agreed_names() {
     }
     assert!(!text.contains("# EOF"));
 }
+
+#[tokio::test]
+async fn the_child_is_put_in_its_cgroup() {
+    let mounts = std::fs::read_to_string("/proc/mounts").expect("mounts");
+    let mount = mounts.lines().find_map(|line| line.split(' ').nth(1).filter(|_| line.contains(" cgroup2 rw")));
+    let Some(mount) = mount.filter(|_| nix::unistd::geteuid().is_root()) else {
+        eprintln!("SKIPPED: needs root and a writable cgroup v2 mount");
+        return;
+    };
+    let bed = Bed::start().await;
+    let folder = tempfile::tempdir().expect("folder");
+    let name = format!("foobar-edge-test-{}", std::process::id());
+    let cgroup = std::path::Path::new(mount).join(&name);
+    let mut service = bed.service.clone();
+    service.listen = vec![crate::bed::free_port()];
+    service.redirect.clear();
+    let mut options = options(folder.path());
+    options.cgroup = Some(cgroup.clone());
+    let mut child = Edge::prepare(&[service], options).expect("prepare").spawn().expect("spawn");
+    let own = std::fs::read_to_string(format!("/proc/{}/cgroup", child.id().expect("running"))).expect("cgroup");
+    child.kill().await.expect("kill");
+    std::fs::remove_dir(&cgroup).expect("an empty cgroup");
+    assert!(own.lines().any(|line| line == format!("0::/{name}")), "{own}");
+}
