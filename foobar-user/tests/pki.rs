@@ -222,7 +222,7 @@ fn faults_of_files_are_told_at_the_line_that_names_them() {
             "open password",
             |f| {
                 std::fs::set_permissions(f.join("secrets/guestbook.password"), PermissionsExt::from_mode(0o644))
-                    .expect("changed")
+                    .expect("changed");
             },
             "password_file = ",
             "warning: ",

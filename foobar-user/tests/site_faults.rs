@@ -37,6 +37,7 @@ const CASES: &[Case] = &[
     ("server name long", "\"lb1\"\nrole", "\"lb1-abcdefghijklmnopqrstuvwxyz0123\"\nrole", "\"lb1-a", "longer than 32"),
     ("server name twice", "name = \"web2\"", "name = \"web1\"", "2:\"web1\"", "given twice"),
     ("server called as a role", "name = \"web2\"", "name = \"web\"", "\"web\"\nrole", "a word of its own"),
+    ("server called as another role", "name = \"monitor1\"", "name = \"app\"", "\"app\"\nrole", "a word of its own"),
     ("role unknown", "role = \"balancer\"", "role = \"balancr\"", "\"balancr\"", "did you mean `balancer`?"),
     ("role missing", "role = \"balancer\"\n", "", "[[server]]", "lacks `role`"),
     ("address bad", "\"10.0.1.11\"", "\"10.0.1.256\"", "\"10.0.1.256\"", "no IP address"),
@@ -241,6 +242,12 @@ fn a_database_server_needs_a_database() {
     for what in ["server `db1` is a database", "process `postgres` is PostgreSQL", "service `db-read` is checked"] {
         assert!(faults.to_string().contains(what), "{what}: {faults}");
     }
+}
+
+#[test]
+fn the_only_monitor_may_be_called_monitor() {
+    let checked = parse(&edited("\"monitor1\"", "\"monitor\""));
+    assert!(checked.is_ok(), "{checked:?}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The site file: read, validated once, and from then on a value that cannot be wrong in itself.
 //!
 //! [`Site::read`] looks at nothing but the file; what it names (certificates, passwords) is looked at by
-//! [`Site::check_files`], because `foobar pki` makes some of it and another machine has none of it.
+//! [`Checked::check_files`], because `foobar pki` makes some of it and another machine has none of it.
 
 mod at;
 mod check;

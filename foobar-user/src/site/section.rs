@@ -266,7 +266,10 @@ impl<'a> Section<'a> {
         for (key, value) in self.table {
             match value.get_ref() {
                 DeValue::String(text) => {
-                    list.push((At::new(key.get_ref().to_string(), key.span()), At::new(text.to_string(), value.span())))
+                    list.push((
+                        At::new(key.get_ref().to_string(), key.span()),
+                        At::new(text.to_string(), value.span()),
+                    ));
                 }
                 _ => self.wrong(key.get_ref(), value, "a string"),
             }

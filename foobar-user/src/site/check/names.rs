@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::plan::Role;
 use crate::site::at::{At, Span};
 use crate::site::model::{Peer, Place, Site};
 use crate::site::section::{Collector, nearest};
@@ -9,7 +10,23 @@ use crate::site::section::{Collector, nearest};
 /// Server, process and rule names are given once (TOML itself refuses the same `[service.x]` twice).
 pub(super) fn unique(site: &Site, faults: &Collector) {
     once("server", site.servers.iter().map(|server| &server.name), faults);
+    words(site, faults);
     once("rule", site.rules.iter().map(|rule| &rule.name), faults);
+}
+
+/// A server may be called as its role only when it is the role: `monitor`, and no second monitor.
+fn words(site: &Site, faults: &Collector) {
+    for server in &site.servers {
+        let name = server.name.value.as_str();
+        let role = Role::ALL.into_iter().find(|role| role.as_str() == name);
+        let alone = role == Some(server.role) && site.of_role(server.role).count() == 1;
+        if (role.is_some() && !alone) || name == "any" {
+            let message = format!(
+                "a server cannot be called `{name}`, which is a word of its own for others too; write `{name}1`"
+            );
+            faults.error(server.name.span, message);
+        }
+    }
 }
 
 fn once<'s>(what: &str, names: impl Iterator<Item = &'s At<String>>, faults: &Collector) {
@@ -60,7 +77,7 @@ fn place_exists(site: &Site, place: &Place, span: Span, faults: &Collector) {
     }
     match place {
         Place::Role(role) => {
-            faults.error(span, format!("no server has the role `{}`; add one or leave it out", role.as_str()))
+            faults.error(span, format!("no server has the role `{}`; add one or leave it out", role.as_str()));
         }
         Place::Server(name) => {
             faults.error(span, format!("no server or role is called `{name}`{}", suggestion(site, name)));

@@ -14,11 +14,6 @@ pub(super) fn read(mut section: Section<'_>) -> Option<Server> {
     let name = section.need("name", name, "name = \"web1\"");
     if let Some(name) = &name {
         section.title = format!("[[server]] {}", name.value);
-        if text::role(name).is_ok() || name.value == "any" {
-            let message =
-                format!("a server cannot be called `{}`, which is a word of its own; write `{0}1`", name.value);
-            section.faults.error(name.span, message);
-        }
     }
     let role = section.parse("role", "a role", text::role);
     let role = section.need("role", role, "role = \"web\"");
