@@ -1,10 +1,12 @@
 //! The user-space half of foobar: one file describes the site, this library does one server's part of it.
 
+pub mod agent;
 pub mod datapath;
-pub mod health;
 pub mod edge;
+pub mod health;
+pub mod host;
 pub mod metrics;
+pub mod pki;
 pub mod plan;
 pub mod process;
-pub mod pki;
 pub mod site;

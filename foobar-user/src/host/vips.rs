@@ -1,6 +1,8 @@
 //! The VIPs that a balancer holds as addresses of its own, so that it answers ARP, neighbour discovery and the edge's clients.
 
+use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use ipnet::IpNet;
@@ -28,6 +30,31 @@ pub async fn add(vips: &[IpAddr], interfaces: &[String]) -> Result<()> {
         request.execute().await.with_context(|| format!("cannot add the VIP {vip} to {interface}"))?;
     }
     Ok(())
+}
+
+/// Remembers in the run folder which VIPs this server holds, for `foobar detach`.
+///
+/// # Errors
+/// The list cannot be written.
+pub fn remember(run: &Path, vips: &[IpAddr]) -> Result<()> {
+    let path = memory(run);
+    fs::write(&path, serde_json::to_vec(vips)?).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Removes the VIPs that were remembered.
+///
+/// # Errors
+/// The list is damaged, or what the kernel refused.
+pub async fn remove_remembered(run: &Path) -> Result<()> {
+    let path = memory(run);
+    let Ok(bytes) = fs::read(&path) else { return Ok(()) };
+    let vips: Vec<IpAddr> = serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged", path.display()))?;
+    remove(&vips).await?;
+    fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))
+}
+
+fn memory(run: &Path) -> PathBuf {
+    run.join("vips.json")
 }
 
 /// Removes VIPs from whichever interface has them; those that are not there are no error.

@@ -1,0 +1,26 @@
+//! Taking a server's data path out of the kernel, with everything that the agent set on its host.
+
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+
+use super::folders::{lock_path, run_folder};
+use super::lock::Lock;
+use crate::datapath;
+use crate::host::{settings, vips};
+
+/// Removes programs, maps, VIPs and settings of a server whose agent does not run.
+///
+/// # Errors
+/// Its agent runs, or something cannot be removed.
+pub async fn detach(bpffs: &Path, run_dir: &Path, server: &str) -> Result<()> {
+    ensure!(nix::unistd::geteuid().is_root(), "detaching takes programs out of the kernel: run it as root");
+    let run = run_folder(run_dir, server);
+    if !run.exists() {
+        return datapath::detach(bpffs, &run, server);
+    }
+    let _lock = Lock::take(&lock_path(&run), server)?;
+    datapath::detach(bpffs, &run, server)?;
+    vips::remove_remembered(&run).await?;
+    settings::restore(&settings::memory(&run))
+}

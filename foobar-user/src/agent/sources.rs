@@ -1,0 +1,162 @@
+//! What the metrics of a server are made of: a snapshot of each subsystem at the time of a scrape.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::ServerFolders;
+use super::server::{Shared, lock};
+use crate::datapath::counters::Flows;
+use crate::datapath::links::Mode;
+use crate::datapath::{self, Datapath};
+use crate::health::{Health, Status};
+use crate::metrics::certificates::Watched;
+use crate::metrics::datapath::{BackendCount, FlowTable, Interface, RuleCount, ServiceCount, VerdictCount, XdpMode};
+use crate::metrics::{self, Reloads, Sources, postgres};
+use crate::plan::{Plan, ProcessKind};
+use crate::process::{self, Supervisor};
+
+/// Flow tables are walked to be counted, so not at every scrape.
+const FLOWS_AGE_MAX: Duration = Duration::from_secs(10);
+
+/// Sources for a plan.
+pub(super) fn of(
+    plan: &Plan,
+    folders: &ServerFolders,
+    datapath: &Shared<Datapath>,
+    health: &Shared<Health>,
+    supervisor: &Shared<Option<Supervisor>>,
+    reloads: &Shared<Reloads>,
+) -> Sources {
+    let processes = folders.processes();
+    let is = |kind: fn(&ProcessKind) -> bool| plan.processes.iter().any(|process| kind(&process.kind));
+    let postgres = plan.processes.iter().find_map(|process| match &process.kind {
+        ProcessKind::Postgres(plan) => {
+            Some(postgres::Target { socket_dir: process::postgres::socket_folder(&processes), port: plan.port })
+        }
+        _ => None,
+    });
+    let flows = Arc::new(Mutex::new(None));
+    let (datapath, health, supervisor, reloads) =
+        (Arc::clone(datapath), Arc::clone(health), Arc::clone(supervisor), Arc::clone(reloads));
+    Sources {
+        datapath: Some(Arc::new(move || read_datapath(&lock(&datapath), &flows))),
+        health: Some(Arc::new(move || Ok(read_health(&lock(&health))))),
+        processes: Some(Arc::new(move || Ok(read_processes(lock(&supervisor).as_ref())))),
+        reloads: Some(Arc::new(move || Ok(*lock(&reloads)))),
+        certificates: certificates(plan),
+        state_dir: Some(folders.state().to_owned()),
+        nginx: is(|kind| matches!(kind, ProcessKind::Nginx(_)))
+            .then(|| process::nginx::status_address(&processes)),
+        postgres,
+        edge: (!plan.edge.is_empty()).then(|| folders.edge_metrics()),
+    }
+}
+
+fn certificates(plan: &Plan) -> Vec<Watched> {
+    let mut watched: Vec<Watched> = plan
+        .edge
+        .iter()
+        .map(|service| Watched { name: service.name.clone(), path: service.certificate.clone() })
+        .collect();
+    let own = plan.edge.iter().find_map(|service| service.upstream_tls.clone()).or_else(|| {
+        plan.processes.iter().find_map(|process| match &process.kind {
+            ProcessKind::Nginx(nginx) => Some(nginx.tls.clone()),
+            _ => None,
+        })
+    });
+    if let Some(tls) = own {
+        watched.push(Watched { name: "ca".to_owned(), path: tls.ca });
+        watched.push(Watched { name: plan.server.clone(), path: tls.certificate });
+    }
+    watched
+}
+
+fn read_datapath(datapath: &Datapath, flows: &Mutex<Option<(Instant, Flows)>>) -> anyhow::Result<metrics::datapath::Datapath> {
+    let counters = datapath.counters()?;
+    let flows = counted_flows(datapath, flows)?;
+    let verdicts = counters.verdicts.into_iter().map(|(reason, count)| VerdictCount {
+        verdict: reason.verdict(),
+        reason: reason.label(),
+        packets: count.packets,
+        bytes: count.bytes,
+    });
+    let rules = counters.rules.into_iter().map(|(rule, count)| RuleCount {
+        rule,
+        packets: count.packets,
+        bytes: count.bytes,
+    });
+    let services = counters.services.into_iter().map(|(service, traffic)| ServiceCount {
+        service,
+        connections: traffic.connections,
+        packets: traffic.packets,
+        bytes: traffic.bytes,
+    });
+    let backends = counters.backends.into_iter().map(|(service, backend, traffic)| BackendCount {
+        service,
+        backend,
+        connections: traffic.connections,
+        packets: traffic.packets,
+        bytes: traffic.bytes,
+    });
+    Ok(metrics::datapath::Datapath {
+        verdicts: verdicts.collect(),
+        rules: rules.collect(),
+        services: services.collect(),
+        backends: backends.collect(),
+        flows: vec![
+            FlowTable { family: "ipv4", used: flows.ipv4, limit: flows.limit },
+            FlowTable { family: "ipv6", used: flows.ipv6, limit: flows.limit },
+        ],
+        interfaces: datapath.modes().iter().map(|(name, mode)| interface(name, *mode)).collect(),
+        generation: u64::from(datapath.generation()),
+    })
+}
+
+fn counted_flows(datapath: &Datapath, last: &Mutex<Option<(Instant, Flows)>>) -> anyhow::Result<Flows> {
+    let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some((at, flows)) = *last
+        && at.elapsed() < FLOWS_AGE_MAX
+    {
+        return Ok(flows);
+    }
+    let flows = datapath.flows()?;
+    *last = Some((Instant::now(), flows));
+    Ok(flows)
+}
+
+fn interface(name: &str, mode: datapath::links::Mode) -> Interface {
+    let mode = match mode {
+        Mode::Native => XdpMode::Native,
+        Mode::Generic => XdpMode::Generic,
+    };
+    Interface { name: name.to_owned(), mode }
+}
+
+fn read_health(health: &Health) -> metrics::health::Health {
+    let state = health.snapshot();
+    let backends = state.services.iter().flat_map(|service| {
+        let members = service.members();
+        service.backends.iter().map(move |backend| metrics::health::BackendHealth {
+            service: service.name.clone(),
+            backend: backend.server.clone(),
+            up: backend.status == Status::Up,
+            member: members.contains(&(backend.server.clone(), backend.address)),
+            success: backend.checks.success,
+            failure: backend.checks.failure,
+            timeout: backend.checks.timeout,
+        })
+    });
+    metrics::health::Health { backends: backends.collect() }
+}
+
+fn read_processes(supervisor: Option<&Supervisor>) -> metrics::processes::Processes {
+    let usage = supervisor.map(Supervisor::usage).unwrap_or_default();
+    let processes = usage.into_iter().map(|usage| metrics::processes::Process {
+        name: usage.name,
+        up: usage.up,
+        restarts: usage.restarts,
+        cpu_seconds: usage.cpu_seconds,
+        memory_bytes: usage.memory_bytes,
+    });
+    metrics::processes::Processes { processes: processes.collect() }
+}
