@@ -15,7 +15,7 @@ use tracing_subscriber::EnvFilter;
 /// One file, one binary: firewall, balancer, TLS, processes, failover and metrics of a web site.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
-pub struct Cli {
+pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
 }
@@ -119,7 +119,7 @@ enum ModeArgument {
 
 impl Cli {
     /// Logs go to standard error; `RUST_LOG` chooses what.
-    pub fn start_log(&self) {
+    pub(crate) fn start_log(&self) {
         let default = if matches!(self.command, Command::Agent(_)) { "info" } else { "warn" };
         let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(default));
         let terminal = std::io::stderr().is_terminal();
@@ -135,7 +135,7 @@ impl Cli {
     ///
     /// # Errors
     /// For people: what was tried, what went wrong, what to do.
-    pub fn run(self) -> Result<()> {
+    pub(crate) fn run(self) -> Result<()> {
         match self.command {
             Command::Agent(arguments) => run_agent(arguments),
             Command::Check(site) => check(&site.site),

@@ -15,7 +15,7 @@ use crate::plan::EdgeService;
 use crate::process::Spawned;
 
 /// Name of the process in metrics and status.
-pub const NAME: &str = "edge";
+pub(super) const NAME: &str = "edge";
 /// Account of the edge.
 const USER: &str = "nobody";
 /// Time in which a stopping edge may end what is in flight, in milliseconds.
@@ -23,14 +23,14 @@ const STOP_TIMEOUT_MS: u64 = 12_000;
 
 /// The edge's listeners, shared with the closure that starts its processes.
 #[derive(Clone)]
-pub struct EdgeProcess(Arc<Mutex<Edge>>);
+pub(super) struct EdgeProcess(Arc<Mutex<Edge>>);
 
 impl EdgeProcess {
     /// Reads certificates and binds listeners; starts nothing.
     ///
     /// # Errors
     /// A certificate that cannot be used, a port in use.
-    pub fn prepare(services: &[EdgeService], folders: &ServerFolders) -> Result<Self> {
+    pub(super) fn prepare(services: &[EdgeService], folders: &ServerFolders) -> Result<Self> {
         let options = EdgeOptions {
             user: Some(USER.to_owned()),
             cgroup: None,
@@ -44,7 +44,7 @@ impl EdgeProcess {
     ///
     /// # Errors
     /// As `prepare`; then nothing has changed.
-    pub fn replan(&self, services: &[EdgeService]) -> Result<()> {
+    pub(super) fn replan(&self, services: &[EdgeService]) -> Result<()> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).replan(services)
     }
 
@@ -52,7 +52,7 @@ impl EdgeProcess {
     ///
     /// The listeners belong to this agent, so another agent's edge is never adopted but replaced.
     #[must_use]
-    pub fn spawned(&self, services: &[EdgeService]) -> Spawned {
+    pub(super) fn spawned(&self, services: &[EdgeService]) -> Spawned {
         let edge = Arc::clone(&self.0);
         Spawned {
             name: NAME.to_owned(),

@@ -95,18 +95,18 @@ impl ServerFolders {
 
 /// A server's run folder.
 #[must_use]
-pub fn run_folder(run_dir: &Path, server: &str) -> PathBuf {
+pub(super) fn run_folder(run_dir: &Path, server: &str) -> PathBuf {
     run_dir.join(server)
 }
 
 /// A server's lock file.
 #[must_use]
-pub fn lock_path(run: &Path) -> PathBuf {
+pub(super) fn lock_path(run: &Path) -> PathBuf {
     run.join("agent.lock")
 }
 
 /// A server's control socket.
 #[must_use]
-pub fn control_path(run_dir: &Path, server: &str) -> PathBuf {
+pub(super) fn control_path(run_dir: &Path, server: &str) -> PathBuf {
     run_dir.join(format!("{server}.sock"))
 }

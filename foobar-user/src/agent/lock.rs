@@ -8,14 +8,14 @@ use nix::fcntl::{Flock, FlockArg};
 
 /// The lock, held until it is dropped.
 #[derive(Debug)]
-pub struct Lock(#[expect(dead_code, reason = "holding it is its use")] Flock<File>);
+pub(super) struct Lock(#[expect(dead_code, reason = "holding it is its use")] Flock<File>);
 
 impl Lock {
     /// Takes a server's lock.
     ///
     /// # Errors
     /// Another process holds it.
-    pub fn take(path: &Path, server: &str) -> Result<Self> {
+    pub(super) fn take(path: &Path, server: &str) -> Result<Self> {
         let file = File::create(path).with_context(|| format!("cannot make {}", path.display()))?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => Ok(Self(lock)),

@@ -11,7 +11,7 @@ use crate::health::Status as Verdict;
 
 /// What was last written for each service.
 #[derive(Debug, Default)]
-pub struct Members {
+pub(super) struct Members {
     written: BTreeMap<String, Vec<(String, SocketAddr)>>,
 }
 
@@ -19,7 +19,7 @@ impl Members {
     /// Writes what has changed.
     ///
     /// A service of whose backends none has been judged yet keeps the members that an earlier agent left.
-    pub fn follow(&mut self, state: &HealthState, datapath: &mut Datapath) {
+    pub(super) fn follow(&mut self, state: &HealthState, datapath: &mut Datapath) {
         for service in &state.services {
             if service.backends.iter().all(|backend| backend.status == Verdict::Unknown) {
                 continue;
@@ -38,7 +38,7 @@ impl Members {
     }
 
     /// Forgets what was written: after a new plan everything is written again.
-    pub fn forget(&mut self) {
+    pub(super) fn forget(&mut self) {
         self.written.clear();
     }
 }

@@ -24,7 +24,7 @@ use crate::site::{Checked, Extent, Faults};
 pub(super) type Shared<T> = Arc<Mutex<T>>;
 
 /// Everything that one agent runs.
-pub struct Server {
+pub(super) struct Server {
     options: Options,
     folders: ServerFolders,
     plan: Plan,
@@ -68,7 +68,7 @@ impl Server {
     ///
     /// # Errors
     /// Why it was refused.
-    pub async fn start(options: Options, folders: ServerFolders) -> Result<Self> {
+    pub(super) async fn start(options: Options, folders: ServerFolders) -> Result<Self> {
         let plan = read_plan(&options)?;
         for interface in &plan.interfaces {
             datapath::links::index(interface)?;
@@ -125,29 +125,29 @@ impl Server {
     }
 
     /// The server's name.
-    pub fn name(&self) -> &str {
+    pub(super) fn name(&self) -> &str {
         &self.plan.server
     }
 
     /// Its folders.
-    pub const fn folders(&self) -> &ServerFolders {
+    pub(super) const fn folders(&self) -> &ServerFolders {
         &self.folders
     }
 
     /// Number of the generation in force.
-    pub fn generation(&self) -> u32 {
+    pub(super) fn generation(&self) -> u32 {
         lock(&self.datapath).generation()
     }
 
     /// Wakes when health changes; the first time at once.
-    pub fn members(&self) -> watch::Receiver<HealthState> {
+    pub(super) fn members(&self) -> watch::Receiver<HealthState> {
         let mut changes = self.health_changes.clone();
         changes.mark_changed();
         changes
     }
 
     /// Writes the members that health has chosen into the kernel's tables.
-    pub fn follow_health(&mut self) {
+    pub(super) fn follow_health(&mut self) {
         let state = self.health_changes.borrow().clone();
         self.members.follow(&state, &mut lock(&self.datapath));
     }
@@ -156,7 +156,7 @@ impl Server {
     ///
     /// # Errors
     /// Why it was refused; what ran keeps running.
-    pub async fn reload(&mut self) -> Result<()> {
+    pub(super) async fn reload(&mut self) -> Result<()> {
         let result = self.replace_plan().await;
         let mut reloads = lock(&self.reloads);
         match &result {
@@ -203,14 +203,8 @@ impl Server {
         self.follow_health();
         let refused = self.replace_processes(&new).await;
         self.plan = new;
-        let sources = sources::of(
-            &self.plan,
-            &self.folders,
-            &self.datapath,
-            &self.health,
-            &self.supervisor,
-            &self.reloads,
-        );
+        let sources =
+            sources::of(&self.plan, &self.folders, &self.datapath, &self.health, &self.supervisor, &self.reloads);
         self.metrics.replace(sources).await;
         info!(generation = self.generation(), "reloaded");
         refused
@@ -248,14 +242,21 @@ impl Server {
     }
 
     /// What the server is doing.
-    pub fn status(&self) -> Status {
+    pub(super) fn status(&self) -> Status {
         let health = self.health_changes.borrow().clone();
         let processes = lock(&self.supervisor).as_ref().map(Supervisor::status).unwrap_or_default();
-        status::report(&self.plan, &lock(&self.datapath), &health, processes, *lock(&self.reloads), self.last_refusal.clone())
+        status::report(
+            &self.plan,
+            &lock(&self.datapath),
+            &health,
+            processes,
+            *lock(&self.reloads),
+            self.last_refusal.clone(),
+        )
     }
 
     /// Ends the processes in order. The firewall stays in force until `foobar detach`.
-    pub async fn stop(self) {
+    pub(super) async fn stop(self) {
         let supervisor = lock(&self.supervisor).take();
         if let Some(supervisor) = supervisor {
             supervisor.stop().await;

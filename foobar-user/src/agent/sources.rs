@@ -45,8 +45,7 @@ pub(super) fn of(
         reloads: Some(Arc::new(move || Ok(*lock(&reloads)))),
         certificates: certificates(plan),
         state_dir: Some(folders.state().to_owned()),
-        nginx: is(|kind| matches!(kind, ProcessKind::Nginx(_)))
-            .then(|| process::nginx::status_address(&processes)),
+        nginx: is(|kind| matches!(kind, ProcessKind::Nginx(_))).then(|| process::nginx::status_address(&processes)),
         postgres,
         edge: (!plan.edge.is_empty()).then(|| folders.edge_metrics()),
     }
@@ -71,7 +70,10 @@ fn certificates(plan: &Plan) -> Vec<Watched> {
     watched
 }
 
-fn read_datapath(datapath: &Datapath, flows: &Mutex<Option<(Instant, Flows)>>) -> anyhow::Result<metrics::datapath::Datapath> {
+fn read_datapath(
+    datapath: &Datapath,
+    flows: &Mutex<Option<(Instant, Flows)>>,
+) -> anyhow::Result<metrics::datapath::Datapath> {
     let counters = datapath.counters()?;
     let flows = counted_flows(datapath, flows)?;
     let verdicts = counters.verdicts.into_iter().map(|(reason, count)| VerdictCount {
@@ -80,11 +82,8 @@ fn read_datapath(datapath: &Datapath, flows: &Mutex<Option<(Instant, Flows)>>) -
         packets: count.packets,
         bytes: count.bytes,
     });
-    let rules = counters.rules.into_iter().map(|(rule, count)| RuleCount {
-        rule,
-        packets: count.packets,
-        bytes: count.bytes,
-    });
+    let rules =
+        counters.rules.into_iter().map(|(rule, count)| RuleCount { rule, packets: count.packets, bytes: count.bytes });
     let services = counters.services.into_iter().map(|(service, traffic)| ServiceCount {
         service,
         connections: traffic.connections,

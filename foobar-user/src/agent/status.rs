@@ -124,11 +124,7 @@ fn services(plan: &Plan, datapath: &Datapath, health: &HealthState) -> Vec<Servi
                 connections: connections(&planned.name, &backend.server),
                 failure: backend.failure.clone(),
             });
-            Some(ServiceStatus {
-                name: planned.name.clone(),
-                vips: planned.vips.clone(),
-                backends: backends.collect(),
-            })
+            Some(ServiceStatus { name: planned.name.clone(), vips: planned.vips.clone(), backends: backends.collect() })
         })
         .collect()
 }

@@ -43,7 +43,10 @@ fn version(release: &str) -> Option<(u32, u32)> {
 pub fn cgroup_mount() -> Result<PathBuf> {
     let is_v2 = |path: &str| statfs(Path::new(path)).is_ok_and(|fs| fs.filesystem_type() == CGROUP2_SUPER_MAGIC);
     CGROUP_MOUNTS.iter().find(|path| is_v2(path)).map(PathBuf::from).with_context(|| {
-        format!("cgroup v2 is mounted at none of {}: mount it, or name a folder with --cgroup", CGROUP_MOUNTS.join(", "))
+        format!(
+            "cgroup v2 is mounted at none of {}: mount it, or name a folder with --cgroup",
+            CGROUP_MOUNTS.join(", ")
+        )
     })
 }
 
