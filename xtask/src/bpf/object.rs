@@ -6,9 +6,9 @@ use anyhow::{Context, Result, bail};
 
 use super::symbols::undefined_symbols;
 use super::{Toolchain, World, detect};
+use crate::command;
 use crate::setup::linker;
 use crate::workspace::{self, BPF_TRIPLE};
-use crate::command;
 
 /// Builds the object and refuses one that the kernel would refuse for a missing function.
 pub(crate) fn build() -> Result<()> {

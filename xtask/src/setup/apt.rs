@@ -31,5 +31,7 @@ pub(crate) fn install(packages: &[Package]) -> Result<()> {
         &format!("apt-get install {list}"),
         command::command("sh").args(["-c", INSTALL, "install.sh"]).arg(services.join(" ")).args(&names),
     )
-    .with_context(|| format!("cannot install {list}; to see it by hand: apt-get install --no-install-recommends {list}"))
+    .with_context(|| {
+        format!("cannot install {list}; to see it by hand: apt-get install --no-install-recommends {list}")
+    })
 }

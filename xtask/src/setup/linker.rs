@@ -32,7 +32,9 @@ pub(crate) fn ensure(toolchain: &Toolchain) -> Result<()> {
         );
     }
     if !Path::new(LLVM_PREFIX).is_dir() {
-        bail!("{LLVM_PREFIX} is missing although llvm-{LLVM_MAJOR}-dev was to be installed: see `dpkg -L llvm-{LLVM_MAJOR}-dev`");
+        bail!(
+            "{LLVM_PREFIX} is missing although llvm-{LLVM_MAJOR}-dev was to be installed: see `dpkg -L llvm-{LLVM_MAJOR}-dev`"
+        );
     }
     let features = format!("llvm-{LLVM_MAJOR}");
     command::step(

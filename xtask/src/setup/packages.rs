@@ -50,8 +50,11 @@ const SITE: &[(Package, Proof)] = &[
     (plain("ethtool"), "ethtool"),
 ];
 const BENCH: &[(Package, Proof)] = &[(plain("wrk"), "wrk"), (service("haproxy", "haproxy"), "haproxy")];
-const KERNELS: &[(Package, Proof)] =
-    &[(plain("qemu-system-x86"), "qemu-system-x86_64"), (plain("busybox-static"), "busybox"), (plain("kmod"), "depmod")];
+const KERNELS: &[(Package, Proof)] = &[
+    (plain("qemu-system-x86"), "qemu-system-x86_64"),
+    (plain("busybox-static"), "busybox"),
+    (plain("kmod"), "depmod"),
+];
 
 const fn plain(name: &'static str) -> Package {
     Package { name, service: None }
