@@ -1,0 +1,143 @@
+//! `cargo xtask test`: every layer from pure functions to other kernels, and one table at the end.
+
+mod artifacts;
+mod libtest;
+mod program;
+mod report;
+
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use artifacts::Artifact;
+use report::{Counts, Layer, Report};
+
+use crate::cli::TestOptions;
+use crate::setup::{self, Group};
+use crate::{bpf, command, root, vm, workspace};
+
+/// The program of the `tests` package that loads the object and runs the packet tables through it.
+const PACKETS: &str = "foobar-packets";
+
+/// Names of all layers, in the order they run: the quickest to tell of a fault first.
+fn layers() -> Vec<String> {
+    let kernels = vm::SERIES.iter().map(|series| format!("kernel-{series}"));
+    ["host", "packets", "site"].map(str::to_owned).into_iter().chain(kernels).collect()
+}
+
+/// Runs the chosen layers; whether all passed.
+pub(crate) fn run(options: &TestOptions) -> Result<bool> {
+    let chosen = chosen(options)?;
+    if chosen.iter().any(|layer| layer == "packets" || layer == "site") {
+        root::require(
+            "test",
+            "it loads programs into the kernel and makes network namespaces (`--layer host` does not)",
+        )?;
+    }
+    setup::groups(&groups(&chosen))?;
+    bpf::build()?;
+    let artifacts = artifacts::build()?;
+    let filter: Vec<String> = options.filter.iter().cloned().collect();
+    let mut report = Report::default();
+    for name in chosen {
+        println!("\n== {name}");
+        let started = Instant::now();
+        let (counts, note) = match layer(&name, &artifacts, &filter) {
+            Ok(counts) => (counts, None),
+            Err(error) => {
+                eprintln!("{name}: {error:#}");
+                (Counts::default(), Some("broke: see above".to_owned()))
+            }
+        };
+        let layer = Layer { name, counts, time: started.elapsed(), note };
+        report.layers.push(layer.settle(!filter.is_empty()));
+    }
+    println!("\n{}", report.table());
+    Ok(report.total().failed == 0)
+}
+
+fn chosen(options: &TestOptions) -> Result<Vec<String>> {
+    let all = layers();
+    for name in &options.layer {
+        ensure!(all.contains(name), "there is no layer {name:?}; there are {}", all.join(", "));
+    }
+    let of_kernel = |name: &String| name.starts_with("kernel-");
+    let wanted = |name: &String| {
+        let named = options.layer.is_empty() || options.layer.contains(name);
+        named && (!options.kernels || of_kernel(name)) && (!options.no_kernels || !of_kernel(name))
+    };
+    let chosen: Vec<String> = all.into_iter().filter(wanted).collect();
+    ensure!(!chosen.is_empty(), "these options leave no layer to run");
+    Ok(chosen)
+}
+
+/// What these layers need installed.
+fn groups(chosen: &[String]) -> Vec<Group> {
+    let mut groups = vec![Group::Compile];
+    if chosen.iter().any(|layer| layer == "site") {
+        groups.extend([Group::Site, Group::Bench]);
+    }
+    if chosen.iter().any(|layer| layer.starts_with("kernel-")) {
+        groups.push(Group::Kernels);
+    }
+    groups
+}
+
+fn layer(name: &str, artifacts: &[Artifact], filter: &[String]) -> Result<Counts> {
+    match (name, name.strip_prefix("kernel-")) {
+        (_, Some(series)) => {
+            let outcome = vm::run(series, &packets(artifacts)?.executable, filter)?;
+            Ok(libtest::counts(&outcome.lines, outcome.exit_code == 0))
+        }
+        ("packets", _) => program(packets(artifacts)?, filter),
+        ("site", _) => programs(artifacts.iter().filter(|artifact| artifact.is_site_test()), filter),
+        _ => {
+            let tests = artifacts.iter().filter(|artifact| artifact.is_test && !artifact.is_site_test());
+            let mut counts = programs(tests, filter)?;
+            println!("-- examples in the documentation");
+            counts +=
+                program::run(command::cargo().args(["test", "--workspace", "--doc", "--quiet", "--"]).args(filter))?;
+            Ok(counts)
+        }
+    }
+}
+
+fn packets(artifacts: &[Artifact]) -> Result<&Artifact> {
+    let found =
+        artifacts.iter().find(|artifact| !artifact.is_test && artifact.kind == "bin" && artifact.name == PACKETS);
+    found.with_context(|| format!("the package `foobar-tests` has no program `{PACKETS}`"))
+}
+
+fn programs<'a>(artifacts: impl Iterator<Item = &'a Artifact>, filter: &[String]) -> Result<Counts> {
+    let mut counts = Counts::default();
+    for artifact in artifacts {
+        counts += program(artifact, filter)?;
+    }
+    Ok(counts)
+}
+
+/// Runs a program as `cargo test` would: in its package's folder, and told where the other programs lie.
+fn program(artifact: &Artifact, filter: &[String]) -> Result<Counts> {
+    let crate_name = artifact.folder.file_name().unwrap_or_default().to_string_lossy();
+    println!("-- {crate_name}: {} ({})", artifact.name, artifact.kind);
+    let mut test = command::command(&artifact.executable);
+    test.args(filter)
+        .current_dir(&artifact.folder)
+        .env("CARGO_MANIFEST_DIR", &artifact.folder)
+        .env("FOOBAR_BIN_DIR", workspace::target().join("debug"));
+    program::run(&mut test)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_choose_layers() {
+        let names = |options: TestOptions| chosen(&options).expect("they name layers").join(" ");
+        assert_eq!(names(TestOptions::default()), "host packets site kernel-6.1 kernel-6.12");
+        assert_eq!(names(TestOptions { kernels: true, ..TestOptions::default() }), "kernel-6.1 kernel-6.12");
+        assert_eq!(names(TestOptions { no_kernels: true, ..TestOptions::default() }), "host packets site");
+        assert_eq!(names(TestOptions { layer: vec!["host".into()], ..TestOptions::default() }), "host");
+        assert!(chosen(&TestOptions { layer: vec!["moon".into()], ..TestOptions::default() }).is_err());
+    }
+}
