@@ -69,7 +69,7 @@ pub fn remove(id: &str) -> Result<()> {
     Ok(())
 }
 
-/// Processes of the run `id`, without the caller.
+/// Processes of the run `id`, without the caller and without those that have ended and only wait for their parent.
 pub fn processes(id: &str) -> BTreeSet<i32> {
     let inodes: Vec<u64> = namespaces(id)
         .iter()
@@ -84,10 +84,19 @@ pub fn processes(id: &str) -> BTreeSet<i32> {
         .filter(|pid| *pid != own)
         .filter(|pid| {
             let proc = PathBuf::from(format!("/proc/{pid}"));
+            if is_zombie(&proc) {
+                return false;
+            }
             let inside = fs::metadata(proc.join("ns/net")).is_ok_and(|net| inodes.contains(&net.ino()));
             inside || command_line(*pid).contains(&folder) || in_group(&proc, &group)
         })
         .collect()
+}
+
+fn is_zombie(proc: &Path) -> bool {
+    let stat = fs::read_to_string(proc.join("stat")).unwrap_or_default();
+    // The name before it is in parentheses and may hold anything.
+    stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with(['Z', 'X']))
 }
 
 fn in_group(proc: &Path, group: &str) -> bool {
