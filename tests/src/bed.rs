@@ -106,7 +106,8 @@ impl Bed {
     /// Starts `command` on `host`, in its namespace and cgroup: what the server's own processes see, it sees.
     pub fn spawn(&self, host: &str, command: &mut Command) -> Result<Process> {
         self.network().place(host, GROUP, command)?;
-        Process::spawn(&command.get_program().to_string_lossy().into_owned(), command)
+        let name = command.get_program().to_string_lossy().into_owned();
+        Process::spawn(&name, command)
     }
 
     /// Runs `command` on `host` to its end and returns what it wrote.

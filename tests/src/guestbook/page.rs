@@ -10,10 +10,10 @@ pub(super) fn entries(listing: &Listing, server: &str) -> String {
     for entry in &listing.entries {
         let (author, message, written) = (escaped(&entry.author), escaped(&entry.message), escaped(&entry.written));
         // Writing to a String cannot fail.
-        let _ = write!(
+        let _ = writeln!(
             list,
             "<li><p class=\"message\">{message}</p>\
-             <p class=\"by\">{author}, <time datetime=\"{written}\">{written}</time></p></li>\n"
+             <p class=\"by\">{author}, <time datetime=\"{written}\">{written}</time></p></li>"
         );
     }
     if list.is_empty() {
