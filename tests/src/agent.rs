@@ -12,50 +12,51 @@ use serde_json::Value;
 
 use crate::cgroup;
 use crate::eventually::eventually;
+use crate::host::Host;
 use crate::network::Network;
 use crate::process::{self, Process};
 
 /// One server's agent.
 #[derive(Debug)]
 pub struct Agent {
-    server: &'static str,
+    host: &'static Host,
     foobar: PathBuf,
     folder: PathBuf,
     process: Option<Process>,
 }
 
 impl Agent {
-    /// The agent of `server`, not yet started.
-    pub(crate) fn new(server: &'static str, foobar: &Path, folder: &Path) -> Self {
-        Self { server, foobar: foobar.to_owned(), folder: folder.to_owned(), process: None }
+    /// The agent of `host`, not yet started.
+    pub(crate) fn new(host: &'static Host, foobar: &Path, folder: &Path) -> Self {
+        Self { host, foobar: foobar.to_owned(), folder: folder.to_owned(), process: None }
     }
 
     /// Starts it.
     pub(crate) fn start(&mut self, network: &Network) -> Result<()> {
-        ensure!(self.process.is_none(), "the agent of {} is running", self.server);
+        ensure!(self.process.is_none(), "the agent of {} is running", self.host.name);
         let mut command = Command::new(&self.foobar);
-        command.arg("agent").arg("--site").arg(self.folder.join("site/site.toml")).args(["--server", self.server]);
+        command.arg("agent").arg("--site").arg(self.folder.join("site/site.toml")).args(["--server", self.host.server]);
         command.arg("--run-dir").arg(self.run_folder()).arg("--state-dir").arg(self.folder.join("state"));
-        command.arg("--bpffs").arg(network.bpffs()).arg("--cgroup").arg(network.cgroup(self.server));
+        command.arg("--bpffs").arg(network.bpffs()).arg("--cgroup").arg(network.cgroup(self.host.name));
         let log = self.open_log()?;
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         // A leaf of its own: on a unified machine a cgroup with controllers cannot hold processes itself.
-        network.place(self.server, "agent", &mut command)?;
-        self.process = Some(Process::spawn(&format!("the agent of {}", self.server), &mut command)?);
+        network.place(self.host.name, "agent", &mut command)?;
+        self.process = Some(Process::spawn(&format!("the agent of {}", self.host.name), &mut command)?);
         Ok(())
     }
 
     /// Its process id.
     pub fn pid(&self) -> Result<Pid> {
         let process = self.process.as_ref();
-        Ok(process.with_context(|| format!("the agent of {} is not running", self.server))?.pid())
+        Ok(process.with_context(|| format!("the agent of {} is not running", self.host.name))?.pid())
     }
 
     /// Sends `signal` to it.
     pub fn signal(&mut self, signal: Signal) -> Result<()> {
         match &mut self.process {
             Some(process) => process.signal(signal),
-            None => bail!("the agent of {} is not running", self.server),
+            None => bail!("the agent of {} is not running", self.host.name),
         }
     }
 
@@ -84,7 +85,7 @@ impl Agent {
     /// Fails with the end of its log when it has ended.
     pub fn check(&mut self) -> Result<()> {
         match self.process.as_mut().map(Process::ended).transpose()?.flatten() {
-            Some(status) => bail!("the agent of {} ended with {status}\n{}", self.server, self.tail()),
+            Some(status) => bail!("the agent of {} ended with {status}\n{}", self.host.name, self.tail()),
             None => Ok(()),
         }
     }
@@ -101,7 +102,7 @@ impl Agent {
     /// Runs `foobar <what> --server <server>` against this agent.
     pub fn ask(&self, what: &str, arguments: &[&str]) -> Result<Output> {
         let mut command = Command::new(&self.foobar);
-        command.args([what, "--server", self.server]).arg("--run-dir").arg(self.run_folder()).args(arguments);
+        command.args([what, "--server", self.host.server]).arg("--run-dir").arg(self.run_folder()).args(arguments);
         process::output(&mut command)
     }
 
@@ -112,7 +113,7 @@ impl Agent {
 
     /// Its log file.
     pub fn log(&self) -> PathBuf {
-        self.folder.join("logs").join(format!("{}.log", self.server))
+        self.folder.join("logs").join(format!("{}.log", self.host.name))
     }
 
     /// The last lines of its log, for messages.
@@ -120,7 +121,7 @@ impl Agent {
         let text = fs::read_to_string(self.log()).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         let last = lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n  ");
-        format!("the log of {}'s agent ends with:\n  {last}", self.server)
+        format!("the log of {}'s agent ends with:\n  {last}", self.host.name)
     }
 
     fn open_log(&self) -> Result<File> {

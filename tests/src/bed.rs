@@ -65,8 +65,7 @@ impl Bed {
         }
         let site = step(progress, "site file, pages, secrets", || SiteFolder::write(&folder, &options.binaries))?;
         step(progress, "certificates", || site.make_certificates())?;
-        let agents =
-            servers().map(|host| (host.name, Mutex::new(Agent::new(host.name, &options.binaries.foobar, &folder))));
+        let agents = servers().map(|host| (host.name, Mutex::new(Agent::new(host, &options.binaries.foobar, &folder))));
         let bed = Self { agents: agents.collect(), site, network: Some(network), stopped: false };
         step(progress, "agents started", || servers().try_for_each(|host| bed.start_agent(host.name)))?;
         for host in servers() {

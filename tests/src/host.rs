@@ -5,8 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// One host: a namespace of the bed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Host {
-    /// Its name.
+    /// Its name: the end of its namespace's name.
     pub name: &'static str,
+    /// Its name in the site file, where a server cannot be called like a role; empty: not a server of the site.
+    pub server: &'static str,
     /// Its role in the site file; `None`: not a server of the site.
     pub role: Option<&'static str>,
     /// Last part of its addresses: `10.0.1.N`, `fd00:1::N` (the decimal digits, read as hexadecimal).
@@ -46,15 +48,15 @@ pub fn servers() -> impl Iterator<Item = &'static Host> {
 
 /// Every host.
 pub const HOSTS: [Host; 9] = [
-    Host { name: "client", role: None, number: 50 },
-    Host { name: "lb1", role: Some("balancer"), number: 1 },
-    Host { name: "web1", role: Some("web"), number: 11 },
-    Host { name: "web2", role: Some("web"), number: 12 },
-    Host { name: "app1", role: Some("app"), number: 21 },
-    Host { name: "app2", role: Some("app"), number: 22 },
-    Host { name: "db1", role: Some("database"), number: 31 },
-    Host { name: "db2", role: Some("database"), number: 32 },
-    Host { name: "monitor", role: Some("monitor"), number: 41 },
+    Host { name: "client", server: "", role: None, number: 50 },
+    Host { name: "lb1", server: "lb1", role: Some("balancer"), number: 1 },
+    Host { name: "web1", server: "web1", role: Some("web"), number: 11 },
+    Host { name: "web2", server: "web2", role: Some("web"), number: 12 },
+    Host { name: "app1", server: "app1", role: Some("app"), number: 21 },
+    Host { name: "app2", server: "app2", role: Some("app"), number: 22 },
+    Host { name: "db1", server: "db1", role: Some("database"), number: 31 },
+    Host { name: "db2", server: "db2", role: Some("database"), number: 32 },
+    Host { name: "monitor", server: "monitor1", role: Some("monitor"), number: 41 },
 ];
 
 /// Name of the namespace with the bridge.

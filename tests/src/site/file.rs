@@ -13,7 +13,7 @@ pub const PROMETHEUS_PORT: u16 = 9090;
 pub(super) fn text(folder: &Path, rules: bool) -> String {
     let rules = if rules { "rules = \"rules.yml\"\n" } else { "" };
     [
-        format!("[site]\ndomain = \"{DOMAIN}\"\nadmin = [\"10.0.1.41/32\"]\npki = \"pki\"\n"),
+        format!("[site]\ndomain = \"{DOMAIN}\"\nadmin = [\"10.0.1.41/32\", \"fd00:1::41/128\"]\npki = \"pki\"\n"),
         format!("metrics_port = {METRICS_PORT}\n\n"),
         servers().map(server).collect(),
         services(),
@@ -26,7 +26,7 @@ pub(super) fn text(folder: &Path, rules: bool) -> String {
 
 fn server(host: &crate::Host) -> String {
     let interfaces = if host.name == "lb1" { r#"["eth0", "eth1"]"# } else { r#"["eth0"]"# };
-    let (name, role, v4, v6) = (host.name, host.role.unwrap_or_default(), host.v4(), host.v6());
+    let (name, role, v4, v6) = (host.server, host.role.unwrap_or_default(), host.v4(), host.v6());
     format!(
         "[[server]]\nname = \"{name}\"\nrole = \"{role}\"\naddress = \"{v4}\"\naddress6 = \"{v6}\"\n\
          interfaces = {interfaces}\n\n"
