@@ -30,7 +30,8 @@ impl Samples {
 
     /// Sum of the metric `name` over the samples that bear all of `labels`; 0 without any.
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
-        self.find(name, labels).map(|sample| sample.value).sum()
+        // The sum of no floats is -0.
+        self.find(name, labels).map(|sample| sample.value).sum::<f64>() + 0.0
     }
 
     /// Sums of the metric `name` by the value of the label `by`.

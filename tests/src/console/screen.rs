@@ -39,7 +39,8 @@ impl Screen {
     pub(super) fn block(&self, lines: &[String]) {
         let before = self.drawn.swap(lines.len(), Ordering::Relaxed);
         let up = if before > 0 { format!("\x1b[{before}A\x1b[J") } else { String::new() };
-        self.write(&format!("{up}{}\n", lines.join("\n")));
+        // Without wrapping: a line that is too long for the terminal must not become two.
+        self.write(&format!("\x1b[?7l{up}{}\n\x1b[?7h", lines.join("\n")));
     }
 
     fn write(&self, text: &str) {

@@ -127,7 +127,7 @@ fn targets(bed: &Bed, stop: &Stop) -> Result<Targets> {
 fn explain(bed: &Bed, screen: &Screen) {
     let namespace = |host: &str| format!("/run/netns/{}-{host}", bed.network().run().name());
     let (folder, ca) = (bed.folder().display(), bed.site().pki().join("ca.pem"));
-    let (client, ca) = (namespace("client"), ca.display().to_string());
+    let (client, ca, foobar) = (namespace("client"), ca.display(), bed.site().foobar().display());
     for line in [
         String::new(),
         format!("The site stands: {DOMAIN} at {VIP}, run {}, everything in {folder}. Try:", bed.id()),
@@ -136,8 +136,8 @@ fn explain(bed: &Bed, screen: &Screen) {
         format!("  nsenter --net={client} curl http://{VIP}:8080/guestbook.json"),
         format!("  nsenter --net={} curl http://10.0.1.1:9900/metrics", namespace("lb1")),
         format!("  nsenter --net={} curl 'http://10.0.1.41:9090/api/v1/query?query=up'", namespace("monitor")),
-        format!("  foobar status --server lb1 --run-dir {folder}/run"),
-        format!("  foobar plan --site {folder}/site/site.toml --server web1"),
+        format!("  {foobar} status --server lb1 --run-dir {folder}/run"),
+        format!("  {foobar} plan --site {folder}/site/site.toml --server web1"),
         format!("  less {folder}/logs/lb1.log"),
         String::new(),
     ] {

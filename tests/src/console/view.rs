@@ -74,7 +74,7 @@ impl Snapshot {
     /// As one line.
     pub(super) fn line(&self) -> String {
         format!(
-            "{:>5.0} s   {:>7.1} requests/s at the edge   {} pages   {} errors   {:.0} L4 flows",
+            "{:>5.0} s  {:>7.1} requests/s at the edge  {} pages  {} errors  {:.0} L4 flows",
             self.seconds, self.rate, self.pages.0, self.pages.1, self.flows
         )
     }

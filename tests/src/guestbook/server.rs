@@ -19,7 +19,7 @@ use super::entries::Entries;
 use super::routes::App;
 use super::settings::Settings;
 
-/// Serves until `stop` is ready, then at most [`DRAIN_TIMEOUT`] more.
+/// Serves until `stop` is ready, then a few seconds more for the requests in flight.
 pub async fn serve(settings: Settings, stop: impl Future<Output = ()>) -> Result<()> {
     let listen = settings.listen;
     let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;

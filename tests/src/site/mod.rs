@@ -87,6 +87,11 @@ impl SiteFolder {
         self.folder.join("pki")
     }
 
+    /// The program `foobar` that runs it.
+    pub fn foobar(&self) -> &Path {
+        &self.foobar
+    }
+
     /// The folder itself.
     pub fn folder(&self) -> &Path {
         &self.folder
