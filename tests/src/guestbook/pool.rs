@@ -1,5 +1,6 @@
 //! A bounded pool of connections to one VIP. A connection is used by one request at a time; one that failed is not used again,
-//! so the next request connects anew, and the kernel chooses a server that is alive.
+//! so the next request connects anew, and the kernel chooses a server that is alive. None lives long: the kernel chooses at
+//! connect, and only new connections follow when servers come or change their roles.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -49,13 +50,14 @@ pub(super) struct Pool {
 #[derive(Debug)]
 struct Idle {
     client: Client,
-    since: Instant,
+    born: Instant,
 }
 
 /// A connection, borrowed. It goes back only by [`Lease::put_back`].
 #[derive(Debug)]
 pub(super) struct Lease<'a> {
     pub(super) client: Client,
+    born: Instant,
     pool: &'a Pool,
     _permit: SemaphorePermit<'a>,
 }
@@ -69,14 +71,14 @@ impl Pool {
     pub(super) async fn lease(&self) -> Result<Lease<'_>, Away> {
         let permit = timeout(WAIT_TIMEOUT, self.permits.acquire()).await.map_err(|_| Away::Busy)?;
         let permit = permit.map_err(|_| Away::Busy)?;
-        if let Some(client) = self.take_idle() {
-            return Ok(Lease { client, pool: self, _permit: permit });
+        if let Some(Idle { client, born }) = self.take_idle() {
+            return Ok(Lease { client, born, pool: self, _permit: permit });
         }
         let (client, connection) =
             timeout(CONNECT_TIMEOUT, self.config.connect(NoTls)).await.map_err(|_| Away::Timeout)??;
         // Its errors reach the client, which then counts as closed.
         tokio::spawn(async move { drop(connection.await) });
-        Ok(Lease { client, pool: self, _permit: permit })
+        Ok(Lease { client, born: Instant::now(), pool: self, _permit: permit })
     }
 
     /// Forgets idle connections: after a failure the others of the same server are likely dead, too.
@@ -84,10 +86,10 @@ impl Pool {
         self.idle().clear();
     }
 
-    fn take_idle(&self) -> Option<Client> {
+    fn take_idle(&self) -> Option<Idle> {
         let mut idle = self.idle();
-        idle.retain(|idle| !idle.client.is_closed() && idle.since.elapsed() < MAX_IDLE);
-        idle.pop().map(|idle| idle.client)
+        idle.retain(|idle| !idle.client.is_closed() && idle.born.elapsed() < MAX_LIFE);
+        idle.pop()
     }
 
     fn idle(&self) -> MutexGuard<'_, Vec<Idle>> {
@@ -99,7 +101,7 @@ impl Lease<'_> {
     /// Gives the connection back after its work has succeeded.
     pub(super) fn put_back(self) {
         if !self.client.is_closed() {
-            self.pool.idle().push(Idle { client: self.client, since: Instant::now() });
+            self.pool.idle().push(Idle { client: self.client, born: self.born });
         }
     }
 }
@@ -107,4 +109,4 @@ impl Lease<'_> {
 const MAX_CONNECTIONS: usize = 8;
 const WAIT_TIMEOUT: Duration = Duration::from_secs(1);
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(1500);
-const MAX_IDLE: Duration = Duration::from_secs(60);
+const MAX_LIFE: Duration = Duration::from_secs(10);

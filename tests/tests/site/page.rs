@@ -51,4 +51,4 @@ fn post(bed: &Bed, message: &str) -> Result<String> {
     Ok(response.header("location").to_owned())
 }
 
-const DEADLINE: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_secs(25);
