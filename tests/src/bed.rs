@@ -72,6 +72,7 @@ impl Bed {
             let what = format!("{} is ready", host.name);
             step(progress, &what, || bed.ready(host.name, progress))?;
         }
+        step(progress, "every backend up", || bed.settled(progress))?;
         step(progress, "a page through every tier", || bed.answers(progress))?;
         Ok(bed)
     }
@@ -144,6 +145,22 @@ impl Bed {
             Ok(ready.then_some(Ok(())))
         });
         outcome.with_context(|| self.tail(server))?
+    }
+
+    /// Waits until every server sees every backend of its services up.
+    pub fn settled(&self, progress: &dyn Progress) -> Result<()> {
+        eventually(READY_TIMEOUT, "every backend is up", || {
+            if progress.cancelled() {
+                return Ok(true);
+            }
+            for host in servers() {
+                let metrics = self.metrics(host.name)?;
+                let down = metrics.find("foobar_backend_up", &[]).find(|sample| sample.value != 1.0);
+                ensure!(down.is_none(), "{} sees down: {:?}", host.name, down.map(|sample| &sample.labels));
+            }
+            Ok(true)
+        })?;
+        check(progress)
     }
 
     /// Kills the child `process` of `server` with all its processes, as a crash would.

@@ -88,12 +88,12 @@ upstream = "app"
 
 [process.echo]
 on = ["web"]
-command = ["{folder}/bin/echo", "--listen", "{{address}}:7007", "--server", "{{server}}"]
+command = ["{folder}/bin/echo", "--listen", "[::]:7007", "--server", "{{server}}"]
 user = "nobody"
 
 [process.guestbook]
 on = ["app"]
-command = ["{folder}/bin/guestbook", "--listen", "{{address}}:8000", "--server", "{{server}}"]
+command = ["{folder}/bin/guestbook", "--listen", "[::]:8000", "--server", "{{server}}"]
 user = "nobody"
 
 [process.guestbook.environment]

@@ -36,6 +36,7 @@ fn kill_and_adopt(bed: &Bed, watch: &Watch) -> Result<()> {
     // Whatever was seen, the next check needs the agent.
     bed.start_agent("lb1")?;
     bed.ready("lb1", &Silent)?;
+    bed.settled(&Silent)?;
     alone?;
     go_on(&load, watch)?;
     let report = load.stop()?;
