@@ -29,9 +29,6 @@ pub struct Run {
 impl Run {
     /// Makes the folder of a new run and locks it for the life of this value.
     pub fn create() -> Result<Self> {
-        if !nix::unistd::geteuid().is_root() {
-            bail!("the test bed makes network namespaces and loads BPF programs: run it as root");
-        }
         let _registry = registry()?;
         let id = fresh_id()?;
         let folder = Path::new(HOME).join(&id);
@@ -64,6 +61,9 @@ impl Run {
 
 /// Takes the registry's lock: held while a run is made and while dead runs are swept.
 pub(crate) fn registry() -> Result<Flock<File>> {
+    if !nix::unistd::geteuid().is_root() {
+        bail!("the test bed makes network namespaces and loads BPF programs: run it as root");
+    }
     fs::create_dir_all(HOME).with_context(|| format!("cannot make {HOME}"))?;
     fs::set_permissions(HOME, fs::Permissions::from_mode(0o755))?;
     lock(&Path::new(HOME).join(".lock"), FlockArg::LockExclusive)?.context("the registry's lock is held")
