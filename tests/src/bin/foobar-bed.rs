@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use anyhow::Result;
 use clap::{Parser, Subcommand};
 use foobar_tests::console;
 
@@ -19,8 +18,13 @@ enum Command {
     Run(console::Arguments),
 }
 
-fn main() -> Result<ExitCode> {
-    match Arguments::parse().command {
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
         Command::Run(arguments) => console::run(&arguments),
-    }
+    };
+    // By hand: what `main` prints of an error is for programmers.
+    outcome.unwrap_or_else(|error| {
+        eprintln!("foobar-bed: {error:#}");
+        ExitCode::FAILURE
+    })
 }

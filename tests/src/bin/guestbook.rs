@@ -1,6 +1,7 @@
 //! `guestbook`: the site's own program on the app servers.
 
 use std::net::SocketAddr;
+use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
@@ -19,7 +20,17 @@ struct Arguments {
 }
 
 #[tokio::main]
-async fn main() -> Result<()> {
+async fn main() -> ExitCode {
+    match run().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("guestbook: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<()> {
     let arguments = Arguments::parse();
     let settings = Settings::from_environment(arguments.listen, arguments.server)?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
