@@ -1,0 +1,30 @@
+//! `foobar-bed`: the whole site in namespaces of this machine.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use foobar_tests::console;
+
+/// The whole site of foobar in network namespaces of this machine
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Sets the site up, shows it working until Ctrl-C, and removes it
+    Run(console::Arguments),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().command {
+        Command::Run(arguments) => console::run(&arguments),
+    };
+    // By hand: what `main` prints of an error is for programmers.
+    outcome.unwrap_or_else(|error| {
+        eprintln!("foobar-bed: {error:#}");
+        ExitCode::FAILURE
+    })
+}
