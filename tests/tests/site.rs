@@ -49,6 +49,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("no_plain_text_between_balancer_and_web", wire::encrypted),
     ("web_servers_ask_for_the_balancers_certificate", identity::client_certificates),
     ("prometheus_has_every_target_up", monitoring::targets_up),
+    ("every_query_of_the_dashboard_has_an_answer", monitoring::dashboard_answers),
     ("a_bad_file_is_refused_and_changes_nothing", reload::bad_file),
     ("a_changed_file_is_applied", reload::changed_file),
     ("a_process_that_dies_is_started_again", restart::process),

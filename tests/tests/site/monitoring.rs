@@ -1,10 +1,13 @@
 //! The bed's Prometheus scrapes every agent, and its series answer the questions that matter.
 
+use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use foobar_tests::host::servers;
 use foobar_tests::{Bed, eventually};
+use foobar_user::metrics::dashboard_queries;
 
 /// Every server is a target, and up; the edge's requests are there to be asked for.
 pub(crate) fn targets_up(bed: &Bed) -> Result<()> {
@@ -21,5 +24,22 @@ pub(crate) fn targets_up(bed: &Bed) -> Result<()> {
     }
     Ok(())
 }
+
+/// Prometheus takes every query of the dashboard, and all but those about what has not happened here have an answer.
+pub(crate) fn dashboard_answers(bed: &Bed) -> Result<()> {
+    let prometheus = bed.prometheus()?;
+    let dashboard = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/grafana/foobar.json");
+    let text = fs::read_to_string(&dashboard).with_context(|| format!("cannot read {}", dashboard.display()))?;
+    let queries = dashboard_queries(&text)?;
+    ensure!(queries.len() >= 20, "{} queries", queries.len());
+    for query in &queries {
+        let quiet = QUIET.iter().any(|metric| query.contains(metric));
+        eventually(DEADLINE, query, || Ok(!prometheus.query(query)?.is_empty() || quiet))?;
+    }
+    Ok(())
+}
+
+/// Metrics that a healthy site does not have.
+const QUIET: &[&str] = &["foobar_edge_upstream_errors_total"];
 
 const DEADLINE: Duration = Duration::from_secs(40);

@@ -73,7 +73,8 @@ fn chosen(options: &TestOptions) -> Result<Vec<String>> {
 /// What these layers need installed.
 fn groups(chosen: &[String]) -> Vec<Group> {
     let mut groups = vec![Group::Compile];
-    if chosen.iter().any(|layer| layer == "site") {
+    // The host's tests run nginx, PostgreSQL and promtool too.
+    if chosen.iter().any(|layer| layer == "site" || layer == "host") {
         groups.extend([Group::Site, Group::Bench]);
     }
     if chosen.iter().any(|layer| layer.starts_with("kernel-")) {

@@ -2,6 +2,9 @@
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -9,7 +12,10 @@ use super::libtest;
 use super::report::Counts;
 use crate::command;
 
-/// Runs a test program to its end.
+/// Time after which a test program hangs.
+const DEADLINE: Duration = Duration::from_secs(600);
+
+/// Runs a test program to its end, or to its deadline: a test that hangs has failed.
 pub(super) fn run(command: &mut Command) -> Result<Counts> {
     let (reader, writer) = std::io::pipe().context("cannot make a pipe")?;
     command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
@@ -17,12 +23,23 @@ pub(super) fn run(command: &mut Command) -> Result<Counts> {
     // The command holds the pipe's writing ends: closed here, or the reader would never see the end.
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = child.with_context(|| format!("cannot start `{}`", command::shown(command)))?;
+    let pid = child.id().to_string();
+    let (ended, deadline) = mpsc::channel::<()>();
+    let guard = thread::spawn(move || {
+        if deadline.recv_timeout(DEADLINE) == Err(RecvTimeoutError::Timeout) {
+            println!("it has run for {} s and is ended", DEADLINE.as_secs());
+            // SIGTERM, so that guards clean up. What it leaves, the next run of the bed removes.
+            Command::new("kill").arg(&pid).status().ok();
+        }
+    });
     let mut lines = Vec::new();
     for line in BufReader::new(reader).split(b'\n') {
         let line = String::from_utf8_lossy(&line?).into_owned();
         println!("{line}");
         lines.push(line);
     }
+    drop(ended);
+    guard.join().ok();
     let status = child.wait()?;
     if !status.success() {
         println!("`{}` ended with {status}", command::shown(command));
