@@ -287,3 +287,13 @@ fn a_plan_is_shown_to_people_and_as_json() {
     let every = ["lb1", "web1", "app1", "db1", "monitor1"].map(|server| serde_json::to_string(&planned(server)));
     assert!(every.iter().all(Result::is_ok), "{every:?}");
 }
+
+/// The example that is shipped is good, and yields every server's plan.
+#[test]
+fn the_shipped_example_is_good() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/site.toml");
+    let site = foobar_user::site::Site::read(&path).unwrap_or_else(|faults| panic!("{faults}"));
+    for server in &site.servers {
+        foobar_user::plan::plan(&site, &server.name.value).unwrap_or_else(|error| panic!("{error}"));
+    }
+}
