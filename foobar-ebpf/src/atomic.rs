@@ -7,7 +7,7 @@ use core::arch::asm;
 /// # Safety
 /// `pointer` is an aligned word of a map value, which the verifier checks.
 #[inline(always)]
-pub unsafe fn fetch_add(pointer: *mut u64, value: u64) -> u64 {
+pub(crate) unsafe fn fetch_add(pointer: *mut u64, value: u64) -> u64 {
     let mut word = value;
     // SAFETY: `BPF_ATOMIC | BPF_ADD | BPF_FETCH` on a map value.
     unsafe {

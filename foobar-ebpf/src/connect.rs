@@ -16,7 +16,7 @@ const REFUSE: i32 = 0;
 
 /// `connect()` of an IPv4 socket.
 #[inline(always)]
-pub fn ipv4(context: &SockAddrContext) -> i32 {
+pub(crate) fn ipv4(context: &SockAddrContext) -> i32 {
     let tables = Kernel::of_socket(context.as_ptr());
     let address = context.sock_addr;
     // SAFETY: the context of a running program; volatile word accesses are what the verifier allows on it.
@@ -37,7 +37,7 @@ pub fn ipv4(context: &SockAddrContext) -> i32 {
 
 /// `connect()` of an IPv6 socket.
 #[inline(always)]
-pub fn ipv6(context: &SockAddrContext) -> i32 {
+pub(crate) fn ipv6(context: &SockAddrContext) -> i32 {
     let tables = Kernel::of_socket(context.as_ptr());
     let address = context.sock_addr;
     // SAFETY: as in `ipv4`.

@@ -7,19 +7,19 @@ use crate::maps::{BACKEND_COUNTS, RULE_COUNTS, SERVICE_COUNTS, VERDICTS};
 
 /// Counts a packet's outcome.
 #[inline(always)]
-pub fn verdict(reason: Reason, bytes: u64) {
+pub(crate) fn verdict(reason: Reason, bytes: u64) {
     add(VERDICTS.get_ptr_mut(reason as u32), bytes);
 }
 
 /// Counts a packet for a rule.
 #[inline(always)]
-pub fn rule(counter: u32, bytes: u64) {
+pub(crate) fn rule(counter: u32, bytes: u64) {
     add(RULE_COUNTS.get_ptr_mut(counter), bytes);
 }
 
 /// Counts for a service and its backend.
 #[inline(always)]
-pub fn backend(service: u32, backend: u32, connections: u64, packets: u64, bytes: u64) {
+pub(crate) fn backend(service: u32, backend: u32, connections: u64, packets: u64, bytes: u64) {
     add_traffic(SERVICE_COUNTS.get_ptr_mut(service), connections, packets, bytes);
     add_traffic(BACKEND_COUNTS.get_ptr_mut(backend), connections, packets, bytes);
 }

@@ -4,7 +4,7 @@ use aya_ebpf::programs::XdpContext;
 use foobar_common::packet::{MAX_OFFSET, Packet};
 
 /// A frame while the program looks at it.
-pub struct Frame {
+pub(crate) struct Frame {
     data: usize,
     end: usize,
 }
@@ -12,7 +12,7 @@ pub struct Frame {
 impl Frame {
     /// The context's frame.
     #[inline(always)]
-    pub fn new(context: &XdpContext) -> Self {
+    pub(crate) fn new(context: &XdpContext) -> Self {
         Self { data: context.data(), end: context.data_end() }
     }
 

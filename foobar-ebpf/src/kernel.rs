@@ -16,7 +16,7 @@ use crate::maps::{
 use crate::{atomic, count, maps, own, route};
 
 /// Maps and helpers, on behalf of one program's context.
-pub struct Kernel {
+pub(crate) struct Kernel {
     context: *mut c_void,
     ingress: u32,
 }
@@ -24,19 +24,19 @@ pub struct Kernel {
 impl Kernel {
     /// For a packet.
     #[inline(always)]
-    pub fn new(context: &XdpContext) -> Self {
+    pub(crate) fn new(context: &XdpContext) -> Self {
         Self { context: context.as_ptr(), ingress: context.ingress_ifindex() as u32 }
     }
 
     /// For a socket, which came by no interface.
     #[inline(always)]
-    pub const fn of_socket(context: *mut c_void) -> Self {
+    pub(crate) const fn of_socket(context: *mut c_void) -> Self {
         Self { context, ingress: 0 }
     }
 
     /// Interface on which the packet came.
     #[inline(always)]
-    pub const fn ingress(&self) -> u32 {
+    pub(crate) const fn ingress(&self) -> u32 {
         self.ingress
     }
 }

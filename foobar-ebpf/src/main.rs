@@ -8,6 +8,7 @@ mod connect;
 mod count;
 mod frame;
 mod kernel;
+mod log;
 mod maps;
 mod own;
 mod route;
@@ -25,12 +26,13 @@ use crate::kernel::Kernel;
 
 /// Firewall and balancer of one interface.
 #[xdp]
-pub fn foobar(context: XdpContext) -> u32 {
+fn foobar(context: XdpContext) -> u32 {
     let mut frame = Frame::new(&context);
     let tables = Kernel::new(&context);
     let bytes = frame.length() as u64;
     let verdict = path::process(&mut frame, &tables);
     count::verdict(verdict.reason(), bytes);
+    log::verdict(verdict, bytes);
     match verdict {
         Verdict::Drop(_) => XDP_DROP,
         Verdict::Pass(_) => XDP_PASS,
@@ -42,7 +44,7 @@ pub fn foobar(context: XdpContext) -> u32 {
 
 /// What any program pays: it parses the frame and lets it pass. The yardstick of `cargo xtask bench`.
 #[xdp]
-pub fn baseline(context: XdpContext) -> u32 {
+fn baseline(context: XdpContext) -> u32 {
     let frame = Frame::new(&context);
     let Ok((_, offset)) = foobar_common::parse::ethernet(&frame) else { return XDP_DROP };
     match foobar_common::parse::ipv4(&frame, offset) {
@@ -53,13 +55,13 @@ pub fn baseline(context: XdpContext) -> u32 {
 
 /// Local IPv4 sockets that connect to a VIP.
 #[cgroup_sock_addr(connect4)]
-pub fn connect4(context: SockAddrContext) -> i32 {
+fn connect4(context: SockAddrContext) -> i32 {
     connect::ipv4(&context)
 }
 
 /// Local IPv6 sockets that connect to a VIP.
 #[cgroup_sock_addr(connect6)]
-pub fn connect6(context: SockAddrContext) -> i32 {
+fn connect6(context: SockAddrContext) -> i32 {
     connect::ipv6(&context)
 }
 

@@ -21,52 +21,52 @@ const RULE_COUNTERS: u32 = 4 * MAX_RULES as u32;
 
 // State.
 #[map]
-pub static VERDICTS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(REASONS, 0);
+pub(crate) static VERDICTS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(REASONS, 0);
 #[map]
-pub static RULE_COUNTS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(RULE_COUNTERS, 0);
+pub(crate) static RULE_COUNTS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(RULE_COUNTERS, 0);
 #[map]
-pub static SERVICE_COUNTS: PerCpuArray<Traffic> = PerCpuArray::with_max_entries(MAX_SERVICES, 0);
+pub(crate) static SERVICE_COUNTS: PerCpuArray<Traffic> = PerCpuArray::with_max_entries(MAX_SERVICES, 0);
 #[map]
-pub static BACKEND_COUNTS: PerCpuArray<Traffic> = PerCpuArray::with_max_entries(MAX_BACKENDS, 0);
+pub(crate) static BACKEND_COUNTS: PerCpuArray<Traffic> = PerCpuArray::with_max_entries(MAX_BACKENDS, 0);
 #[map]
-pub static CURSORS: Array<u64> = Array::with_max_entries(MAX_SERVICES, 0);
+pub(crate) static CURSORS: Array<u64> = Array::with_max_entries(MAX_SERVICES, 0);
 #[map]
-pub static SERVICES4: HashMap<SocketKey<1>, Service> = HashMap::with_max_entries(MAX_SERVICES, 0);
+pub(crate) static SERVICES4: HashMap<SocketKey<1>, Service> = HashMap::with_max_entries(MAX_SERVICES, 0);
 #[map]
-pub static SERVICES6: HashMap<SocketKey<4>, Service> = HashMap::with_max_entries(MAX_SERVICES, 0);
+pub(crate) static SERVICES6: HashMap<SocketKey<4>, Service> = HashMap::with_max_entries(MAX_SERVICES, 0);
 #[map]
-pub static ENDPOINTS4: HashMap<SocketKey<1>, Endpoint> = HashMap::with_max_entries(MAX_BACKENDS, 0);
+pub(crate) static ENDPOINTS4: HashMap<SocketKey<1>, Endpoint> = HashMap::with_max_entries(MAX_BACKENDS, 0);
 #[map]
-pub static ENDPOINTS6: HashMap<SocketKey<4>, Endpoint> = HashMap::with_max_entries(MAX_BACKENDS, 0);
+pub(crate) static ENDPOINTS6: HashMap<SocketKey<4>, Endpoint> = HashMap::with_max_entries(MAX_BACKENDS, 0);
 /// Two rings for each service slot: the one in force, and the one that is written beside it.
 #[map]
-pub static RINGS: Array<u32> = Array::with_max_entries(MAX_SERVICES * 2 * MAX_MEMBERS, 0);
+pub(crate) static RINGS: Array<u32> = Array::with_max_entries(MAX_SERVICES * 2 * MAX_MEMBERS, 0);
 #[map]
-pub static BACKENDS: Array<Backend> = Array::with_max_entries(MAX_BACKENDS, 0);
+pub(crate) static BACKENDS: Array<Backend> = Array::with_max_entries(MAX_BACKENDS, 0);
 #[map]
-pub static FLOWS4: LruHashMap<Tuple<1>, Flow> = LruHashMap::with_max_entries(MAX_FLOWS, 0);
+pub(crate) static FLOWS4: LruHashMap<Tuple<1>, Flow> = LruHashMap::with_max_entries(MAX_FLOWS, 0);
 #[map]
-pub static FLOWS6: LruHashMap<Tuple<4>, Flow> = LruHashMap::with_max_entries(MAX_FLOWS, 0);
+pub(crate) static FLOWS6: LruHashMap<Tuple<4>, Flow> = LruHashMap::with_max_entries(MAX_FLOWS, 0);
 
 // One generation of rules.
 #[map]
-pub static SOURCES4: LpmTrie<Ipv4, u32> = LpmTrie::with_max_entries(MAX_PREFIXES, NO_PREALLOC);
+pub(crate) static SOURCES4: LpmTrie<Ipv4, u32> = LpmTrie::with_max_entries(MAX_PREFIXES, NO_PREALLOC);
 #[map]
-pub static SOURCES6: LpmTrie<Ipv6, u32> = LpmTrie::with_max_entries(MAX_PREFIXES, NO_PREALLOC);
+pub(crate) static SOURCES6: LpmTrie<Ipv6, u32> = LpmTrie::with_max_entries(MAX_PREFIXES, NO_PREALLOC);
 #[map]
-pub static DESTINATIONS4: LpmTrie<Ipv4, u32> = LpmTrie::with_max_entries(MAX_PREFIXES, NO_PREALLOC);
+pub(crate) static DESTINATIONS4: LpmTrie<Ipv4, u32> = LpmTrie::with_max_entries(MAX_PREFIXES, NO_PREALLOC);
 #[map]
-pub static DESTINATIONS6: LpmTrie<Ipv6, u32> = LpmTrie::with_max_entries(MAX_PREFIXES, NO_PREALLOC);
+pub(crate) static DESTINATIONS6: LpmTrie<Ipv6, u32> = LpmTrie::with_max_entries(MAX_PREFIXES, NO_PREALLOC);
 #[map]
-pub static KIND_CLASSES: Array<u32> = Array::with_max_entries(KINDS, 0);
+pub(crate) static KIND_CLASSES: Array<u32> = Array::with_max_entries(KINDS, 0);
 #[map]
-pub static SOURCE_SETS: Array<RuleSet> = Array::with_max_entries(MAX_CLASSES, 0);
+pub(crate) static SOURCE_SETS: Array<RuleSet> = Array::with_max_entries(MAX_CLASSES, 0);
 #[map]
-pub static DESTINATION_SETS: Array<RuleSet> = Array::with_max_entries(MAX_CLASSES, 0);
+pub(crate) static DESTINATION_SETS: Array<RuleSet> = Array::with_max_entries(MAX_CLASSES, 0);
 #[map]
-pub static KIND_SETS: Array<RuleSet> = Array::with_max_entries(MAX_CLASSES, 0);
+pub(crate) static KIND_SETS: Array<RuleSet> = Array::with_max_entries(MAX_CLASSES, 0);
 #[map]
-pub static RULES: Array<RuleEntry> = Array::with_max_entries(MAX_RULES as u32, 0);
+pub(crate) static RULES: Array<RuleEntry> = Array::with_max_entries(MAX_RULES as u32, 0);
 
 /// Number of the generation; set at load.
 #[unsafe(no_mangle)]
@@ -77,14 +77,14 @@ static BALANCES: u32 = 0;
 
 /// See [`GENERATION`].
 #[inline(always)]
-pub fn generation() -> u32 {
+pub(crate) fn generation() -> u32 {
     // SAFETY: a read of an aligned static; volatile, because user space sets it in the object after compilation.
     unsafe { core::ptr::read_volatile(&raw const GENERATION) }
 }
 
 /// See [`BALANCES`].
 #[inline(always)]
-pub fn balances() -> bool {
+pub(crate) fn balances() -> bool {
     // SAFETY: as in `generation`.
     unsafe { core::ptr::read_volatile(&raw const BALANCES) != 0 }
 }

@@ -18,7 +18,7 @@ const LISTEN: u32 = 10;
 
 /// Whether the packet belongs to a connection of this host.
 #[inline(always)]
-pub fn connection4(context: *mut c_void, tuple: &Tuple<1>) -> bool {
+pub(crate) fn connection4(context: *mut c_void, tuple: &Tuple<1>) -> bool {
     let mut key = bpf_sock_tuple {
         __bindgen_anon_1: bpf_sock_tuple__bindgen_ty_1 {
             ipv4: bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 {
@@ -34,7 +34,7 @@ pub fn connection4(context: *mut c_void, tuple: &Tuple<1>) -> bool {
 
 /// Whether the packet belongs to a connection of this host.
 #[inline(always)]
-pub fn connection6(context: *mut c_void, tuple: &Tuple<4>) -> bool {
+pub(crate) fn connection6(context: *mut c_void, tuple: &Tuple<4>) -> bool {
     let mut key = bpf_sock_tuple {
         __bindgen_anon_1: bpf_sock_tuple__bindgen_ty_1 {
             ipv6: bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 {

@@ -17,7 +17,7 @@ const FRAGMENTATION_NEEDED: i64 = 8;
 
 /// The next hop of an IPv4 packet.
 #[inline(always)]
-pub fn ipv4(context: *mut c_void, ingress: u32, query: &RouteQuery<1>) -> Route {
+pub(crate) fn ipv4(context: *mut c_void, ingress: u32, query: &RouteQuery<1>) -> Route {
     let mut parameters = parameters(AF_INET, ingress, query);
     parameters.__bindgen_anon_3.ipv4_src = query.source.0[0];
     parameters.__bindgen_anon_4.ipv4_dst = query.destination.0[0];
@@ -26,7 +26,7 @@ pub fn ipv4(context: *mut c_void, ingress: u32, query: &RouteQuery<1>) -> Route 
 
 /// The next hop of an IPv6 packet.
 #[inline(always)]
-pub fn ipv6(context: *mut c_void, ingress: u32, query: &RouteQuery<4>) -> Route {
+pub(crate) fn ipv6(context: *mut c_void, ingress: u32, query: &RouteQuery<4>) -> Route {
     let mut parameters = parameters(AF_INET6, ingress, query);
     parameters.__bindgen_anon_3.ipv6_src = query.source.0;
     parameters.__bindgen_anon_4.ipv6_dst = query.destination.0;
