@@ -4,6 +4,7 @@
 //! changes nothing. Everything is pinned, so the data path outlives the agent.
 
 pub mod counters;
+mod flows;
 pub mod generation;
 pub mod links;
 pub mod object;

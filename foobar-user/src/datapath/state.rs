@@ -25,8 +25,8 @@ pub struct State {
     endpoints6: HashMap<MapData, Wire<SocketKey<4>>, Wire<Endpoint>>,
     rings: Array<MapData, u32>,
     table: Array<MapData, Wire<Backend>>,
-    flows4: HashMap<MapData, Wire<Tuple<1>>, Wire<Flow>>,
-    flows6: HashMap<MapData, Wire<Tuple<4>>, Wire<Flow>>,
+    pub(super) flows4: HashMap<MapData, Wire<Tuple<1>>, Wire<Flow>>,
+    pub(super) flows6: HashMap<MapData, Wire<Tuple<4>>, Wire<Flow>>,
 }
 
 /// A VIP or an endpoint: address, port, IANA protocol number.
