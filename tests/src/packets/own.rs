@@ -1,6 +1,6 @@
 //! Connections of the balancer's own: real sockets in the namespace, and the tuples of what they are sent.
 
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use anyhow::{Context, Result};
@@ -33,13 +33,28 @@ pub fn udp_reply(v6: bool) -> Frame {
 
 /// Tuples of packets that belong to a connection of the balancer: the TCP connection has both its ends here.
 pub fn connections() -> Vec<Key> {
+    frames().iter().map(Key::of).collect()
+}
+
+/// The same as protocol, source and destination.
+pub fn ends() -> Vec<(u8, End, End)> {
+    let end = |frame: &Frame| {
+        let (source, destination) = frame.ports();
+        (frame.protocol(), (frame.source, source), (frame.destination, destination))
+    };
+    frames().iter().map(end).collect()
+}
+
+/// One end of a connection.
+pub type End = (IpAddr, u16);
+
+fn frames() -> Vec<Frame> {
     [false, true]
         .iter()
         .flat_map(|v6| {
             let other_end = Frame::new(*v6, LB1, LB1_TOO, Transport::Tcp(LOCAL, REMOTE, ACK));
             [tcp_reply(*v6), udp_reply(*v6), other_end]
         })
-        .map(|frame| Key::of(&frame))
         .collect()
 }
 

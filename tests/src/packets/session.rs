@@ -1,6 +1,6 @@
 //! The whole run: verifier's table, named cases, and what is left over for chance.
 
-use std::time::Instant;
+use std::time::{Instant, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 
@@ -10,7 +10,7 @@ use super::kernel::{Kernel, prepare};
 use super::network::Network;
 use super::own::Sockets;
 use super::world::RuleSet;
-use super::{tables, verified};
+use super::{differential, tables, verified};
 
 /// Runs packets through the host's core and the kernel's program
 #[derive(clap::Parser, Debug)]
@@ -74,8 +74,33 @@ fn inside(options: &Options) -> Result<bool> {
             let faults = check(&case, &rules, &mut core, &mut kernel).with_context(|| case.name.clone())?;
             tally.note(&case.name, &faults);
         }
+        if set == RuleSet::Site && options.filter.is_none() {
+            by_chance(options, network, &mut core, &mut kernel, &mut tally)?;
+        }
         println!("{count} cases on {} rules in {:.1} s", rules.len(), started.elapsed().as_secs_f64());
     }
     println!("{} passed, {} failed", tally.passed, tally.failed);
     Ok(tally.failed == 0)
+}
+
+/// Random frames: the whole path in both shells, and the firewall against the model.
+fn by_chance(
+    options: &Options,
+    network: Network,
+    core: &mut Core,
+    kernel: &mut Kernel,
+    tally: &mut Tally,
+) -> Result<()> {
+    let seed = options.seed.unwrap_or_else(|| UNIX_EPOCH.elapsed().map_or(1, |time| time.as_nanos() as u64));
+    println!("{} random frames, seed {seed}", options.frames);
+    let started = Instant::now();
+    let faults = differential::compare(seed, options.frames, core, kernel)?;
+    tally.note("random frames: host and kernel agree", &faults);
+    let mut firewall = Core::new(RuleSet::Site, network)?.firewall_only();
+    let mut loaded = Kernel::load(RuleSet::Site, network, false)?;
+    let rules = RuleSet::Site.rules();
+    let faults = differential::against_model(seed, options.frames, &rules, &mut firewall, &mut loaded)?;
+    tally.note("random frames: the firewall and the model agree", &faults);
+    println!("random frames took {:.1} s", started.elapsed().as_secs_f64());
+    Ok(())
 }
