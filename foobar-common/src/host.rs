@@ -113,6 +113,10 @@ impl HostTables {
     }
 }
 
+fn bound_to_link(address: Ipv6Addr) -> bool {
+    address.is_multicast() || address.is_unicast_link_local() || address.is_loopback()
+}
+
 fn ip4(address: Ipv4) -> IpAddr {
     Ipv4Addr::from(address.bytes()).into()
 }
@@ -207,6 +211,10 @@ impl Tables for HostTables {
         self.route(ip4(query.destination), query.length)
     }
     fn route6(&self, query: &RouteQuery<4>) -> Route {
+        // As the kernel: what has a meaning on one link only is never forwarded.
+        if [query.source, query.destination].iter().any(|address| bound_to_link(Ipv6Addr::from(address.bytes()))) {
+            return Route::Unreachable;
+        }
         self.route(ip6(query.destination), query.length)
     }
     fn count_rule(&self, counter: u32, bytes: u64) {
