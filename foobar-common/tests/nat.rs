@@ -13,13 +13,15 @@ use support::{Ends, balancer, ends, frame, seal};
 fn three() -> impl Strategy<Value = [(IpAddr, u16); 3]> {
     let four = any::<[(u32, u16); 3]>().prop_map(|ends| ends.map(|(a, port)| (Ipv4Addr::from_bits(a).into(), port)));
     let six = any::<[(u128, u16); 3]>().prop_map(|ends| ends.map(|(a, port)| (Ipv6Addr::from_bits(a).into(), port)));
-    prop_oneof![four, six].prop_filter("three different ends", |[a, b, c]| a != b && b != c && a != c)
-        .prop_filter("none of them multicast or of one link", |ends| {
+    prop_oneof![four, six].prop_filter("three different ends", |[a, b, c]| a != b && b != c && a != c).prop_filter(
+        "none of them multicast or of one link",
+        |ends| {
             ends.iter().all(|(address, _)| match address {
                 IpAddr::V4(_) => true,
                 IpAddr::V6(v6) => !v6.is_multicast() && !v6.is_unicast_link_local() && !v6.is_loopback(),
             })
-        })
+        },
+    )
 }
 
 /// The same frame with its checksums computed in full.

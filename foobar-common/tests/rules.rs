@@ -47,10 +47,11 @@ fn protocol() -> impl Strategy<Value = Protocol> {
 
 fn rules() -> impl Strategy<Value = Vec<Rule>> {
     let prefixes = || prop::collection::vec(prefix(), 0..3);
-    let rule = (prefixes(), prefixes(), protocol(), any::<bool>()).prop_map(|(sources, destinations, protocol, allow)| {
-        let action = if allow { Action::Allow } else { Action::Deny };
-        Rule { name: String::new(), sources, destinations, protocol, action }
-    });
+    let rule =
+        (prefixes(), prefixes(), protocol(), any::<bool>()).prop_map(|(sources, destinations, protocol, allow)| {
+            let action = if allow { Action::Allow } else { Action::Deny };
+            Rule { name: String::new(), sources, destinations, protocol, action }
+        });
     prop::collection::vec(rule, 0..150)
 }
 

@@ -100,8 +100,13 @@ pub(crate) fn ends(frame: &[u8]) -> Ends {
 
 /// Tables that allow everything, with one service of one backend and a route to everywhere.
 pub(crate) fn balancer(vip: (IpAddr, u16), backend: (IpAddr, u16), protocol: u8) -> HostTables {
-    let all =
-        Rule { name: "all".into(), sources: vec![], destinations: vec![], protocol: Protocol::Any, action: Action::Allow };
+    let all = Rule {
+        name: "all".into(),
+        sources: vec![],
+        destinations: vec![],
+        protocol: Protocol::Any,
+        action: Action::Allow,
+    };
     let mut tables = HostTables::new(compile(&[all]).expect("one rule"));
     tables.balances = true;
     let service = Service { slot: 0, ring: 0, members: 1, flags: SERVICE_WIRE };

@@ -76,7 +76,8 @@ fn expected(step: &Step, rules: &[Rule]) -> Counters {
         counters.rules[index].bytes += bytes;
     }
     if let Some(given) = step.traffic {
-        for traffic in [&mut counters.services[given.service as usize], &mut counters.backends[given.backend as usize]] {
+        for traffic in [&mut counters.services[given.service as usize], &mut counters.backends[given.backend as usize]]
+        {
             traffic.connections = given.connections;
             traffic.packets = given.packets;
             traffic.bytes = given.packets * bytes;

@@ -76,9 +76,13 @@ fn add(tables: &mut HostTables, slot: u32, service: &Served, v6: bool) {
     let ring = slot * 100;
     let value = Service { slot, ring, members: service.members.len() as u32, flags: service.flags };
     if v6 {
-        tables.services6.insert(SocketKey::new(Address::from(VIP.v6), Be16::new(service.port), service.protocol), value);
+        tables
+            .services6
+            .insert(SocketKey::new(Address::from(VIP.v6), Be16::new(service.port), service.protocol), value);
     } else {
-        tables.services4.insert(SocketKey::new(Address::from(VIP.v4), Be16::new(service.port), service.protocol), value);
+        tables
+            .services4
+            .insert(SocketKey::new(Address::from(VIP.v4), Be16::new(service.port), service.protocol), value);
     }
     for (member, host) in (0..).zip(service.members) {
         let backend = MEMBERS * slot + member;

@@ -107,7 +107,9 @@ pub fn against_model(
     }
     let expected = expected.since(&start);
     faults.extend(core.counters()?.since(&start).differences(&expected).iter().map(|fault| format!("core: {fault}")));
-    faults.extend(kernel.counters()?.since(&in_kernel).differences(&expected).iter().map(|fault| format!("kernel: {fault}")));
+    faults.extend(
+        kernel.counters()?.since(&in_kernel).differences(&expected).iter().map(|fault| format!("kernel: {fault}")),
+    );
     Ok(faults)
 }
 

@@ -32,8 +32,7 @@ impl Kernel {
     pub fn load(rules: RuleSet, network: Network, balances: bool) -> Result<Self> {
         let rules = rules.rules();
         let counters: Vec<u32> = (0..rules.len() as u32).collect();
-        let parts =
-            Parts { state: None, rules: &compile(&rules)?, counters: &counters, number: GENERATION, balances };
+        let parts = Parts { state: None, rules: &compile(&rules)?, counters: &counters, number: GENERATION, balances };
         let mut generation = Generation::load(&parts)?;
         let mut state = State::of(&mut generation)?;
         for (slot, service) in (0..).zip(&SERVICES) {

@@ -120,7 +120,8 @@ fn transport(ends: (IpAddr, IpAddr), protocol: u8, payload: &[u8], icmp: u8) -> 
 }
 
 fn matches(rule: &Rule, seen: &Seen) -> bool {
-    let within = |nets: &[ipnet::IpNet], address: IpAddr| nets.is_empty() || nets.iter().any(|net| holds(*net, address));
+    let within =
+        |nets: &[ipnet::IpNet], address: IpAddr| nets.is_empty() || nets.iter().any(|net| holds(*net, address));
     let port = |ranges: &[std::ops::RangeInclusive<u16>]| {
         ranges.is_empty() || ranges.iter().any(|range| *range.start() <= seen.ports.1 && seen.ports.1 <= *range.end())
     };
@@ -139,7 +140,9 @@ fn matches(rule: &Rule, seen: &Seen) -> bool {
 /// Whether a prefix holds an address, bit by bit.
 fn holds(net: ipnet::IpNet, address: IpAddr) -> bool {
     let (a, b, bits) = match (net.addr(), address) {
-        (IpAddr::V4(a), IpAddr::V4(b)) => (u128::from(a.to_bits()) << 96, u128::from(b.to_bits()) << 96, net.prefix_len()),
+        (IpAddr::V4(a), IpAddr::V4(b)) => {
+            (u128::from(a.to_bits()) << 96, u128::from(b.to_bits()) << 96, net.prefix_len())
+        }
         (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits(), b.to_bits(), net.prefix_len()),
         _ => return false,
     };

@@ -1,7 +1,8 @@
 //! A namespace with the balancer's two interfaces, its neighbours and its routes; it ends with the thread inside it.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use ipnet::IpNet;
@@ -9,14 +10,15 @@ use nix::sched::{CloneFlags, unshare};
 use rtnetlink::packet_route::address::AddressHeaderFlags;
 use rtnetlink::packet_route::neighbour::NeighbourState;
 use rtnetlink::packet_route::route::{RouteAttribute, RouteMetric, RouteScope};
-use rtnetlink::{
-    AddressMessageBuilder, Handle, LinkUnspec, LinkVeth, RouteMessageBuilder,
-};
+use rtnetlink::{AddressMessageBuilder, Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
-use super::hosts::{Host, LB1, LB1_TOO, NARROW, NEIGHBOURS, VIP, Wire};
+use super::hosts::{CLIENT, Host, LB1, LB1_TOO, NARROW, NEIGHBOURS, VIP, WEB1, Wire};
+use crate::eventually;
 use foobar_common::host::HostRoute;
 use foobar_common::tables::{Mac, Route};
 
+/// The namespace works within this, or never.
+const READY: Duration = Duration::from_secs(5);
 /// MTU of the links.
 pub const MTU: u16 = 1500;
 /// MTU of the IPv4 route to [`NARROW`].
@@ -36,7 +38,19 @@ impl Network {
     pub fn enter() -> Result<Self> {
         unshare(CloneFlags::CLONE_NEWNET).context("cannot make a network namespace: this needs root")?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(build())
+        let network = runtime.block_on(build())?;
+        // Links and IPv6 addresses become usable a moment after they were switched on.
+        eventually(READY, "routes in the new namespace", || {
+            for host in [CLIENT, WEB1, LB1_TOO] {
+                for v6 in [false, true] {
+                    let any = if v6 { IpAddr::from(Ipv6Addr::UNSPECIFIED) } else { Ipv4Addr::UNSPECIFIED.into() };
+                    // Connecting a datagram socket sends nothing: it only asks for the route.
+                    UdpSocket::bind((any, 0))?.connect((host.address(v6), 9))?;
+                }
+            }
+            Ok(true)
+        })?;
+        Ok(network)
     }
 
     /// Index of an interface.
@@ -155,10 +169,8 @@ async fn narrow(handle: &Handle, interface: u32) -> Result<()> {
         .build();
     v4.attributes.push(mtu(NARROW_MTU));
     handle.route().add(v4).execute().await.context("cannot add an IPv4 route with an MTU")?;
-    let mut v6 = RouteMessageBuilder::<Ipv6Addr>::new()
-        .destination_prefix(NARROW.v6, 128)
-        .output_interface(interface)
-        .build();
+    let mut v6 =
+        RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(NARROW.v6, 128).output_interface(interface).build();
     v6.attributes.push(mtu(NARROW_MTU6));
     handle.route().add(v6).execute().await.context("cannot add an IPv6 route with an MTU")
 }

@@ -8,7 +8,21 @@ use super::hosts::{
 use super::own::{ASKING, DNS, LOCAL, REMOTE};
 
 const HOSTS: [Host; 16] = [
-    CLIENT, CLIENT, CLIENT2, ADMIN, EDGE, ENEMY, LB1, LB1_TOO, OFFICE, OFFICE_HIGH, STRANGER, VIP, WEB1, WEB2, WEB3,
+    CLIENT,
+    CLIENT,
+    CLIENT2,
+    ADMIN,
+    EDGE,
+    ENEMY,
+    LB1,
+    LB1_TOO,
+    OFFICE,
+    OFFICE_HIGH,
+    STRANGER,
+    VIP,
+    WEB1,
+    WEB2,
+    WEB3,
     NARROW,
 ];
 const PORTS: [u16; 26] = [
@@ -95,7 +109,9 @@ impl Random {
             0..6 => Transport::Tcp(source, destination, flags),
             6 => Transport::Udp(8007, self.of(&[3000, 3001])),
             7 => Transport::UdpUnchecked(3001, 7007),
-            8 => self.of(&[Transport::Udp(source, destination), Transport::Udp(DNS, ASKING), Transport::Udp(3000, 7007)]),
+            8 => {
+                self.of(&[Transport::Udp(source, destination), Transport::Udp(DNS, ASKING), Transport::Udp(3000, 7007)])
+            }
             9 => Transport::Icmp(self.of(&[0, 3, 8, 9, 128, 129, 133, 136, 137])),
             10 => self.of(&[Transport::Tcp(9080, 2000, flags), Transport::Tcp(2000, 8080, flags)]),
             _ => Transport::Other(self.of(&PROTOCOLS)),

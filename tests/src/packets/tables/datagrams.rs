@@ -13,12 +13,15 @@ pub(super) fn cases() -> Vec<Case> {
     let unchecked = Frame::new(false, CLIENT, VIP, Transport::UdpUnchecked(3000, 7007));
     let answer = Frame::new(false, WEB1, CLIENT, Transport::UdpUnchecked(8007, 3000));
     let mut cases = both(of_family);
-    cases.push(case("UDP without a checksum stays without, IPv4", vec![
-        sent(&unchecked, Reason::NewFlow, 0, WEB1, 1),
-        answer
-            .leaves(&answer.to_client(VIP, 7007, CLIENT), Wire::Front, Reason::FlowReply)
-            .given("echo", false, 0, 0),
-    ]));
+    cases.push(case(
+        "UDP without a checksum stays without, IPv4",
+        vec![
+            sent(&unchecked, Reason::NewFlow, 0, WEB1, 1),
+            answer
+                .leaves(&answer.to_client(VIP, 7007, CLIENT), Wire::Front, Reason::FlowReply)
+                .given("echo", false, 0, 0),
+        ],
+    ));
     cases
 }
 
@@ -48,9 +51,8 @@ fn zero_behind(v6: bool) -> Frame {
 fn of_family(v6: bool) -> Vec<Case> {
     let of = |name: &str, steps| case(&named(name, v6), steps);
     let reply = Frame::new(v6, WEB1, CLIENT, Transport::Udp(8007, 3000));
-    let answered = || {
-        reply.leaves(&reply.to_client(VIP, 7007, CLIENT), Wire::Front, Reason::FlowReply).given("echo", v6, 0, 0)
-    };
+    let answered =
+        || reply.leaves(&reply.to_client(VIP, 7007, CLIENT), Wire::Front, Reason::FlowReply).given("echo", v6, 0, 0);
     let first = || sent(&asked(v6, 3000), Reason::NewFlow, 0, WEB1, 1);
     let next = || {
         let frame = asked(v6, 3000);
@@ -60,16 +62,28 @@ fn of_family(v6: bool) -> Vec<Case> {
     vec![
         of("a UDP flow in both directions", vec![first(), answered(), next(), answered()]),
         of("UDP flows in turn", vec![first(), sent(&asked(v6, 3001), Reason::NewFlow, 1, WEB2, 1)]),
-        of("UDP, the port after the service's", vec![
-            Frame::new(v6, CLIENT, VIP, Transport::Udp(3000, 7008)).drops(Reason::NoRule),
-        ]),
-        of("UDP at a TCP service's port", vec![
-            Frame::new(v6, CLIENT, VIP, Transport::Udp(3000, 8080)).drops(Reason::NoRule),
-        ]),
+        of(
+            "UDP, the port after the service's",
+            vec![Frame::new(v6, CLIENT, VIP, Transport::Udp(3000, 7008)).drops(Reason::NoRule)],
+        ),
+        of(
+            "UDP at a TCP service's port",
+            vec![Frame::new(v6, CLIENT, VIP, Transport::Udp(3000, 8080)).drops(Reason::NoRule)],
+        ),
         of("a UDP checksum that becomes zero is ones", vec![sent(&zero_behind(v6), Reason::NewFlow, 0, WEB1, 1)]),
-        of("a UDP flow after 20 s is the same", vec![sent(&asked(v6, 3000), Reason::Flow, 1, WEB2, 0)])
-            .flow(&asked(v6, 3000), "echo", 1, GENERATION, 20_000_000_000),
-        of("a UDP flow after 31 s is another", vec![sent(&asked(v6, 3000), Reason::NewFlow, 0, WEB1, 1)])
-            .flow(&asked(v6, 3000), "echo", 1, GENERATION, IDLE_NS),
+        of("a UDP flow after 20 s is the same", vec![sent(&asked(v6, 3000), Reason::Flow, 1, WEB2, 0)]).flow(
+            &asked(v6, 3000),
+            "echo",
+            1,
+            GENERATION,
+            20_000_000_000,
+        ),
+        of("a UDP flow after 31 s is another", vec![sent(&asked(v6, 3000), Reason::NewFlow, 0, WEB1, 1)]).flow(
+            &asked(v6, 3000),
+            "echo",
+            1,
+            GENERATION,
+            IDLE_NS,
+        ),
     ]
 }

@@ -49,13 +49,14 @@ fn dimensions(v6: bool) -> Vec<Case> {
 fn order(v6: bool) -> Vec<Case> {
     let tcp = |from, to, port| Frame::new(v6, from, to, Transport::Tcp(1025, port, SYN));
     vec![
-        case(&named("a denied half before its allowed whole", v6), vec![
-            tcp(OFFICE_HIGH, LB1, 443).denied("office-high"),
-        ]),
-        case(&named("an allowed destination before a denial of all", v6), vec![
-            tcp(OFFICE, LB1, 8010).allowed("office"),
-            tcp(OFFICE, LB1_TOO, 8010).denied("office-late"),
-        ]),
+        case(
+            &named("a denied half before its allowed whole", v6),
+            vec![tcp(OFFICE_HIGH, LB1, 443).denied("office-high")],
+        ),
+        case(
+            &named("an allowed destination before a denial of all", v6),
+            vec![tcp(OFFICE, LB1, 8010).allowed("office"), tcp(OFFICE, LB1_TOO, 8010).denied("office-late")],
+        ),
     ]
 }
 

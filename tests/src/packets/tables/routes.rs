@@ -3,7 +3,7 @@
 use foobar_common::verdict::Reason;
 
 use super::super::case::{Case, Step, case};
-use super::super::frame::{SYN, Frame};
+use super::super::frame::{Frame, SYN};
 use super::super::hosts::{NARROW, SILENT, Wire};
 use super::services::{opening, to_vip};
 use super::{both, named};
@@ -19,9 +19,8 @@ fn long(v6: bool, port: u16, length: usize) -> Frame {
 
 fn of_family(v6: bool) -> Vec<Case> {
     let one = |name: &str, step| case(&named(name, v6), vec![step]);
-    let refused = |frame: &Frame, reason, service: &str| -> Step {
-        frame.drops(reason).counts("vip").given(service, v6, 0, 1)
-    };
+    let refused =
+        |frame: &Frame, reason, service: &str| -> Step { frame.drops(reason).counts("vip").given(service, v6, 0, 1) };
     let (mtu, hop) = (if v6 { 1280 } else { 600 }, |frame: &Frame| frame.to_backend(NARROW, 9086));
     let silent = to_vip(v6, 2000, 8085, SYN);
     let fitting = long(v6, 8086, mtu);

@@ -42,29 +42,41 @@ fn of_family(v6: bool) -> Vec<Case> {
     let none = Reason::NoFlow;
     vec![
         one("a new connection", opening(v6, 2000, "www", 8080, 0, WEB1)),
-        case(&named("round robin over two", v6), vec![
-            opening(v6, 2000, "www", 8080, 0, WEB1),
-            opening(v6, 2001, "www", 8080, 1, WEB2),
-            opening(v6, 2002, "www", 8080, 0, WEB1),
-            opening(v6, 2003, "www", 8080, 1, WEB2),
-        ]),
-        case(&named("round robin over three", v6), vec![
-            opening(v6, 2000, "three", 8082, 0, WEB1),
-            opening(v6, 2001, "three", 8082, 1, WEB2),
-            opening(v6, 2002, "three", 8082, 2, WEB3),
-            opening(v6, 2003, "three", 8082, 0, WEB1),
-        ]),
-        case(&named("services have cursors of their own", v6), vec![
-            opening(v6, 2000, "www", 8080, 0, WEB1),
-            opening(v6, 2000, "three", 8082, 0, WEB1),
-            opening(v6, 2001, "www", 8080, 1, WEB2),
-        ]),
-        case(&named("a SYN sent again moves nothing", v6), vec![
-            opening(v6, 2000, "www", 8080, 0, WEB1),
-            following(v6, 2000, SYN, 0, WEB1),
-            following(v6, 2000, SYN, 0, WEB1),
-            opening(v6, 2001, "www", 8080, 1, WEB2),
-        ]),
+        case(
+            &named("round robin over two", v6),
+            vec![
+                opening(v6, 2000, "www", 8080, 0, WEB1),
+                opening(v6, 2001, "www", 8080, 1, WEB2),
+                opening(v6, 2002, "www", 8080, 0, WEB1),
+                opening(v6, 2003, "www", 8080, 1, WEB2),
+            ],
+        ),
+        case(
+            &named("round robin over three", v6),
+            vec![
+                opening(v6, 2000, "three", 8082, 0, WEB1),
+                opening(v6, 2001, "three", 8082, 1, WEB2),
+                opening(v6, 2002, "three", 8082, 2, WEB3),
+                opening(v6, 2003, "three", 8082, 0, WEB1),
+            ],
+        ),
+        case(
+            &named("services have cursors of their own", v6),
+            vec![
+                opening(v6, 2000, "www", 8080, 0, WEB1),
+                opening(v6, 2000, "three", 8082, 0, WEB1),
+                opening(v6, 2001, "www", 8080, 1, WEB2),
+            ],
+        ),
+        case(
+            &named("a SYN sent again moves nothing", v6),
+            vec![
+                opening(v6, 2000, "www", 8080, 0, WEB1),
+                following(v6, 2000, SYN, 0, WEB1),
+                following(v6, 2000, SYN, 0, WEB1),
+                opening(v6, 2001, "www", 8080, 1, WEB2),
+            ],
+        ),
         one("a backend on the client's side", opening(v6, 2000, "edge", 8087, 0, EDGE)),
         one("no backend", to_vip(v6, 2000, 8083, SYN).drops(Reason::NoBackend).counts("vip")),
         one("a local service is none on the wire", to_vip(v6, 2000, 8088, SYN).allowed("vip")),
