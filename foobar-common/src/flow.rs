@@ -57,7 +57,7 @@ const fn closed(state: u32) -> bool {
     state & FLOW_RESET != 0 || state & both == both
 }
 
-/// Writes back what a packet changes in its flow's entry.
+/// Writes back what a packet changes in its flow's entry: `old` is there, `flow` shall be, with marks and time.
 ///
 /// Two CPUs may do this for one flow at once: the later store wins, and what can be lost is a mark of FIN or a
 /// time, which the next packet brings again; backend and key never change here.
@@ -66,18 +66,18 @@ pub fn note<const W: usize, T: Tables>(
     headers: &Headers<W>,
     tables: &T,
     key: &Tuple<W>,
+    old: &Flow,
     flow: &Flow,
-    generation: u32,
     from_client: bool,
 ) where
     Address<W>: Family<W>,
 {
     let now = tables.now_ns();
-    let state = flow.state | marks(headers.flags, from_client);
-    let stale = now.saturating_sub(flow.last_seen_ns) > REFRESH_NS;
-    if state != flow.state || stale || generation != flow.generation {
+    let state = old.state | marks(headers.flags, from_client);
+    let stale = now.saturating_sub(old.last_seen_ns) > REFRESH_NS;
+    if state != old.state || stale || flow.generation != old.generation {
         // A refusal leaves the old entry, which still leads to the same backend.
-        let _: bool = Address::<W>::insert_flow(tables, key, &Flow { state, generation, last_seen_ns: now, ..*flow });
+        let _: bool = Address::<W>::insert_flow(tables, key, &Flow { state, last_seen_ns: now, ..*flow });
     }
 }
 

@@ -4,10 +4,23 @@ use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::IpNet;
+
 use crate::abi::{Backend, Counter, Endpoint, Flow, RuleEntry, RuleSet, Service, Traffic};
 use crate::address::{Ipv4, Ipv6, SocketKey, Tuple};
 use crate::rules::compile::Compiled;
 use crate::tables::{Route, RouteQuery, Tables};
+
+/// A route of the host's tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostRoute {
+    /// Destinations.
+    pub prefix: IpNet,
+    /// Longest IP packet in bytes.
+    pub mtu: u16,
+    /// Where they go.
+    pub route: Route,
+}
 
 /// Everything that the packet path may look up or change.
 #[derive(Clone, Debug)]
@@ -40,8 +53,8 @@ pub struct HostTables {
     pub own4: HashSet<Tuple<1>>,
     /// Connections of this host.
     pub own6: HashSet<Tuple<4>>,
-    /// Next hops by destination; others are unreachable.
-    pub routes: HashMap<IpAddr, Route>,
+    /// Next hops by destination, the longest prefix first in force; others are unreachable.
+    pub routes: Vec<HostRoute>,
     /// Whether the flow tables refuse new entries.
     pub flows_refused: bool,
     /// Flows.
@@ -79,7 +92,7 @@ impl HostTables {
             backends: HashMap::new(),
             own4: HashSet::new(),
             own6: HashSet::new(),
-            routes: HashMap::new(),
+            routes: Vec::new(),
             flows_refused: false,
             flows4: RefCell::default(),
             flows6: RefCell::default(),
@@ -90,9 +103,18 @@ impl HostTables {
         }
     }
 
-    fn route(&self, destination: IpAddr) -> Route {
-        self.routes.get(&destination).copied().unwrap_or(Route::Unreachable)
+    fn route(&self, destination: IpAddr, length: u16) -> Route {
+        let holding = self.routes.iter().filter(|route| route.prefix.contains(&destination));
+        match holding.max_by_key(|route| route.prefix.prefix_len()) {
+            Some(found) if found.route == Route::Unreachable || length <= found.mtu => found.route,
+            Some(_) => Route::TooBig,
+            None => Route::Unreachable,
+        }
     }
+}
+
+fn bound_to_link(address: Ipv6Addr) -> bool {
+    address.is_multicast() || address.is_unicast_link_local() || address.is_loopback()
 }
 
 fn ip4(address: Ipv4) -> IpAddr {
@@ -192,10 +214,14 @@ impl Tables for HostTables {
         self.own6.contains(tuple)
     }
     fn route4(&self, query: &RouteQuery<1>) -> Route {
-        self.route(ip4(query.destination))
+        self.route(ip4(query.destination), query.length)
     }
     fn route6(&self, query: &RouteQuery<4>) -> Route {
-        self.route(ip6(query.destination))
+        // As the kernel: what has a meaning on one link only is never forwarded.
+        if [query.source, query.destination].iter().any(|address| bound_to_link(Ipv6Addr::from(address.bytes()))) {
+            return Route::Unreachable;
+        }
+        self.route(ip6(query.destination), query.length)
     }
     fn count_rule(&self, counter: u32, bytes: u64) {
         let mut counters = self.rule_counters.borrow_mut();

@@ -48,7 +48,7 @@ where
         }
         if let Some((key, flow, endpoint)) = flow::of_backend(headers, tables) {
             untagged(headers)?;
-            flow::note(headers, tables, &key, &flow, flow.generation, false);
+            flow::note(headers, tables, &key, &flow, &flow, false);
             let backend = tables.backend(flow.backend).ok_or(Reason::Internal)?;
             tables.count_backend(backend.service, flow.backend, 0, 1, bytes);
             let source = translation(End::Source, Address::<W>::vip(&endpoint), endpoint.port);
@@ -102,13 +102,18 @@ where
 {
     untagged(headers)?;
     let bytes = packet.length() as u64;
+    let mut judged = *flow;
     if flow.generation != tables.generation() {
-        firewall::judge(headers, tables, bytes)?;
+        judged.generation = tables.generation();
+        judged.rule = match firewall::judge(headers, tables, bytes)? {
+            Allowed::Rule(rule) => rule,
+            Allowed::OwnConnection => return Err(Reason::NoRule),
+        };
     } else if reason == Reason::Flow {
         tables.count_rule(flow.rule, bytes);
     }
     let backend = tables.backend(flow.backend).filter(|backend| backend.present != 0).ok_or(Reason::NoFlow)?;
-    flow::note(headers, tables, &headers.tuple, flow, tables.generation(), true);
+    flow::note(headers, tables, &headers.tuple, flow, &judged, true);
     tables.count_backend(backend.service, flow.backend, 0, 1, bytes);
     let destination = translation(End::Destination, Address::<W>::backend_address(&backend), backend.port);
     rewrite::forward(packet, headers, &destination, tables, reason)

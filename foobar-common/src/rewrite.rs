@@ -32,7 +32,7 @@ pub struct Translation<const W: usize> {
 /// Translates the packet and sends it to its next hop; `reason` is that of a forwarded packet.
 ///
 /// # Errors
-/// The reason for which it is dropped; what is dropped may be rewritten already.
+/// The reason for which it is dropped; it is then as it came.
 #[inline(always)]
 pub fn forward<const W: usize, P: Packet, T: Tables>(
     packet: &mut P,
@@ -48,20 +48,21 @@ where
         return Err(Reason::TimeExceeded);
     }
     let query = query(headers, translation);
-    let route = Address::<W>::route(tables, &query);
+    let hop = match Address::<W>::route(tables, &query) {
+        Route::Hop { interface, source, destination } => Some((interface, source, destination)),
+        Route::NoNeighbour => None,
+        Route::TooBig => return Err(Reason::TooBig),
+        Route::Unreachable => return Err(Reason::Unreachable),
+    };
     translate(packet, headers, translation).ok_or(Reason::Truncated)?;
-    match route {
-        Route::Hop { interface, source, destination } => {
-            count_hop(packet, headers).ok_or(Reason::Truncated)?;
-            packet.store::<6>(0, destination.bytes()).ok_or(Reason::Truncated)?;
-            packet.store::<6>(6, source.bytes()).ok_or(Reason::Truncated)?;
-            Ok(Verdict::Forward { reason, interface })
-        }
+    let Some((interface, source, destination)) = hop else {
         // The stack forwards it, counts the hop and resolves the neighbour on the way.
-        Route::NoNeighbour => Ok(Verdict::Pass(Reason::Neighbour)),
-        Route::TooBig => Err(Reason::TooBig),
-        Route::Unreachable => Err(Reason::Unreachable),
-    }
+        return Ok(Verdict::Pass(Reason::Neighbour));
+    };
+    count_hop(packet, headers).ok_or(Reason::Truncated)?;
+    packet.store::<6>(0, destination.bytes()).ok_or(Reason::Truncated)?;
+    packet.store::<6>(6, source.bytes()).ok_or(Reason::Truncated)?;
+    Ok(Verdict::Forward { reason, interface })
 }
 
 /// The question for the next hop of the translated packet.

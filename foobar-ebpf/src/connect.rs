@@ -11,6 +11,8 @@ use crate::kernel::Kernel;
 
 /// The call goes on.
 const PROCEED: i32 = 1;
+/// First words of an IPv4-mapped IPv6 address, `::ffff:0:0/96`.
+const MAPPED: (u32, u32, u32) = (0, 0, 0xffff_u32.to_be());
 /// The call fails with `EPERM`.
 const REFUSE: i32 = 0;
 
@@ -48,8 +50,21 @@ pub(crate) fn ipv6(context: &SockAddrContext) -> i32 {
             read_volatile(&raw const (*address).user_ip6[2]),
             read_volatile(&raw const (*address).user_ip6[3]),
         ]);
-        let key = SocketKey::new(destination, port(read_volatile(&raw const (*address).user_port)), protocol(context));
-        match socket::connect(&key, &tables) {
+        let (asked, protocol) = (port(read_volatile(&raw const (*address).user_port)), protocol(context));
+        // A dual-stack socket that connects to an IPv4 address: the kernel runs this hook and not the other.
+        let [a, b, c, mapped] = destination.0;
+        if (a, b, c) == MAPPED {
+            return match socket::connect(&SocketKey::new(Address([mapped]), asked, protocol), &tables) {
+                Connect::Unchanged => PROCEED,
+                Connect::Refused => REFUSE,
+                Connect::Backend { address: backend, port } => {
+                    write_volatile(&raw mut (*address).user_ip6[3], backend.0[0]);
+                    write_volatile(&raw mut (*address).user_port, word(port));
+                    PROCEED
+                }
+            };
+        }
+        match socket::connect(&SocketKey::new(destination, asked, protocol), &tables) {
             Connect::Unchanged => PROCEED,
             Connect::Refused => REFUSE,
             Connect::Backend { address: backend, port } => {

@@ -100,6 +100,9 @@ struct AgentArguments {
     /// How the firewall is attached; native falls back to generic where a driver refuses it.
     #[arg(long, value_enum, default_value = "native")]
     mode: ModeArgument,
+    /// Log every packet that is dropped, with the number of its reason: to debug, not under load.
+    #[arg(long)]
+    log_drops: bool,
 }
 
 #[derive(Debug, Args)]
@@ -162,6 +165,7 @@ fn run_agent(arguments: AgentArguments) -> Result<()> {
             ModeArgument::Native => Wanted::Native,
             ModeArgument::Generic => Wanted::Generic,
         },
+        log_drops: arguments.log_drops,
     }))
 }
 

@@ -32,6 +32,7 @@ pub mod load;
 pub mod metrics;
 pub mod namespace;
 pub mod network;
+pub mod packets;
 pub mod probe;
 pub mod process;
 pub mod progress;

@@ -106,7 +106,8 @@ fn pins_that_are_not_ours() -> Result<()> {
 #[test]
 fn pins_of_another_version() -> Result<()> {
     let server = Server::new(SITE)?;
-    for folder in [server.pins().parent().context("a folder")?.to_owned(), server.pins(), server.pins().join("abi999")] {
+    for folder in [server.pins().parent().context("a folder")?.to_owned(), server.pins(), server.pins().join("abi999")]
+    {
         fs::create_dir(&folder)?;
         fs::set_permissions(&folder, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
     }

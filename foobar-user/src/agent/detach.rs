@@ -16,11 +16,13 @@ use crate::host::{settings, vips};
 pub async fn detach(bpffs: &Path, run_dir: &Path, server: &str) -> Result<()> {
     ensure!(nix::unistd::geteuid().is_root(), "detaching takes programs out of the kernel: run it as root");
     let run = run_folder(run_dir, server);
-    if !run.exists() {
-        return datapath::detach(bpffs, &run, server);
-    }
+    ensure!(
+        run.exists(),
+        "there is no run folder {} of `{server}`: is this its --run-dir? Without it nobody can tell whether its agent runs",
+        run.display()
+    );
     let _lock = Lock::take(&lock_path(&run), server)?;
     datapath::detach(bpffs, &run, server)?;
-    vips::remove_remembered(&run).await?;
+    vips::let_go(&run, &[]).await?;
     settings::restore(&settings::memory(&run))
 }

@@ -48,6 +48,11 @@ impl EdgeProcess {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).replan(services)
     }
 
+    /// Closes the listeners that the plan does not have any more.
+    pub(super) fn retire(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retire();
+    }
+
     /// What the supervisor needs to run it.
     ///
     /// The listeners belong to this agent, so another agent's edge is never adopted but replaced.

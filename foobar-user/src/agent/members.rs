@@ -18,13 +18,14 @@ pub(super) struct Members {
 impl Members {
     /// Writes what has changed.
     ///
-    /// A service of whose backends none has been judged yet keeps the members that an earlier agent left.
+    /// While a backend has not been judged yet, a service keeps the members that it has.
     pub(super) fn follow(&mut self, state: &HealthState, datapath: &mut Datapath) {
         for service in &state.services {
-            if service.backends.iter().all(|backend| backend.status == Verdict::Unknown) {
+            let members = service.members();
+            let judged = service.backends.iter().all(|backend| backend.status != Verdict::Unknown);
+            if !judged && (members.is_empty() || datapath.has_members(&service.name)) {
                 continue;
             }
-            let members = service.members();
             if self.written.get(&service.name) == Some(&members) {
                 continue;
             }

@@ -6,6 +6,7 @@
 pub mod control;
 mod detach;
 mod edge;
+mod flows;
 mod folders;
 mod lock;
 mod members;
@@ -48,6 +49,8 @@ pub struct Options {
     pub cgroup: Option<PathBuf>,
     /// How the firewall is attached.
     pub mode: Wanted,
+    /// Whether each dropped packet is logged.
+    pub log_drops: bool,
 }
 
 /// Runs an agent until it is asked to stop.
@@ -64,8 +67,8 @@ pub async fn run(options: Options) -> Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     let (requests, mut inbox) = mpsc::channel(16);
 
+    let _control = Control::listen(&folders.control(), requests)?;
     let mut server = Server::start(options, folders).await?;
-    let _control = Control::listen(&server.folders().control(), requests)?;
     info!(server = server.name(), generation = server.generation(), "running");
     let [term, int] = &mut ends;
     let mut members = server.members();

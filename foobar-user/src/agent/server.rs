@@ -1,8 +1,9 @@
 //! One server's part of the site, in force.
 
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tracing::{info, warn};
@@ -79,28 +80,31 @@ impl Server {
             run: folders.run().to_owned(),
             cgroup: folders.cgroup.clone(),
             mode: options.mode,
+            log_drops: options.log_drops,
         };
         let mut datapath = Datapath::open(datapath_options, &options.server)?;
         let adopted = datapath.adopted();
-        vips::remember(folders.run(), &plan.vips)?;
-        vips::add(&plan.vips, &plan.interfaces).await?;
-        let edge = match prepare_edge(&plan, &folders) {
+        let earlier_vips = vips::hold(folders.run(), &plan.vips, &plan.interfaces).await?;
+        let prepared = prepare_edge(&plan, &folders)
+            .and_then(|edge| datapath.apply(&plan).context("cannot put the firewall in force").map(|()| edge));
+        let edge = match prepared {
             Ok(edge) => edge,
             Err(error) => {
-                if !adopted {
-                    vips::remove(&plan.vips).await?;
-                }
+                vips::let_go(folders.run(), &earlier_vips).await?;
                 return Err(error);
             }
         };
-        datapath.apply(&plan).context("cannot put the firewall in force")?;
+        vips::let_go(folders.run(), &plan.vips).await?;
         settings::apply(&plan, &settings::memory(folders.run()))?;
         info!(adopted, modes = ?datapath.modes(), rules = plan.rules.len(), "the firewall is in force");
 
         let (health, health_changes) = Health::start(&plan.services);
         let mut supervisor = Supervisor::start(plan.processes.clone(), folders.processes())?;
-        if let Some(edge) = &edge {
-            supervisor.add(edge.spawned(&plan.edge)).await?;
+        if let Some(edge) = &edge
+            && let Err(error) = supervisor.add(edge.spawned(&plan.edge)).await
+        {
+            supervisor.stop().await;
+            return Err(error);
         }
         supervisor.clear_leftovers().await;
         let (datapath, health) = (Arc::new(Mutex::new(datapath)), Arc::new(Mutex::new(health)));
@@ -182,32 +186,46 @@ impl Server {
         for interface in &new.interfaces {
             datapath::links::index(interface)?;
         }
-        vips::add(&new.vips, &new.interfaces).await?;
-        let applied = self.replan_edge(&new).and_then(|edge| {
-            let applied = lock(&self.datapath).apply(&new);
-            applied.map(|()| edge).inspect_err(|_| self.restore_edge())
-        });
+        let earlier_vips = vips::hold(self.folders.run(), &new.vips, &new.interfaces).await?;
+        let applied = self.replan_edge(&new).and_then(|edge| lock(&self.datapath).apply(&new).map(|()| edge));
         let edge = match applied {
             Ok(edge) => edge,
             Err(error) => {
-                vips::remove(&only_in(&new.vips, &self.plan.vips)).await?;
+                self.restore_edge();
+                // The tables may have lost members on the way there and back.
+                self.members.forget();
+                self.follow_health();
+                vips::let_go(self.folders.run(), &earlier_vips).await?;
                 return Err(error);
             }
         };
+        // The new plan is in force: what fails from here on is told, and does not undo it.
         self.edge = edge;
-        settings::apply(&new, &settings::memory(self.folders.run()))?;
-        vips::remove(&only_in(&self.plan.vips, &new.vips)).await?;
-        vips::remember(self.folders.run(), &new.vips)?;
-        self.members.forget();
-        lock(&self.health).apply(&new.services);
-        self.follow_health();
-        let refused = self.replace_processes(&new).await;
         self.plan = new;
-        let sources =
-            sources::of(&self.plan, &self.folders, &self.datapath, &self.health, &self.supervisor, &self.reloads);
+        self.commit().await
+    }
+
+    /// Has everything follow the plan that is in force now.
+    async fn commit(&mut self) -> Result<()> {
+        let plan = self.plan.clone();
+        if let Some(edge) = &self.edge {
+            edge.retire();
+        }
+        let mut faults = Vec::new();
+        faults.extend(vips::let_go(self.folders.run(), &plan.vips).await.err());
+        faults.extend(settings::apply(&plan, &settings::memory(self.folders.run())).err());
+        self.members.forget();
+        lock(&self.health).apply(&plan.services);
+        self.follow_health();
+        faults.extend(self.replace_processes(&plan).await.err());
+        let sources = sources::of(&plan, &self.folders, &self.datapath, &self.health, &self.supervisor, &self.reloads);
         self.metrics.replace(sources).await;
         info!(generation = self.generation(), "reloaded");
-        refused
+        if faults.is_empty() {
+            return Ok(());
+        }
+        let faults: Vec<String> = faults.iter().map(|fault| format!("{fault:#}")).collect();
+        bail!("the new plan is in force as generation {}, but: {}", self.generation(), faults.join("; "))
     }
 
     fn replan_edge(&self, new: &Plan) -> Result<Option<EdgeProcess>> {
@@ -224,19 +242,29 @@ impl Server {
         if let Some(edge) = &self.edge
             && let Err(error) = edge.replan(&self.plan.edge)
         {
-            warn!("the edge's old listeners could not be restored: {error:#}");
+            warn!("the edge's old plan could not be restored: {error:#}");
+        }
+        if let Some(edge) = &self.edge {
+            edge.retire();
         }
     }
 
     /// Processes that refuse their new configuration keep the old one; the others go on to the new plan.
-    async fn replace_processes(&self, new: &Plan) -> Result<()> {
+    async fn replace_processes(&mut self, new: &Plan) -> Result<()> {
         // Taken out for the time of the change: a lock is not held while processes stop.
         let Some(mut supervisor) = lock(&self.supervisor).take() else { return Ok(()) };
-        let mut result = supervisor.apply(new.processes.clone()).await;
-        match &self.edge {
-            Some(edge) => result = result.and(supervisor.add(edge.spawned(&new.edge)).await),
-            None => supervisor.remove(edge::NAME).await,
-        }
+        let edge = self.edge.clone();
+        let result = {
+            let mut change = pin!(change(&mut supervisor, self.edge.clone(), new));
+            let mut health = self.health_changes.clone();
+            // Processes take their time to stop; a backend that dies meanwhile leaves the tables all the same.
+            loop {
+                tokio::select! {
+                    result = &mut change => break result,
+                    Ok(()) = health.changed() => self.follow_health(),
+                }
+            }
+        };
         *lock(&self.supervisor) = Some(supervisor);
         result
     }
@@ -265,11 +293,17 @@ impl Server {
     }
 }
 
-fn prepare_edge(plan: &Plan, folders: &ServerFolders) -> Result<Option<EdgeProcess>> {
-    if plan.edge.is_empty() { Ok(None) } else { EdgeProcess::prepare(&plan.edge, folders).map(Some) }
+async fn change(supervisor: &mut Supervisor, edge: Option<EdgeProcess>, new: &Plan) -> Result<()> {
+    let planned = supervisor.apply(new.processes.clone()).await;
+    match edge {
+        Some(edge) => planned.and(supervisor.add(edge.spawned(&new.edge)).await),
+        None => {
+            supervisor.remove(edge::NAME).await;
+            planned
+        }
+    }
 }
 
-/// What is in `these` and not in `others`.
-fn only_in<T: Clone + PartialEq>(these: &[T], others: &[T]) -> Vec<T> {
-    these.iter().filter(|item| !others.contains(item)).cloned().collect()
+fn prepare_edge(plan: &Plan, folders: &ServerFolders) -> Result<Option<EdgeProcess>> {
+    if plan.edge.is_empty() { Ok(None) } else { EdgeProcess::prepare(&plan.edge, folders).map(Some) }
 }

@@ -1,11 +1,12 @@
 //! What the metrics of a server are made of: a snapshot of each subsystem at the time of a scrape.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use super::ServerFolders;
+use super::flows::FlowCount;
 use super::server::{Shared, lock};
-use crate::datapath::counters::Flows;
+use foobar_common::abi::MAX_FLOWS;
+
 use crate::datapath::links::Mode;
 use crate::datapath::{self, Datapath};
 use crate::health::{Health, Status};
@@ -14,9 +15,6 @@ use crate::metrics::datapath::{BackendCount, FlowTable, Interface, RuleCount, Se
 use crate::metrics::{self, Reloads, Sources, postgres};
 use crate::plan::{Plan, ProcessKind};
 use crate::process::{self, Supervisor};
-
-/// Flow tables are walked to be counted, so not at every scrape.
-const FLOWS_AGE_MAX: Duration = Duration::from_secs(10);
 
 /// Sources for a plan.
 pub(super) fn of(
@@ -35,7 +33,7 @@ pub(super) fn of(
         }
         _ => None,
     });
-    let flows = Arc::new(Mutex::new(None));
+    let flows = Arc::new(FlowCount::default());
     let (datapath, health, supervisor, reloads) =
         (Arc::clone(datapath), Arc::clone(health), Arc::clone(supervisor), Arc::clone(reloads));
     Sources {
@@ -70,12 +68,10 @@ fn certificates(plan: &Plan) -> Vec<Watched> {
     watched
 }
 
-fn read_datapath(
-    datapath: &Datapath,
-    flows: &Mutex<Option<(Instant, Flows)>>,
-) -> anyhow::Result<metrics::datapath::Datapath> {
+fn read_datapath(datapath: &Datapath, flows: &Arc<FlowCount>) -> anyhow::Result<metrics::datapath::Datapath> {
     let counters = datapath.counters()?;
-    let flows = counted_flows(datapath, flows)?;
+    let [ipv4, ipv6] = flows.latest(datapath);
+    let limit = u64::from(MAX_FLOWS);
     let verdicts = counters.verdicts.into_iter().map(|(reason, count)| VerdictCount {
         verdict: reason.verdict(),
         reason: reason.label(),
@@ -102,25 +98,10 @@ fn read_datapath(
         rules: rules.collect(),
         services: services.collect(),
         backends: backends.collect(),
-        flows: vec![
-            FlowTable { family: "ipv4", used: flows.ipv4, limit: flows.limit },
-            FlowTable { family: "ipv6", used: flows.ipv6, limit: flows.limit },
-        ],
+        flows: vec![FlowTable { family: "ipv4", used: ipv4, limit }, FlowTable { family: "ipv6", used: ipv6, limit }],
         interfaces: datapath.modes().iter().map(|(name, mode)| interface(name, *mode)).collect(),
         generation: u64::from(datapath.generation()),
     })
-}
-
-fn counted_flows(datapath: &Datapath, last: &Mutex<Option<(Instant, Flows)>>) -> anyhow::Result<Flows> {
-    let mut last = last.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some((at, flows)) = *last
-        && at.elapsed() < FLOWS_AGE_MAX
-    {
-        return Ok(flows);
-    }
-    let flows = datapath.flows()?;
-    *last = Some((Instant::now(), flows));
-    Ok(flows)
 }
 
 fn interface(name: &str, mode: datapath::links::Mode) -> Interface {

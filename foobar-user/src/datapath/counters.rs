@@ -1,10 +1,10 @@
 //! What the data path has counted, by the names of the plan.
 
 use anyhow::{Context, Result};
-use foobar_common::abi::{Counter, MAX_FLOWS, Traffic};
+use foobar_common::abi::{Counter, Traffic};
 use foobar_common::verdict::Reason;
 
-use super::Datapath;
+use super::{Datapath, InForce};
 
 /// All counters at one time.
 #[derive(Clone, Debug, Default)]
@@ -19,29 +19,18 @@ pub struct Counters {
     pub backends: Vec<(String, String, Traffic)>,
 }
 
-/// Entries in the flow tables, and how many there can be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Flows {
-    /// IPv4 flows.
-    pub ipv4: u64,
-    /// IPv6 flows.
-    pub ipv6: u64,
-    /// Entries that each table holds at the most.
-    pub limit: u64,
-}
-
 impl Datapath {
     /// Reads all counters.
     ///
     /// # Errors
     /// No plan is in force, or a map cannot be read.
     pub fn counters(&self) -> Result<Counters> {
-        let state = self.state.as_ref().context("no plan is in force yet")?;
+        let InForce { state, services, .. } = self.in_force.as_ref().context("no plan is in force yet")?;
         let mut counters = Counters { verdicts: state.verdicts()?, ..Counters::default() };
         for (name, slot) in self.slots.rules.iter() {
             counters.rules.push((name.to_owned(), state.rule(slot)?));
         }
-        for service in &self.services {
+        for service in services {
             let traffic = state.service(service.slot)?;
             let known = counters.services.iter_mut().find(|(name, _)| *name == service.name);
             match known {
@@ -61,15 +50,6 @@ impl Datapath {
             }
         }
         Ok(counters)
-    }
-
-    /// Counts the entries of the flow tables, which takes about a microsecond each.
-    ///
-    /// # Errors
-    /// No plan is in force.
-    pub fn flows(&self) -> Result<Flows> {
-        let (ipv4, ipv6) = self.state.as_ref().context("no plan is in force yet")?.flows();
-        Ok(Flows { ipv4: ipv4 as u64, ipv6: ipv6 as u64, limit: u64::from(MAX_FLOWS) })
     }
 }
 

@@ -1,12 +1,14 @@
 //! One generation of rules: a fresh instance of the programs with fresh rule maps, filled before anything is attached.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, Map, MapData};
 use aya::programs::{CgroupSockAddr, Program, ProgramError, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
+use aya_log::EbpfLogger;
 use foobar_common::abi::{RuleEntry, RuleSet};
 use foobar_common::address::Address;
 use foobar_common::rules::compile::{Compiled, Prefixes};
@@ -31,6 +33,11 @@ pub const STATE_MAPS: [&str; 13] = [
     "FLOWS6",
 ];
 
+/// Time between two looks at the program's messages.
+const LOG_INTERVAL: Duration = Duration::from_millis(200);
+/// `aya_log_common::Level::Info`.
+const LOG_INFO: u8 = 3;
+
 /// The programs of one generation, loaded, with their rules in place, attached to nothing.
 #[derive(Debug)]
 pub struct Generation {
@@ -50,6 +57,8 @@ pub struct Parts<'a> {
     pub number: u32,
     /// Whether this server has services on the wire.
     pub balances: bool,
+    /// Whether the program tells about each packet that it drops.
+    pub log_drops: bool,
 }
 
 impl Generation {
@@ -59,10 +68,12 @@ impl Generation {
     /// What the kernel refused, with the end of the verifier's log.
     pub fn load(parts: &Parts<'_>) -> Result<Self> {
         let balances = u32::from(parts.balances);
+        let log_level = if parts.log_drops { LOG_INFO } else { 0_u8 };
         let mut loader = EbpfLoader::new();
         loader
             .override_global("GENERATION", &parts.number, true)
             .override_global("BALANCES", &balances, true)
+            .override_global(aya_log::LEVEL, &log_level, true)
             .map_max_entries("SOURCE_SETS", count(&parts.rules.sources.sets))
             .map_max_entries("DESTINATION_SETS", count(&parts.rules.destinations.sets))
             .map_max_entries("KIND_SETS", count(&parts.rules.kind_sets));
@@ -77,7 +88,23 @@ impl Generation {
         for name in ["foobar", "connect4", "connect6"] {
             generation.verify(name)?;
         }
+        if parts.log_drops {
+            generation.follow_log()?;
+        }
         Ok(generation)
+    }
+
+    /// Writes what the program tells into this process's log, until the process ends.
+    fn follow_log(&mut self) -> Result<()> {
+        let mut log = EbpfLogger::init(&mut self.ebpf).context("cannot read the program's messages")?;
+        tokio::spawn(async move {
+            let mut tick = tokio::time::interval(LOG_INTERVAL);
+            loop {
+                tick.tick().await;
+                log.flush();
+            }
+        });
+        Ok(())
     }
 
     /// The firewall and balancer.

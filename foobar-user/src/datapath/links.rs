@@ -7,6 +7,7 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use aya::programs::ProgramError;
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::xdp::{XdpLink, XdpMode};
 use nix::net::if_::if_nametoindex;
@@ -61,24 +62,22 @@ pub enum Wanted {
 /// Puts the generation's firewall on an interface: into the link that is pinned, or into a new one.
 ///
 /// # Errors
-/// The interface does not exist, or the kernel refuses both modes.
+/// The interface does not exist, or the kernel refuses. A link that lives stays pinned, with the program it has.
 pub fn put_on_interface(generation: &mut Generation, folder: &Path, interface: &str, wanted: Wanted) -> Result<Mode> {
-    for mode in [Mode::Native, Mode::Generic] {
-        let pin = interface_pin(folder, interface, mode);
-        if pin.exists() && (wanted == Wanted::Native || mode == Mode::Generic) {
-            match replace(generation, &pin) {
-                Ok(()) => return Ok(mode),
-                Err(error) => warn!(interface, "the pinned link is dead, a new one is made: {error:#}"),
-            }
-        }
-        // A dead link, or one of the mode that is not wanted any more: the kernel allows one mode at a time, so a
-        // change of mode leaves the interface bare for the time between two system calls.
-        fs::remove_file(&pin).ok();
-    }
     let index = index(interface)?;
+    for mode in [Mode::Native, Mode::Generic] {
+        let pin = interface_pin(folder, interface, index, mode);
+        if pin.exists() && replace(generation, &pin)? {
+            if wanted == Wanted::Generic && mode == Mode::Native {
+                // The kernel allows one mode at a time: a change would leave the interface bare for a moment.
+                warn!(interface, "stays in native mode: `foobar detach` comes before a start with --mode generic");
+            }
+            return Ok(mode);
+        }
+    }
     if wanted == Wanted::Native {
         match attach(generation, index, Mode::Native) {
-            Ok(link) => return pin_interface(link, folder, interface, Mode::Native),
+            Ok(link) => return pin_interface(link, folder, interface, index, Mode::Native),
             Err(error) => {
                 warn!(interface, "the driver refuses native XDP, falling back to generic, which is slower: {error:#}");
             }
@@ -86,7 +85,7 @@ pub fn put_on_interface(generation: &mut Generation, folder: &Path, interface: &
     }
     let link = attach(generation, index, Mode::Generic)
         .with_context(|| format!("cannot attach the firewall to `{interface}`: is another XDP program there?"))?;
-    pin_interface(link, folder, interface, Mode::Generic)
+    pin_interface(link, folder, interface, index, Mode::Generic)
 }
 
 /// Index of an interface.
@@ -103,10 +102,11 @@ pub fn index(interface: &str) -> Result<u32> {
 /// # Errors
 /// A pin cannot be removed.
 pub fn retain_interfaces(folder: &Path, keep: &[String]) -> Result<()> {
-    let kept: Vec<PathBuf> = keep
-        .iter()
-        .flat_map(|interface| [Mode::Native, Mode::Generic].map(|mode| interface_pin(folder, interface, mode)))
-        .collect();
+    let mut kept: Vec<PathBuf> = Vec::new();
+    for interface in keep {
+        let index = index(interface)?;
+        kept.extend([Mode::Native, Mode::Generic].map(|mode| interface_pin(folder, interface, index, mode)));
+    }
     for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
         let path = entry?.path();
         let is_interface = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("xdp-"));
@@ -138,14 +138,24 @@ pub fn put_on_cgroup(generation: &mut Generation, folder: &Path, cgroup: &Path) 
 }
 
 /// Swaps the program of a pinned link for the generation's: each packet meets the one or the other.
-fn replace(generation: &mut Generation, pin: &Path) -> Result<()> {
+///
+/// False when the link is dead, because its interface has gone: then its pin is removed.
+fn replace(generation: &mut Generation, pin: &Path) -> Result<bool> {
     let link = PinnedLink::from_pin(pin).with_context(|| format!("cannot open {}", pin.display()))?;
     let link = XdpLink::try_from(FdLink::from(link))?;
     let program = generation.xdp("foobar")?;
-    let id = program.attach_to_link(link)?;
-    // The pin keeps the link; only this process's handle is dropped.
-    drop(program.take_link(id)?);
-    Ok(())
+    match program.attach_to_link(link) {
+        Ok(id) => {
+            // The pin keeps the link; only this process's handle is dropped.
+            drop(program.take_link(id)?);
+            Ok(true)
+        }
+        Err(ProgramError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOLINK) => {
+            fs::remove_file(pin).with_context(|| format!("cannot remove {}", pin.display()))?;
+            Ok(false)
+        }
+        Err(error) => Err(error).with_context(|| format!("cannot replace the program of {}", pin.display())),
+    }
 }
 
 fn attach(generation: &mut Generation, index: u32, mode: Mode) -> Result<FdLink> {
@@ -157,14 +167,16 @@ fn attach(generation: &mut Generation, index: u32, mode: Mode) -> Result<FdLink>
     }
 }
 
-fn pin_interface(link: FdLink, folder: &Path, interface: &str, mode: Mode) -> Result<Mode> {
-    let pin = interface_pin(folder, interface, mode);
+fn pin_interface(link: FdLink, folder: &Path, interface: &str, index: u32, mode: Mode) -> Result<Mode> {
+    let pin = interface_pin(folder, interface, index, mode);
     link.pin(&pin).with_context(|| format!("cannot pin {}", pin.display()))?;
     info!(interface, mode = mode.name(), "firewall attached");
     Ok(mode)
 }
 
 /// The pin of an interface's link; bpffs reserves names with dots.
-fn interface_pin(folder: &Path, interface: &str, mode: Mode) -> PathBuf {
-    folder.join(format!("xdp-{mode}-{}", interface.replace('.', "%")))
+///
+/// A link belongs to an interface and not to its name: another interface of that name has another index.
+fn interface_pin(folder: &Path, interface: &str, index: u32, mode: Mode) -> PathBuf {
+    folder.join(format!("xdp-{mode}-{index}-{}", interface.replace('.', "%")))
 }

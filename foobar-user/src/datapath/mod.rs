@@ -4,6 +4,7 @@
 //! changes nothing. Everything is pinned, so the data path outlives the agent.
 
 pub mod counters;
+mod flows;
 pub mod generation;
 pub mod links;
 pub mod object;
@@ -21,11 +22,12 @@ use anyhow::{Context, Result, ensure};
 use foobar_common::rules::Rule;
 use foobar_common::rules::compile::compile;
 
+use self::flows::FlowTables;
 use self::generation::{Generation, Parts};
 use self::links::{Mode, Wanted};
 use self::pins::Pins;
 use self::services::Planned;
-use self::slots::Slots;
+use self::slots::{Fresh, Slots};
 use self::state::State;
 use crate::plan::{Plan, Scope};
 
@@ -40,6 +42,8 @@ pub struct Options {
     pub cgroup: PathBuf,
     /// XDP mode.
     pub mode: Wanted,
+    /// Whether the program tells about each packet that it drops.
+    pub log_drops: bool,
 }
 
 /// The data path in force.
@@ -49,10 +53,27 @@ pub struct Datapath {
     pins: Pins,
     slots: Slots,
     /// `None` until the first plan is applied.
-    state: Option<State>,
-    services: Vec<Planned>,
+    in_force: Option<InForce>,
     modes: BTreeMap<String, Mode>,
     adopted: bool,
+}
+
+/// What a plan has put in force.
+#[derive(Debug)]
+struct InForce {
+    /// Kept, so that it can be put back when its successor fails.
+    generation: Generation,
+    state: State,
+    services: Vec<Planned>,
+}
+
+/// A plan on its way into force.
+struct Next {
+    generation: Generation,
+    state: State,
+    services: Vec<Planned>,
+    slots: Slots,
+    fresh: Fresh,
 }
 
 impl Datapath {
@@ -75,25 +96,46 @@ impl Datapath {
         let slots = found.unwrap_or_default();
         // From the first map on there is a list: a crash in between is told from a lost one.
         slots.write(&slots_path(&options.run))?;
-        Ok(Self { options, pins, slots, state: None, services: Vec::new(), modes: BTreeMap::new(), adopted })
+        Ok(Self { options, pins, slots, in_force: None, modes: BTreeMap::new(), adopted })
     }
 
     /// Puts a plan in force, whole.
     ///
     /// # Errors
-    /// The plan cannot be loaded; then what was in force stays.
+    /// The plan cannot be loaded or attached; then what was in force is in force again.
     pub fn apply(&mut self, plan: &Plan) -> Result<()> {
         for interface in &plan.interfaces {
             links::index(interface)?;
         }
+        // A number is never used twice, also when this attempt fails: flows bear the number that judged them.
+        self.slots.generation = self.slots.generation.wrapping_add(1);
+        self.slots.write(&slots_path(&self.options.run))?;
+        let mut next = self.prepare(plan)?;
+        services::add(&mut next.state, &next.services, &next.fresh.services, &next.fresh.backends)?;
+        let modes = match self.attach(&mut next.generation, &plan.interfaces) {
+            Ok(modes) => modes,
+            Err(error) => {
+                self.restore().context("and what was in force could not be restored: restart the agent")?;
+                return Err(error);
+            }
+        };
+        // A crash before this line costs nothing: the same names get the same slots again.
+        next.slots.write(&slots_path(&self.options.run))?;
+        services::remove_others(&mut next.state, &next.services, &retired(&self.slots, &next.slots))?;
+        self.slots = next.slots;
+        self.modes = modes;
+        self.in_force = Some(InForce { generation: next.generation, state: next.state, services: next.services });
+        Ok(())
+    }
+
+    /// Loads a plan's generation; nothing of it is in force.
+    fn prepare(&self, plan: &Plan) -> Result<Next> {
         let rules: Vec<Rule> = plan.rules.iter().map(|planned| planned.rule.clone()).collect();
         let names: Vec<String> = rules.iter().map(|rule| rule.name.clone()).collect();
         let mut slots = self.slots.clone();
-        slots.generation = slots.generation.wrapping_add(1);
         let (service_names, backend_names) = services::names(&plan.services);
         let fresh = slots.assign(&names, &service_names, &backend_names)?;
-        let planned = services::plan(&plan.services, &slots)?;
-
+        let services = services::plan(&plan.services, &slots)?;
         let compiled = compile(&rules)?;
         let counters: Vec<u32> = names.iter().filter_map(|name| slots.rules.slot(name)).collect();
         let mut generation = Generation::load(&Parts {
@@ -102,27 +144,45 @@ impl Datapath {
             counters: &counters,
             number: slots.generation,
             balances: plan.services.iter().any(|service| service.scope == Scope::Nat),
+            log_drops: self.options.log_drops,
         })?;
         let mut state = State::of(&mut generation)?;
-        for slot in fresh.rules {
-            state.clear_rule(slot)?;
+        for slot in &fresh.rules {
+            state.clear_rule(*slot)?;
         }
-        services::add(&mut state, &planned, &fresh.services, &fresh.backends)?;
+        Ok(Next { generation, state, services, slots, fresh })
+    }
+
+    /// Puts a generation on the cgroup and on every interface, and takes the others' firewall off.
+    fn attach(&self, generation: &mut Generation, interfaces: &[String]) -> Result<BTreeMap<String, Mode>> {
         let links = self.pins.links();
-        links::put_on_cgroup(&mut generation, &links, &self.options.cgroup)?;
-        for interface in &plan.interfaces {
-            let mode = links::put_on_interface(&mut generation, &links, interface, self.options.mode)?;
-            self.modes.insert(interface.clone(), mode);
+        links::put_on_cgroup(generation, &links, &self.options.cgroup)?;
+        let mut modes = BTreeMap::new();
+        for interface in interfaces {
+            let mode = links::put_on_interface(generation, &links, interface, self.options.mode)?;
+            modes.insert(interface.clone(), mode);
         }
-        links::retain_interfaces(&links, &plan.interfaces)?;
-        self.modes.retain(|interface, _| plan.interfaces.contains(interface));
-        // A crash before this line costs nothing: the same names get the same slots again.
-        slots.write(&slots_path(&self.options.run))?;
-        services::remove_others(&mut state, &planned, &retired(&self.slots, &slots))?;
-        self.slots = slots;
-        self.services = planned;
-        self.state = Some(state);
+        links::retain_interfaces(&links, interfaces)?;
+        Ok(modes)
+    }
+
+    /// Puts back what was in force before an attempt that failed halfway.
+    fn restore(&mut self) -> Result<()> {
+        let Some(mut old) = self.in_force.take() else { return Ok(()) };
+        services::add(&mut old.state, &old.services, &[], &[])?;
+        services::remove_others(&mut old.state, &old.services, &[])?;
+        let interfaces: Vec<String> = self.modes.keys().cloned().collect();
+        self.modes = self.attach(&mut old.generation, &interfaces)?;
+        self.in_force = Some(old);
         Ok(())
+    }
+
+    /// Handles of their own on the flow tables.
+    ///
+    /// # Errors
+    /// No plan has been in force yet.
+    pub fn flow_tables(&self) -> Result<FlowTables> {
+        FlowTables::open(&self.pins.state())
     }
 
     /// Whether the maps of an earlier agent were found.
@@ -148,11 +208,20 @@ impl Datapath {
     /// # Errors
     /// A map cannot be written.
     pub fn set_members(&mut self, service: &str, members: &[(String, SocketAddr)]) -> Result<()> {
-        let state = self.state.as_mut().context("no plan is in force yet")?;
-        for planned in self.services.iter().filter(|planned| planned.name == service) {
+        let InForce { state, services, .. } = self.in_force.as_mut().context("no plan is in force yet")?;
+        for planned in services.iter().filter(|planned| planned.name == service) {
             services::set_members(state, planned, members)?;
         }
         Ok(())
+    }
+
+    /// Whether a service has any member, of whichever agent.
+    #[must_use]
+    pub fn has_members(&self, service: &str) -> bool {
+        self.in_force.as_ref().is_some_and(|InForce { state, services, .. }| {
+            let mut slots = services.iter().filter(|planned| planned.name == service);
+            slots.any(|planned| state.members(&planned.vips, planned.slot).is_ok_and(|members| !members.is_empty()))
+        })
     }
 }
 

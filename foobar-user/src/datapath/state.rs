@@ -26,8 +26,8 @@ pub struct State {
     endpoints6: HashMap<MapData, Wire<SocketKey<4>>, Wire<Endpoint>>,
     rings: Array<MapData, u32>,
     table: Array<MapData, Wire<Backend>>,
-    flows4: HashMap<MapData, Wire<Tuple<1>>, Wire<Flow>>,
-    flows6: HashMap<MapData, Wire<Tuple<4>>, Wire<Flow>>,
+    pub(super) flows4: HashMap<MapData, Wire<Tuple<1>>, Wire<Flow>>,
+    pub(super) flows6: HashMap<MapData, Wire<Tuple<4>>, Wire<Flow>>,
 }
 
 /// A VIP or an endpoint: address, port, IANA protocol number.
@@ -222,12 +222,6 @@ impl State {
     pub fn retain_endpoints(&mut self, keep: &[Socket]) -> Result<()> {
         retain(&mut self.endpoints4, keep, Address::<1>::socket)?;
         retain(&mut self.endpoints6, keep, Address::<4>::socket)
-    }
-
-    /// Entries in the flow tables, IPv4 and IPv6; walks them, which takes about a microsecond an entry.
-    #[must_use]
-    pub fn flows(&self) -> (usize, usize) {
-        (self.flows4.keys().filter(Result::is_ok).count(), self.flows6.keys().filter(Result::is_ok).count())
     }
 }
 

@@ -50,8 +50,8 @@ impl Edge {
         Ok(Self { services: services.to_vec(), options, workers, listeners, metrics, last_good })
     }
 
-    /// Takes a changed plan: listeners that stay are kept, others bound or closed. The running edge is untouched until the
-    /// caller starts another and stops it.
+    /// Takes a changed plan: listeners that it lacks are bound, and none is closed before [`Edge::retire`], so that going
+    /// back to the old plan finds the very sockets that the running edge accepts from.
     ///
     /// # Errors
     /// As `prepare`; then nothing has changed.
@@ -65,9 +65,14 @@ impl Edge {
         let numbers = numbers(self.listeners.iter().chain(&bound));
         let last_good = assemble(services, &numbers, self.workers, self.metrics.as_raw_fd())?;
         self.listeners.extend(bound);
-        self.listeners.retain(|address, _| wanted.contains(address));
         (self.services, self.last_good) = (services.to_vec(), last_good);
         Ok(())
+    }
+
+    /// Closes the listeners that the plan does not have any more; the running edge keeps its own until it ends.
+    pub fn retire(&mut self) {
+        let wanted = addresses(&self.services);
+        self.listeners.retain(|address, _| wanted.contains(address));
     }
 
     /// Starts an edge process with the certificates that are on disk now; with the last good ones when they cannot be used.

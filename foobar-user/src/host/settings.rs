@@ -14,16 +14,25 @@ const ROOT: &str = "/proc/sys/net";
 
 /// Settings and their values for a plan.
 fn wanted(plan: &Plan) -> Vec<(String, &'static str)> {
-    if !plan.services.iter().any(|service| service.scope == Scope::Nat) && plan.edge.is_empty() {
-        return Vec::new();
-    }
-    let mut settings = vec![
-        // The route look-up of the packet path answers only on a router.
-        ("ipv4/ip_forward".to_owned(), "1"),
-        ("ipv6/conf/all/forwarding".to_owned(), "1"),
+    let mut settings = Vec::new();
+    if !plan.edge.is_empty() {
         // Connections in the queue of an edge that stops move to the one that starts.
-        ("ipv4/tcp_migrate_req".to_owned(), "1"),
-    ];
+        settings.push(("ipv4/tcp_migrate_req".to_owned(), "1"));
+    }
+    let forwards = |ipv4: bool| {
+        let nat = plan.services.iter().filter(|service| service.scope == Scope::Nat);
+        nat.flat_map(|service| &service.vips).any(|vip| vip.is_ipv4() == ipv4)
+    };
+    // The route look-up of the packet path answers only on a router.
+    if forwards(false) {
+        settings.push(("ipv6/conf/all/forwarding".to_owned(), "1"));
+    }
+    if !forwards(true) {
+        return settings;
+    }
+    settings.push(("ipv4/ip_forward".to_owned(), "1"));
+    // The kernel takes the stricter of this and the interface's own.
+    settings.push(("ipv4/conf/all/rp_filter".to_owned(), "0"));
     for interface in &plan.interfaces {
         // Replies that bear a VIP as source go up to the stack while the client's neighbour entry is resolved.
         settings.push((format!("ipv4/conf/{interface}/accept_local"), "1"));

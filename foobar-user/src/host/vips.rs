@@ -1,6 +1,7 @@
 //! The VIPs that a balancer holds as addresses of its own, so that it answers ARP, neighbour discovery and the edge's clients.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
@@ -12,69 +13,76 @@ use rtnetlink::{AddressMessageBuilder, Handle};
 
 use crate::datapath::links;
 
-/// Adds VIPs: to the interface whose network they lie in, else to the loopback interface.
+/// Holds VIPs beside those that are remembered: each on the interface whose network it lies in, else on the loopback
+/// interface. Returns the VIPs that were remembered, for [`let_go`] when what needed the new ones was refused.
+///
+/// What is added is remembered first, so that no crash leaves an address that nobody knows. An address that the host has
+/// of its own is used as it is, and not remembered.
 ///
 /// # Errors
 /// What the kernel refused.
-pub async fn add(vips: &[IpAddr], interfaces: &[String]) -> Result<()> {
-    let handle = handle()?;
+pub async fn hold(run: &Path, vips: &[IpAddr], interfaces: &[String]) -> Result<Vec<IpAddr>> {
+    let earlier = remembered(run)?;
     let held = held()?;
-    for vip in vips {
-        if held.iter().any(|(_, net)| net.addr() == *vip) {
-            continue;
-        }
+    let absent: Vec<IpAddr> =
+        vips.iter().copied().filter(|vip| !held.iter().any(|(_, net)| net.addr() == *vip)).collect();
+    remember(run, &union(&earlier, &absent))?;
+    let handle = handle()?;
+    for vip in &absent {
         let interface = interface_for(*vip, &held, interfaces);
         let message = message(*vip, links::index(&interface)?);
         let mut request = handle.address().add(message.header.index, *vip, message.header.prefix_len);
         *request.message_mut() = message;
         request.execute().await.with_context(|| format!("cannot add the VIP {vip} to {interface}"))?;
     }
-    Ok(())
+    Ok(earlier)
 }
 
-/// Remembers in the run folder which VIPs this server holds, for `foobar detach`.
+/// Removes the VIPs that are remembered and not in `keep`.
 ///
 /// # Errors
-/// The list cannot be written.
-pub fn remember(run: &Path, vips: &[IpAddr]) -> Result<()> {
+/// The list is damaged, or what the kernel refused.
+pub async fn let_go(run: &Path, keep: &[IpAddr]) -> Result<()> {
+    let earlier = remembered(run)?;
+    let handle = handle()?;
+    for (interface, net) in held()? {
+        if !earlier.contains(&net.addr()) || keep.contains(&net.addr()) {
+            continue;
+        }
+        let message = message(net.addr(), links::index(&interface)?);
+        let removed = handle.address().del(message).execute().await;
+        removed.with_context(|| format!("cannot remove the VIP {} from {interface}", net.addr()))?;
+    }
+    let kept: Vec<IpAddr> = earlier.into_iter().filter(|vip| keep.contains(vip)).collect();
+    if kept.is_empty() {
+        fs::remove_file(memory(run)).ok();
+        return Ok(());
+    }
+    remember(run, &kept)
+}
+
+fn union(these: &[IpAddr], others: &[IpAddr]) -> Vec<IpAddr> {
+    let mut all = these.to_vec();
+    all.extend(others.iter().filter(|vip| !these.contains(vip)));
+    all
+}
+
+fn remember(run: &Path, vips: &[IpAddr]) -> Result<()> {
     let path = memory(run);
     fs::write(&path, serde_json::to_vec(vips)?).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Removes the VIPs that were remembered.
-///
-/// # Errors
-/// The list is damaged, or what the kernel refused.
-pub async fn remove_remembered(run: &Path) -> Result<()> {
+fn remembered(run: &Path) -> Result<Vec<IpAddr>> {
     let path = memory(run);
-    let Ok(bytes) = fs::read(&path) else { return Ok(()) };
-    let vips: Vec<IpAddr> = serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged", path.display()))?;
-    remove(&vips).await?;
-    fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))
+    match fs::read(&path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).with_context(|| format!("{} is damaged", path.display())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
 }
 
 fn memory(run: &Path) -> PathBuf {
     run.join("vips.json")
-}
-
-/// Removes VIPs from whichever interface has them; those that are not there are no error.
-///
-/// # Errors
-/// What the kernel refused.
-pub async fn remove(vips: &[IpAddr]) -> Result<()> {
-    let handle = handle()?;
-    for (interface, net) in held()? {
-        if vips.contains(&net.addr()) && net.prefix_len() == net.max_prefix_len() {
-            let message = message(net.addr(), links::index(&interface)?);
-            handle
-                .address()
-                .del(message)
-                .execute()
-                .await
-                .with_context(|| format!("cannot remove the VIP {} from {interface}", net.addr()))?;
-        }
-    }
-    Ok(())
 }
 
 fn handle() -> Result<Handle> {

@@ -1,0 +1,166 @@
+//! A fixture: packets one after the other, and for each the verdict, the bytes and every counter that changes.
+
+use foobar_common::abi::Flow;
+use foobar_common::verdict::Reason;
+
+use super::frame::Frame;
+use super::hosts::Wire;
+use super::world::{MEMBERS, RuleSet, service_slot};
+
+/// Generation of the programs that the tables run on.
+pub const GENERATION: u32 = 7;
+
+/// A case.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// Name, unique.
+    pub name: String,
+    /// The rules.
+    pub rules: RuleSet,
+    /// Flows that are there before.
+    pub flows: Vec<Seed>,
+    /// The packets.
+    pub steps: Vec<Step>,
+}
+
+/// A flow that is there before.
+#[derive(Clone, Debug)]
+pub struct Seed {
+    /// A packet of the client to the VIP.
+    pub packet: Frame,
+    /// The entry; its time is overwritten by `age_ns`.
+    pub flow: Flow,
+    /// Time since its last packet.
+    pub age_ns: u64,
+}
+
+/// One packet.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// The frame.
+    pub frame: Vec<u8>,
+    /// The interface by which it comes.
+    pub ingress: Wire,
+    /// What becomes of it.
+    pub action: Action,
+    /// Why.
+    pub reason: Reason,
+    /// The frame after.
+    pub after: Vec<u8>,
+    /// Rules that count it.
+    pub rules: Vec<&'static str>,
+    /// Service and backend that count it.
+    pub traffic: Option<Given>,
+}
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// It ends.
+    Drop,
+    /// It goes to the stack.
+    Pass,
+    /// It leaves by this interface.
+    Forward(Wire),
+}
+
+/// What a service and its backend count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Given {
+    /// Slot of the service.
+    pub service: u32,
+    /// Slot of the backend.
+    pub backend: u32,
+    /// Connections.
+    pub connections: u64,
+    /// Packets.
+    pub packets: u64,
+}
+
+/// A case without flows.
+pub fn case(name: &str, steps: Vec<Step>) -> Case {
+    Case { name: name.to_owned(), rules: RuleSet::Site, flows: Vec::new(), steps }
+}
+
+impl Case {
+    /// On other rules.
+    #[must_use]
+    pub const fn rules(mut self, rules: RuleSet) -> Self {
+        self.rules = rules;
+        self
+    }
+
+    /// With a flow to a member of a service.
+    #[must_use]
+    pub fn flow(mut self, packet: &Frame, service: &str, member: u32, generation: u32, age_ns: u64) -> Self {
+        let backend = MEMBERS * service_slot(service, packet.source.is_ipv6()) + member;
+        // Counted by rule 5, `vip`; by 0, another one, where it has to be judged again.
+        let rule = if generation == GENERATION { 5 } else { 0 };
+        let flow = Flow { backend, generation, state: 0, rule, last_seen_ns: 0 };
+        self.flows.push(Seed { packet: packet.clone(), flow, age_ns });
+        self
+    }
+}
+
+fn raw(ingress: Wire, frame: Vec<u8>, action: Action, reason: Reason) -> Step {
+    Step { after: frame.clone(), frame, ingress, action, reason, rules: Vec::new(), traffic: None }
+}
+
+/// A frame of any bytes that is dropped.
+pub fn dropped(ingress: Wire, frame: Vec<u8>, reason: Reason) -> Step {
+    raw(ingress, frame, Action::Drop, reason)
+}
+
+/// A frame of any bytes that goes to the stack.
+pub fn passed(ingress: Wire, frame: Vec<u8>, reason: Reason) -> Step {
+    raw(ingress, frame, Action::Pass, reason)
+}
+
+impl Frame {
+    /// It is dropped.
+    pub fn drops(&self, reason: Reason) -> Step {
+        dropped(self.ingress, self.bytes(), reason)
+    }
+
+    /// It goes to the stack as part of a connection of the host.
+    pub fn is_own(&self) -> Step {
+        passed(self.ingress, self.bytes(), Reason::OwnConnection)
+    }
+
+    /// A rule allows it.
+    pub fn allowed(&self, rule: &'static str) -> Step {
+        passed(self.ingress, self.bytes(), Reason::RuleAllow).counts(rule)
+    }
+
+    /// A rule denies it.
+    pub fn denied(&self, rule: &'static str) -> Step {
+        self.drops(Reason::RuleDeny).counts(rule)
+    }
+
+    /// It leaves as `after` by an interface.
+    pub fn leaves(&self, after: &Self, egress: Wire, reason: Reason) -> Step {
+        Step { after: after.bytes(), ..raw(self.ingress, self.bytes(), Action::Forward(egress), reason) }
+    }
+
+    /// It is left to the stack as `after`.
+    pub fn handed_up(&self, after: &Self) -> Step {
+        Step { after: after.bytes(), ..passed(self.ingress, self.bytes(), Reason::Neighbour) }
+    }
+}
+
+impl Step {
+    /// A rule counts it.
+    #[must_use]
+    pub fn counts(mut self, rule: &'static str) -> Self {
+        self.rules.push(rule);
+        self
+    }
+
+    /// The member of a service counts it, as a new connection or not.
+    #[must_use]
+    pub fn given(mut self, service: &str, v6: bool, member: u32, connections: u64) -> Self {
+        let service = service_slot(service, v6);
+        self.traffic = Some(Given { service, backend: MEMBERS * service + member, connections, packets: 1 });
+        self
+    }
+}

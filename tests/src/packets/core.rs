@@ -1,0 +1,155 @@
+//! The packet path on the host: a byte buffer and hash maps.
+
+use anyhow::Result;
+use foobar_common::abi::{Backend, Endpoint, Flow, SERVICE_WIRE, Service};
+use foobar_common::address::{Address, Be16, SocketKey, words};
+use foobar_common::host::HostTables;
+use foobar_common::path;
+use foobar_common::rules::compile::compile;
+use foobar_common::verdict::Verdict;
+
+use super::case::GENERATION;
+use super::counters::Counters;
+use super::hosts::{Host, VIP, Wire};
+use super::network::Network;
+use super::own;
+use super::shell::{Done, Key, Shell, XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX};
+use super::world::{BACKEND_SLOTS, MEMBERS, RuleSet, SERVICE_SLOTS, SERVICES, Served};
+
+/// Time of the host's core: long after everything began.
+const NOW_NS: u64 = 1_000_000_000_000;
+
+/// The host's shell.
+#[derive(Debug)]
+pub struct Core {
+    tables: HostTables,
+    network: Network,
+    counters: Counters,
+}
+
+impl Core {
+    /// With these rules, on this network.
+    pub fn new(rules: RuleSet, network: Network) -> Result<Self> {
+        let rules = rules.rules();
+        let mut tables = HostTables::new(compile(&rules)?);
+        tables.generation = GENERATION;
+        tables.balances = true;
+        tables.now_ns = NOW_NS;
+        tables.routes = network.routes();
+        for key in own::connections() {
+            match key {
+                Key::V4(tuple) => _ = tables.own4.insert(tuple),
+                Key::V6(tuple) => _ = tables.own6.insert(tuple),
+            }
+        }
+        for (slot, service) in (0..).zip(&SERVICES) {
+            add(&mut tables, 2 * slot, service, false);
+            add(&mut tables, 2 * slot + 1, service, true);
+        }
+        let counters = Counters::zero(rules.len(), SERVICE_SLOTS as usize, BACKEND_SLOTS as usize);
+        Ok(Self { tables, network, counters })
+    }
+
+    /// Without the services.
+    #[must_use]
+    pub const fn firewall_only(mut self) -> Self {
+        self.tables.balances = false;
+        self
+    }
+
+    /// All flows, sorted, without their times.
+    pub fn flows(&self) -> Vec<(String, Flow)> {
+        let four = self.tables.flows4.borrow().iter().map(|(key, flow)| named(key, *flow)).collect::<Vec<_>>();
+        let six = self.tables.flows6.borrow().iter().map(|(key, flow)| named(key, *flow)).collect::<Vec<_>>();
+        let mut all = [four, six].concat();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
+    }
+}
+
+/// A flow with its key in words, without its time.
+pub fn named<K: std::fmt::Debug>(key: &K, flow: Flow) -> (String, Flow) {
+    (format!("{key:?}"), Flow { last_seen_ns: 0, ..flow })
+}
+
+fn add(tables: &mut HostTables, slot: u32, service: &Served, v6: bool) {
+    let ring = slot * 100;
+    let value = Service { slot, ring, members: service.members.len() as u32, flags: service.flags };
+    if v6 {
+        tables
+            .services6
+            .insert(SocketKey::new(Address::from(VIP.v6), Be16::new(service.port), service.protocol), value);
+    } else {
+        tables
+            .services4
+            .insert(SocketKey::new(Address::from(VIP.v4), Be16::new(service.port), service.protocol), value);
+    }
+    for (member, host) in (0..).zip(service.members) {
+        let backend = MEMBERS * slot + member;
+        tables.ring.insert(ring + member, backend);
+        add_backend(tables, backend, slot, service, *host, v6);
+    }
+}
+
+fn add_backend(tables: &mut HostTables, backend: u32, slot: u32, service: &Served, host: Host, v6: bool) {
+    let port = Be16::new(service.backend_port);
+    tables.backends.insert(backend, Backend { address: words(host.address(v6)), port, present: 1, service: slot });
+    if service.flags & SERVICE_WIRE == 0 {
+        return;
+    }
+    let value = Endpoint { vip: words(VIP.address(v6)), port: Be16::new(service.port), _pad: 0, backend };
+    if v6 {
+        tables.endpoints6.insert(SocketKey::new(Address::from(host.v6), port, service.protocol), value);
+    } else {
+        tables.endpoints4.insert(SocketKey::new(Address::from(host.v4), port, service.protocol), value);
+    }
+}
+
+impl Shell for Core {
+    fn reset(&mut self) -> Result<()> {
+        self.tables.flows4.borrow_mut().clear();
+        self.tables.flows6.borrow_mut().clear();
+        self.tables.cursors.borrow_mut().clear();
+        Ok(())
+    }
+
+    fn seed(&mut self, key: Key, flow: Flow, age_ns: u64) -> Result<bool> {
+        let flow = Flow { last_seen_ns: NOW_NS - age_ns, ..flow };
+        match key {
+            Key::V4(key) => _ = self.tables.flows4.borrow_mut().insert(key, flow),
+            Key::V6(key) => _ = self.tables.flows6.borrow_mut().insert(key, flow),
+        }
+        Ok(true)
+    }
+
+    fn run(&mut self, ingress: Wire, frame: &[u8]) -> Result<Done> {
+        let interface = self.network.index(ingress);
+        self.tables.interface = interface;
+        let mut bytes = frame.to_vec();
+        let verdict = path::process(&mut bytes, &self.tables);
+        let counter = &mut self.counters.verdicts[verdict.reason() as usize];
+        counter.packets += 1;
+        counter.bytes += frame.len() as u64;
+        let action = match verdict {
+            Verdict::Drop(_) => XDP_DROP,
+            Verdict::Pass(_) => XDP_PASS,
+            Verdict::Forward { interface: egress, .. } if egress == interface => XDP_TX,
+            Verdict::Forward { .. } => XDP_REDIRECT,
+        };
+        Ok(Done { action, bytes })
+    }
+
+    fn counters(&self) -> Result<Counters> {
+        let mut counters = self.counters.clone();
+        for (slot, counter) in &*self.tables.rule_counters.borrow() {
+            counters.rules[*slot as usize] = *counter;
+        }
+        for (slot, traffic) in &*self.tables.service_counters.borrow() {
+            counters.services[*slot as usize] = *traffic;
+        }
+        for (slot, traffic) in &*self.tables.backend_counters.borrow() {
+            counters.backends[*slot as usize] = *traffic;
+        }
+        Ok(counters)
+    }
+}

@@ -1,0 +1,146 @@
+//! The packet path in the kernel: the loaded program by `BPF_PROG_TEST_RUN`, on an interface of the namespace.
+
+use anyhow::{Context, Result};
+use aya::programs::{TestRun as _, TestRunOptions, XdpMode};
+use foobar_common::abi::{Flow, SERVICE_WIRE};
+use foobar_common::rules::compile::compile;
+use foobar_user::datapath::generation::{Generation, Parts};
+use foobar_user::datapath::state::{Socket, State};
+use nix::time::{ClockId, clock_gettime};
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::case::GENERATION;
+use super::core::named;
+use super::counters::Counters;
+use super::hosts::{VIP, Wire};
+use super::network::Network;
+use super::shell::{Done, Key, Shell};
+use super::world::{BACKEND_SLOTS, MEMBERS, RuleSet, SERVICE_SLOTS, SERVICES, Served};
+
+/// The kernel's shell.
+#[derive(Debug)]
+pub struct Kernel {
+    generation: Generation,
+    state: State,
+    network: Network,
+    rules: u32,
+}
+
+impl Kernel {
+    /// Loads the programs with these rules.
+    pub fn load(rules: RuleSet, network: Network, balances: bool) -> Result<Self> {
+        let rules = rules.rules();
+        let counters: Vec<u32> = (0..rules.len() as u32).collect();
+        let parts = Parts {
+            state: None,
+            rules: &compile(&rules)?,
+            counters: &counters,
+            number: GENERATION,
+            balances,
+            log_drops: false,
+        };
+        let mut generation = Generation::load(&parts)?;
+        let mut state = State::of(&mut generation)?;
+        for (slot, service) in (0..).zip(&SERVICES) {
+            add(&mut state, 2 * slot, service, false)?;
+            add(&mut state, 2 * slot + 1, service, true)?;
+        }
+        Ok(Self { generation, state, network, rules: counters.len() as u32 })
+    }
+
+    /// The programs.
+    pub const fn generation(&mut self) -> &mut Generation {
+        &mut self.generation
+    }
+
+    /// All flows, sorted, without their times.
+    pub fn flows(&self) -> Result<Vec<(String, Flow)>> {
+        let four = self.state.flows4()?.iter().map(|(key, flow)| named(key, *flow)).collect::<Vec<_>>();
+        let six = self.state.flows6()?.iter().map(|(key, flow)| named(key, *flow)).collect::<Vec<_>>();
+        let mut all = [four, six].concat();
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(all)
+    }
+
+    /// Runs a frame many times over; the time of one.
+    pub fn time(&mut self, program: &str, ingress: Wire, frame: &[u8], repeat: u32) -> Result<Duration> {
+        let context = context(self.network.index(ingress), frame.len());
+        let options =
+            TestRunOptions { data_in: Some(frame), ctx_in: Some(&context), repeat, ..TestRunOptions::default() };
+        Ok(self.generation.xdp(program)?.test_run(options)?.duration)
+    }
+}
+
+/// Gives the interfaces of the namespace receive queues that know XDP: a test run on one without is refused.
+pub fn prepare(generation: &mut Generation) -> Result<()> {
+    generation.verify("baseline")?;
+    for wire in [Wire::Front, Wire::Back] {
+        let program = generation.xdp("baseline")?;
+        program.attach(wire.name(), XdpMode::Driver).with_context(|| format!("cannot attach to {}", wire.name()))?;
+    }
+    Ok(())
+}
+
+fn add(state: &mut State, slot: u32, service: &Served, v6: bool) -> Result<()> {
+    let vip = Socket { address: SocketAddr::new(VIP.address(v6), service.port), protocol: service.protocol };
+    let mut members = Vec::new();
+    for (member, host) in (0..).zip(service.members) {
+        let backend = MEMBERS * slot + member;
+        let endpoint = SocketAddr::new(host.address(v6), service.backend_port);
+        state.set_backend(backend, slot, endpoint)?;
+        if service.flags & SERVICE_WIRE != 0 {
+            state.set_endpoint(Socket { address: endpoint, protocol: service.protocol }, vip.address, backend)?;
+        }
+        members.push(backend);
+    }
+    state.set_members(&[vip], slot, service.flags, &members)
+}
+
+/// `struct xdp_md`: data, end, metadata, ingress interface, its queue, egress interface.
+fn context(interface: u32, length: usize) -> Vec<u8> {
+    [0, length as u32, 0, interface, 0, 0].iter().flat_map(|word: &u32| word.to_ne_bytes()).collect()
+}
+
+impl Shell for Kernel {
+    fn reset(&mut self) -> Result<()> {
+        self.state.clear_flows()?;
+        (0..SERVICE_SLOTS).try_for_each(|slot| self.state.clear_service(slot))
+    }
+
+    fn seed(&mut self, key: Key, flow: Flow, age_ns: u64) -> Result<bool> {
+        let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)?).as_nanos() as u64;
+        let Some(last_seen_ns) = now.checked_sub(age_ns) else { return Ok(false) };
+        let flow = Flow { last_seen_ns, ..flow };
+        match key {
+            Key::V4(key) => self.state.set_flow4(key, flow)?,
+            Key::V6(key) => self.state.set_flow6(key, flow)?,
+        }
+        Ok(true)
+    }
+
+    fn run(&mut self, ingress: Wire, frame: &[u8]) -> Result<Done> {
+        let context = context(self.network.index(ingress), frame.len());
+        let mut bytes = vec![0; frame.len()];
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut bytes),
+            ctx_in: Some(&context),
+            ..TestRunOptions::default()
+        };
+        let result = self.generation.xdp("foobar")?.test_run(options).context("the kernel refuses a test run")?;
+        bytes.truncate(result.data_size_out as usize);
+        Ok(Done { action: result.return_value, bytes })
+    }
+
+    fn counters(&self) -> Result<Counters> {
+        let mut counters = Counters::zero(0, 0, 0);
+        for (reason, counter) in self.state.verdicts()? {
+            counters.verdicts[reason as usize] = counter;
+        }
+        counters.rules = (0..self.rules).map(|slot| self.state.rule(slot)).collect::<Result<_>>()?;
+        counters.services = (0..SERVICE_SLOTS).map(|slot| self.state.service(slot)).collect::<Result<_>>()?;
+        counters.backends = (0..BACKEND_SLOTS).map(|slot| self.state.backend(slot)).collect::<Result<_>>()?;
+        Ok(counters)
+    }
+}

@@ -1,0 +1,182 @@
+//! A namespace with the balancer's two interfaces, its neighbours and its routes; it ends with the thread inside it.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use ipnet::IpNet;
+use nix::sched::{CloneFlags, unshare};
+use rtnetlink::packet_route::address::AddressHeaderFlags;
+use rtnetlink::packet_route::neighbour::NeighbourState;
+use rtnetlink::packet_route::route::{RouteAttribute, RouteMetric, RouteScope};
+use rtnetlink::{AddressMessageBuilder, Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
+
+use super::hosts::{CLIENT, Host, LB1, LB1_TOO, NARROW, NEIGHBOURS, VIP, WEB1, Wire};
+use crate::eventually;
+use foobar_common::host::HostRoute;
+use foobar_common::tables::{Mac, Route};
+
+/// The namespace works within this, or never.
+const READY: Duration = Duration::from_secs(5);
+/// MTU of the links.
+pub const MTU: u16 = 1500;
+/// MTU of the IPv4 route to [`NARROW`].
+pub const NARROW_MTU: u16 = 600;
+/// MTU of the IPv6 route to [`NARROW`], the least that there is.
+pub const NARROW_MTU6: u16 = 1280;
+
+/// The namespace of the calling thread, as far as packets need it.
+#[derive(Clone, Copy, Debug)]
+pub struct Network {
+    front: u32,
+    back: u32,
+}
+
+impl Network {
+    /// Moves the calling thread into a new namespace, and builds everything there.
+    pub fn enter() -> Result<Self> {
+        unshare(CloneFlags::CLONE_NEWNET).context("cannot make a network namespace: this needs root")?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let network = runtime.block_on(build())?;
+        // Links and IPv6 addresses become usable a moment after they were switched on.
+        eventually(READY, "routes in the new namespace", || {
+            for host in [CLIENT, WEB1, LB1_TOO] {
+                for v6 in [false, true] {
+                    let any = if v6 { IpAddr::from(Ipv6Addr::UNSPECIFIED) } else { Ipv4Addr::UNSPECIFIED.into() };
+                    // Connecting a datagram socket sends nothing: it only asks for the route.
+                    UdpSocket::bind((any, 0))?.connect((host.address(v6), 9))?;
+                }
+            }
+            Ok(true)
+        })?;
+        Ok(network)
+    }
+
+    /// Index of an interface.
+    pub const fn index(&self, wire: Wire) -> u32 {
+        match wire {
+            Wire::Front => self.front,
+            Wire::Back => self.back,
+        }
+    }
+
+    /// What the kernel's tables of this namespace answer.
+    pub fn routes(&self) -> Vec<HostRoute> {
+        let mut routes = vec![
+            on_link("203.0.113.0/24", "2001:db8::/64", Route::NoNeighbour),
+            on_link("10.0.1.0/24", "fd00:1::/64", Route::NoNeighbour),
+        ];
+        for own in [VIP, LB1, LB1_TOO, Host { v4: Ipv4Addr::new(203, 0, 113, 2), ..FRONT_SELF }] {
+            routes.push(exactly(own, Route::Unreachable, MTU, MTU));
+        }
+        for broadcast in ["203.0.113.0/32", "203.0.113.255/32", "10.0.1.0/32", "10.0.1.255/32"] {
+            routes.push(vec![HostRoute { prefix: net(broadcast), mtu: MTU, route: Route::Unreachable }]);
+        }
+        for anycast in ["2001:db8::/128", "fd00:1::/128"] {
+            routes.push(vec![HostRoute { prefix: net(anycast), mtu: MTU, route: Route::Unreachable }]);
+        }
+        for host in NEIGHBOURS {
+            let (mtu, mtu6) = if host == NARROW { (NARROW_MTU, NARROW_MTU6) } else { (MTU, MTU) };
+            let (interface, source) = (self.index(host.wire), Mac::new(host.wire.mac()));
+            let hop = Route::Hop { interface, source, destination: Mac::new(host.mac) };
+            routes.push(exactly(host, hop, mtu, mtu6));
+        }
+        routes.concat()
+    }
+}
+
+/// The balancer's own address on the clients' side.
+const FRONT_SELF: Host = VIP.at(Ipv4Addr::new(203, 0, 113, 2), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2));
+
+fn net(text: &str) -> IpNet {
+    text.parse().expect("a prefix in this file")
+}
+
+fn on_link(v4: &str, v6: &str, route: Route) -> Vec<HostRoute> {
+    [v4, v6].map(|prefix| HostRoute { prefix: net(prefix), mtu: MTU, route }).to_vec()
+}
+
+fn exactly(host: Host, route: Route, mtu: u16, mtu6: u16) -> Vec<HostRoute> {
+    let of = |v6: bool, mtu| HostRoute { prefix: IpNet::from(host.address(v6)), mtu, route };
+    vec![of(false, mtu), of(true, mtu6)]
+}
+
+async fn build() -> Result<Network> {
+    for (path, value) in [
+        ("/proc/sys/net/ipv4/ip_forward", "1"),
+        ("/proc/sys/net/ipv6/conf/all/forwarding", "1"),
+        // No link-local traffic of its own.
+        ("/proc/sys/net/ipv6/conf/default/addr_gen_mode", "1"),
+    ] {
+        fs::write(path, value).with_context(|| format!("cannot write {value} to {path}"))?;
+    }
+    let (connection, handle, _) = rtnetlink::new_connection().context("cannot talk to the kernel's routing socket")?;
+    tokio::spawn(connection);
+    up(&handle, "lo").await?;
+    for wire in [Wire::Front, Wire::Back] {
+        let peer = format!("{}-peer", wire.name());
+        let pair = LinkVeth::new(wire.name(), &peer).address(wire.mac().to_vec()).build();
+        handle.link().add(pair).execute().await.context("cannot make a pair of veth interfaces")?;
+        up(&handle, &peer).await?;
+        up(&handle, wire.name()).await?;
+    }
+    let network = Network { front: index("front")?, back: index("back")? };
+    for (host, length) in [(FRONT_SELF, (24, 64)), (LB1, (24, 64)), (LB1_TOO, (32, 128)), (VIP, (32, 128))] {
+        hold(&handle, host, network.index(host.wire), length).await?;
+    }
+    for host in NEIGHBOURS {
+        for v6 in [false, true] {
+            let request = handle.neighbours().add(network.index(host.wire), host.address(v6));
+            let request = request.link_layer_address(&host.mac).state(NeighbourState::Permanent).replace();
+            request.execute().await.with_context(|| format!("cannot add the neighbour {}", host.address(v6)))?;
+        }
+    }
+    narrow(&handle, network.index(NARROW.wire)).await?;
+    Ok(network)
+}
+
+fn index(name: &str) -> Result<u32> {
+    nix::net::if_::if_nametoindex(name).with_context(|| format!("no interface {name}"))
+}
+
+async fn up(handle: &Handle, name: &str) -> Result<()> {
+    let message = LinkUnspec::new_with_index(index(name)?).up().build();
+    handle.link().change(message).execute().await.with_context(|| format!("cannot switch {name} on"))
+}
+
+async fn hold(handle: &Handle, host: Host, interface: u32, (length, length6): (u8, u8)) -> Result<()> {
+    for v6 in [false, true] {
+        let (address, length) = (host.address(v6), if v6 { length6 } else { length });
+        let mut message = match address {
+            IpAddr::V4(v4) => AddressMessageBuilder::<Ipv4Addr>::new().index(interface).address(v4, length).build(),
+            IpAddr::V6(v6) => AddressMessageBuilder::<Ipv6Addr>::new().index(interface).address(v6, length).build(),
+        };
+        message.header.flags |= AddressHeaderFlags::Nodad;
+        let mut request = handle.address().add(interface, address, length);
+        *request.message_mut() = message;
+        request.execute().await.with_context(|| format!("cannot add the address {address}"))?;
+    }
+    Ok(())
+}
+
+/// A route with a small MTU.
+async fn narrow(handle: &Handle, interface: u32) -> Result<()> {
+    let mut v4 = RouteMessageBuilder::<Ipv4Addr>::new()
+        .destination_prefix(NARROW.v4, 32)
+        .output_interface(interface)
+        .scope(RouteScope::Link)
+        .build();
+    v4.attributes.push(mtu(NARROW_MTU));
+    handle.route().add(v4).execute().await.context("cannot add an IPv4 route with an MTU")?;
+    let mut v6 =
+        RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(NARROW.v6, 128).output_interface(interface).build();
+    v6.attributes.push(mtu(NARROW_MTU6));
+    handle.route().add(v6).execute().await.context("cannot add an IPv6 route with an MTU")
+}
+
+/// A route's MTU; forwarding looks only at one that is locked.
+fn mtu(bytes: u16) -> RouteAttribute {
+    const MTU_BIT: u32 = 1 << 2;
+    RouteAttribute::Metrics(vec![RouteMetric::Lock(MTU_BIT), RouteMetric::Mtu(u32::from(bytes))])
+}

@@ -1,0 +1,79 @@
+//! The two shells around the packet path that run the same packets: the host's tables, and the loaded program.
+
+use anyhow::Result;
+use foobar_common::abi::Flow;
+use foobar_common::address::{Address, Be16, Tuple};
+use std::net::IpAddr;
+
+use super::counters::Counters;
+use super::frame::Frame;
+use super::hosts::Wire;
+
+/// `XDP_DROP`.
+pub const XDP_DROP: u32 = 1;
+/// `XDP_PASS`.
+pub const XDP_PASS: u32 = 2;
+/// `XDP_TX`.
+pub const XDP_TX: u32 = 3;
+/// `XDP_REDIRECT`.
+pub const XDP_REDIRECT: u32 = 4;
+
+/// What a shell did with a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Done {
+    /// The program's return value.
+    pub action: u32,
+    /// The frame after.
+    pub bytes: Vec<u8>,
+}
+
+/// A tuple of either family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Key {
+    /// IPv4.
+    V4(Tuple<1>),
+    /// IPv6.
+    V6(Tuple<4>),
+}
+
+impl Key {
+    /// Of a frame.
+    pub fn of(frame: &Frame) -> Self {
+        let (source, destination) = frame.ports();
+        let (source_port, destination_port, protocol) = (Be16::new(source), Be16::new(destination), frame.protocol());
+        match (frame.source, frame.destination) {
+            (IpAddr::V4(source), IpAddr::V4(destination)) => Self::V4(Tuple {
+                source: Address::from(source),
+                destination: Address::from(destination),
+                source_port,
+                destination_port,
+                protocol,
+                _pad: [0; 3],
+            }),
+            (IpAddr::V6(source), IpAddr::V6(destination)) => Self::V6(Tuple {
+                source: Address::from(source),
+                destination: Address::from(destination),
+                source_port,
+                destination_port,
+                protocol,
+                _pad: [0; 3],
+            }),
+            _ => panic!("a frame of two families"),
+        }
+    }
+}
+
+/// A shell around the packet path.
+pub trait Shell {
+    /// Empties the flow tables and sets every cursor to its beginning.
+    fn reset(&mut self) -> Result<()>;
+
+    /// Adds a flow whose last packet came so long ago; false: this machine has not run for so long.
+    fn seed(&mut self, key: Key, flow: Flow, age_ns: u64) -> Result<bool>;
+
+    /// Runs a frame.
+    fn run(&mut self, ingress: Wire, frame: &[u8]) -> Result<Done>;
+
+    /// Reads all counters.
+    fn counters(&self) -> Result<Counters>;
+}

@@ -1,0 +1,37 @@
+//! What the verifier of this kernel says of each program, and the bounds that a regression breaks.
+
+use anyhow::{Context, Result};
+use aya::programs::ProgramInfo;
+use foobar_user::datapath::generation::Generation;
+
+/// Programs, and the instructions that the verifier may walk at the most: half as many again as when this was set.
+const BOUNDS: [(&str, u32); 4] = [("foobar", 72_600), ("connect4", 144), ("connect6", 180), ("baseline", 610)];
+
+/// Prints the table; what breaks its bound.
+pub fn check(generation: &mut Generation) -> Result<Vec<String>> {
+    let kernel = nix::sys::utsname::uname().context("cannot ask for the kernel's name")?;
+    println!("kernel {}", kernel.release().to_string_lossy());
+    println!("{:<10} {:>12} {:>12} {:>12} {:>12}", "program", "verified", "bound", "translated", "machine code");
+    let mut faults = Vec::new();
+    for (name, bound) in BOUNDS {
+        let info = info(generation, name)?;
+        let verified = info.verified_instruction_count();
+        println!(
+            "{name:<10} {:>12} {bound:>12} {:>10} B {:>10} B",
+            verified.map_or_else(|| "unknown".to_owned(), |count| count.to_string()),
+            info.size_translated().unwrap_or(0),
+            info.size_jitted(),
+        );
+        if verified.is_none_or(|count| count > bound) {
+            faults.push(format!("{name}: the verifier walks {verified:?} instructions, {bound} are allowed"));
+        }
+    }
+    Ok(faults)
+}
+
+fn info(generation: &mut Generation, name: &str) -> Result<ProgramInfo> {
+    if name.starts_with("connect") {
+        return Ok(generation.hook(name)?.info()?);
+    }
+    Ok(generation.xdp(name)?.info()?)
+}

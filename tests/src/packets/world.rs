@@ -1,0 +1,113 @@
+//! The rules and services that the packet tables run on: one world for all cases, so that programs are loaded once.
+
+use foobar_common::abi::{SERVICE_LOCAL, SERVICE_WIRE};
+use foobar_common::rules::{Action, Protocol, Rule};
+
+use super::hosts::{EDGE, Host, NARROW, NOWHERE, SILENT, WEB1, WEB2, WEB3};
+
+/// A service of the world, at [`super::hosts::VIP`] in both families.
+#[derive(Clone, Copy, Debug)]
+pub struct Served {
+    /// Name.
+    pub name: &'static str,
+    /// Port of the VIP.
+    pub port: u16,
+    /// IANA protocol number.
+    pub protocol: u8,
+    /// Hooks.
+    pub flags: u32,
+    /// Members, all of them at [`Served::backend_port`].
+    pub members: &'static [Host],
+    /// Port of the backends.
+    pub backend_port: u16,
+}
+
+const fn served(name: &'static str, port: u16, members: &'static [Host]) -> Served {
+    Served { name, port, protocol: 6, flags: SERVICE_WIRE | SERVICE_LOCAL, members, backend_port: port + 1000 }
+}
+
+/// The services; the slot in a family is `2 * index + family`.
+pub const SERVICES: [Served; 9] = [
+    served("www", 8080, &[WEB1, WEB2]),
+    Served { protocol: 17, ..served("echo", 7007, &[WEB1, WEB2]) },
+    served("three", 8082, &[WEB1, WEB2, WEB3]),
+    served("empty", 8083, &[]),
+    served("nowhere", 8084, &[NOWHERE]),
+    served("silent", 8085, &[SILENT]),
+    served("narrow", 8086, &[NARROW]),
+    served("edge", 8087, &[EDGE]),
+    Served { flags: SERVICE_LOCAL, ..served("local", 8088, &[WEB1]) },
+];
+
+/// Members of a service at the most; the backend slot is `MEMBERS * service slot + member`.
+pub const MEMBERS: u32 = 4;
+
+/// Slots of services in use.
+pub const SERVICE_SLOTS: u32 = 2 * SERVICES.len() as u32;
+/// Slots of backends in use, or next to one in use.
+pub const BACKEND_SLOTS: u32 = MEMBERS * SERVICE_SLOTS;
+
+/// Slot of a service by its name.
+pub fn service_slot(name: &str, v6: bool) -> u32 {
+    let index = SERVICES.iter().position(|service| service.name == name).expect("a service of the world");
+    2 * index as u32 + u32::from(v6)
+}
+
+/// Which rules a case runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RuleSet {
+    /// [`site`].
+    Site,
+    /// [`thousand`].
+    Thousand,
+}
+
+impl RuleSet {
+    /// The rules.
+    pub fn rules(self) -> Vec<Rule> {
+        match self {
+            Self::Site => site(),
+            Self::Thousand => thousand(),
+        }
+    }
+}
+
+fn rule(name: &str, from: &[&str], to: &[&str], protocol: Protocol, action: Action) -> Rule {
+    let nets = |texts: &[&str]| texts.iter().map(|text| text.parse().expect("a prefix in this file")).collect();
+    Rule { name: name.to_owned(), sources: nets(from), destinations: nets(to), protocol, action }
+}
+
+/// Rules as a site has them, with every dimension and both families.
+fn site() -> Vec<Rule> {
+    use Action::{Allow, Deny};
+    use Protocol::{Any, Icmp, Icmpv6, Number, Tcp, Udp};
+    let tcp = |first, last| Tcp(vec![first..=last]);
+    let udp = |port| Udp(vec![port..=port]);
+    let vip = ["203.0.113.10/32", "2001:db8::a/128"];
+    let lb1 = ["10.0.1.1/32", "fd00:1::1/128"];
+    let office = ["198.51.100.0/24", "2001:db8:64::/48"];
+    vec![
+        rule("ssh", &["10.0.1.41/32", "fd00:1::29/128"], &[], tcp(22, 22), Allow),
+        rule("enemy", &["198.51.66.0/24", "2001:db8:42::/48"], &[], Any, Deny),
+        rule("discovery", &[], &[], Icmpv6(vec![133, 134, 135, 136]), Allow),
+        rule("echo", &["203.0.113.0/24"], &lb1, Icmp(vec![8]), Allow),
+        rule("echo6", &["2001:db8::/64"], &lb1, Icmpv6(vec![128]), Allow),
+        rule("vip", &[], &vip, tcp(8080, 8090), Allow),
+        rule("vip-udp", &[], &vip, udp(7007), Allow),
+        rule("office-high", &["198.51.100.128/25", "2001:db8:64:8000::/49"], &lb1, tcp(443, 443), Deny),
+        rule("office", &office, &lb1, Tcp(vec![443..=443, 8000..=8010]), Allow),
+        rule("office-late", &office, &[], tcp(8010, 8010), Deny),
+        rule("dns", &["10.0.1.0/24", "fd00:1::/64"], &[], udp(53), Allow),
+        rule("ospf", &["10.0.1.11/32", "fd00:1::b/128"], &[], Number(89), Allow),
+        rule("foreign-icmp", &["10.0.1.13/32", "fd00:1::d/128"], &[], Number(1), Allow),
+        rule("vip-flood", &["203.0.113.51/32", "2001:db8::33/128"], &vip, tcp(8091, 8091), Deny),
+    ]
+}
+
+/// As many rules as a large site has: rule `n` allows TCP port `n` from anywhere, the last of all denies all of TCP.
+fn thousand() -> Vec<Rule> {
+    let port = |n: u16| rule(&format!("port-{n}"), &[], &[], Protocol::Tcp(vec![n..=n]), Action::Allow);
+    let mut rules: Vec<Rule> = (0..1000).map(|n| port(1000 + n)).collect();
+    rules.push(rule("last", &["203.0.113.0/24"], &[], Protocol::Tcp(Vec::new()), Action::Deny));
+    rules
+}
