@@ -92,11 +92,18 @@ pub struct Backend {
     pub address: [u32; 4],
     /// Port.
     pub port: Be16,
-    /// 1: the slot is in use. Health is a matter of the rings: established flows stay.
-    pub present: u16,
+    /// [`BACKEND_ABSENT`], [`BACKEND_KEPT`] or [`BACKEND_MEMBER`].
+    pub state: u16,
     /// Slot of its service.
     pub service: u32,
 }
+
+/// [`Backend::state`]: the slot is free; flows to it are over.
+pub const BACKEND_ABSENT: u16 = 0;
+/// [`Backend::state`]: no member; established connections stay with it, new ones go elsewhere.
+pub const BACKEND_KEPT: u16 = 1;
+/// [`Backend::state`]: a member of its service.
+pub const BACKEND_MEMBER: u16 = 2;
 
 /// The VIP behind which a backend's endpoint answers: the way of replies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

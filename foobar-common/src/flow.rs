@@ -3,7 +3,7 @@
 //! The entry is keyed by the client's tuple towards the VIP. A reply finds it through the endpoint table: an
 //! endpoint (backend, port, protocol) stands behind one VIP, so the VIP gives the client's tuple.
 
-use crate::abi::{Endpoint, FLOW_BACKEND_FIN, FLOW_CLIENT_FIN, FLOW_RESET, Flow};
+use crate::abi::{BACKEND_MEMBER, Endpoint, FLOW_BACKEND_FIN, FLOW_CLIENT_FIN, FLOW_RESET, Flow};
 use crate::address::{Address, Family, SocketKey, Tuple};
 use crate::parse::{FIN, Headers, RST, UDP};
 use crate::tables::Tables;
@@ -15,19 +15,20 @@ const REFRESH_NS: u64 = 1_000_000_000;
 
 /// The living flow that a client's packet belongs to.
 ///
-/// A finished connection's entry is passed over when the packet opens a new one: clients use ports again.
+/// An entry is passed over when the packet opens a connection and the old one has finished, for clients use ports again,
+/// or its backend is no member any more: who still waits for the answer of a dead one is given another.
 #[inline(always)]
 pub fn of_client<const W: usize, T: Tables>(headers: &Headers<W>, tables: &T) -> Option<Flow>
 where
     Address<W>: Family<W>,
 {
     let flow = Address::<W>::flow(tables, &headers.tuple)?;
-    let over = if headers.tuple.protocol == UDP {
-        tables.now_ns().saturating_sub(flow.last_seen_ns) > UDP_IDLE_NS
-    } else {
-        headers.opens() && closed(flow.state)
-    };
-    if over { None } else { Some(flow) }
+    if !headers.opens() {
+        return Some(flow);
+    }
+    let idle = headers.tuple.protocol == UDP && tables.now_ns().saturating_sub(flow.last_seen_ns) > UDP_IDLE_NS;
+    let member = tables.backend(flow.backend).is_some_and(|backend| backend.state == BACKEND_MEMBER);
+    if idle || closed(flow.state) || !member { None } else { Some(flow) }
 }
 
 /// The flow that a backend's packet replies to: the client's key, the entry, the endpoint.

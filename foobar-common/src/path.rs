@@ -1,6 +1,6 @@
 //! The way of a packet: parse, flow, service, firewall, choice, rewriting, verdict.
 
-use crate::abi::{Flow, Service};
+use crate::abi::{BACKEND_ABSENT, Flow, Service};
 use crate::address::{Address, Be16, Family};
 use crate::choose;
 use crate::firewall::{self, Allowed};
@@ -112,7 +112,8 @@ where
     } else if reason == Reason::Flow {
         tables.count_rule(flow.rule, bytes);
     }
-    let backend = tables.backend(flow.backend).filter(|backend| backend.present != 0).ok_or(Reason::NoFlow)?;
+    let backend =
+        tables.backend(flow.backend).filter(|backend| backend.state != BACKEND_ABSENT).ok_or(Reason::NoFlow)?;
     flow::note(headers, tables, &headers.tuple, flow, &judged, true);
     tables.count_backend(backend.service, flow.backend, 0, 1, bytes);
     let destination = translation(End::Destination, Address::<W>::backend_address(&backend), backend.port);

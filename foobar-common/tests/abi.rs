@@ -21,7 +21,7 @@ const GOLDEN: (u32, &str) = (
      RuleSet 136: summary@0 words@8\n\
      RuleEntry 8: action@0 counter@4\n\
      Service 16: slot@0 ring@4 members@8 flags@12\n\
-     Backend 24: address@0 port@16 present@18 service@20\n\
+     Backend 24: address@0 port@16 state@18 service@20\n\
      Endpoint 24: vip@0 port@16 _pad@18 backend@20\n\
      Flow 24: backend@0 generation@4 state@8 rule@12 last_seen_ns@16\n\
      Tuple<1> 16: source@0 destination@4 source_port@8 destination_port@10 protocol@12 _pad@13\n\
@@ -39,7 +39,7 @@ fn the_layout_changes_only_with_the_version() {
     layout!(text, RuleSet, summary, words);
     layout!(text, RuleEntry, action, counter);
     layout!(text, Service, slot, ring, members, flags);
-    layout!(text, Backend, address, port, present, service);
+    layout!(text, Backend, address, port, state, service);
     layout!(text, Endpoint, vip, port, _pad, backend);
     layout!(text, Flow, backend, generation, state, rule, last_seen_ns);
     layout!(text, Tuple<1>, source, destination, source_port, destination_port, protocol, _pad);

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use foobar_common::abi::{Backend, Endpoint, SERVICE_WIRE, Service};
+use foobar_common::abi::{BACKEND_MEMBER, Backend, Endpoint, SERVICE_WIRE, Service};
 use foobar_common::address::{Address, Be16, SocketKey, words};
 use foobar_common::host::{HostRoute, HostTables};
 use foobar_common::rules::compile::compile;
@@ -124,7 +124,7 @@ pub(crate) fn balancer(vip: (IpAddr, u16), backend: (IpAddr, u16), protocol: u8)
         _ => panic!("two families"),
     }
     tables.ring.insert(0, 5);
-    tables.backends.insert(5, Backend { address: words(backend.0), port: to, present: 1, service: 0 });
+    tables.backends.insert(5, Backend { address: words(backend.0), port: to, state: BACKEND_MEMBER, service: 0 });
     let route = Route::Hop { interface: 2, source: Mac::new([2; 6]), destination: Mac::new([4; 6]) };
     for prefix in ["0.0.0.0/0", "::/0"] {
         tables.routes.push(HostRoute { prefix: prefix.parse().expect("a prefix"), mtu: 65_535, route });

@@ -133,11 +133,6 @@ impl Server {
         &self.plan.server
     }
 
-    /// Its folders.
-    pub(super) const fn folders(&self) -> &ServerFolders {
-        &self.folders
-    }
-
     /// Number of the generation in force.
     pub(super) fn generation(&self) -> u32 {
         lock(&self.datapath).generation()
@@ -253,7 +248,6 @@ impl Server {
     async fn replace_processes(&mut self, new: &Plan) -> Result<()> {
         // Taken out for the time of the change: a lock is not held while processes stop.
         let Some(mut supervisor) = lock(&self.supervisor).take() else { return Ok(()) };
-        let edge = self.edge.clone();
         let result = {
             let mut change = pin!(change(&mut supervisor, self.edge.clone(), new));
             let mut health = self.health_changes.clone();

@@ -122,9 +122,6 @@ pub(super) fn add(state: &mut State, services: &[Planned], fresh_services: &[u32
         state.clear_backend(*slot)?;
     }
     for service in services {
-        for backend in &service.backends {
-            state.set_backend(backend.slot, service.slot, backend.endpoint)?;
-        }
         for (endpoint, vip, backend) in service.endpoints() {
             state.set_endpoint(endpoint, vip, backend)?;
         }
@@ -133,9 +130,17 @@ pub(super) fn add(state: &mut State, services: &[Planned], fresh_services: &[u32
             .into_iter()
             .filter(|member| service.backends.iter().any(|backend| backend.slot == *member))
             .collect();
-        state.set_members(&service.vips, service.slot, service.flags, &members)?;
+        write_members(state, service, &members)?;
     }
     Ok(())
+}
+
+/// Writes backends and ring of a service. Backends first: who is chosen is there, and known to be a member.
+fn write_members(state: &mut State, service: &Planned, members: &[u32]) -> Result<()> {
+    for backend in &service.backends {
+        state.set_backend(backend.slot, service.slot, backend.endpoint, members.contains(&backend.slot))?;
+    }
+    state.set_members(&service.vips, service.slot, service.flags, members)
 }
 
 /// Removes what the plan does not have any more.
@@ -155,5 +160,5 @@ pub(super) fn set_members(state: &mut State, service: &Planned, members: &[(Stri
         .filter(|backend| members.iter().any(|(server, at)| *server == backend.server && *at == backend.endpoint))
         .map(|backend| backend.slot)
         .collect();
-    state.set_members(&service.vips, service.slot, service.flags, &slots)
+    write_members(state, service, &slots)
 }

@@ -6,7 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::{Context, Result};
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, PerCpuValues};
 use aya::util::nr_cpus;
-use foobar_common::abi::{Backend, Counter, Endpoint, Flow, MAX_MEMBERS, Service, Traffic};
+use foobar_common::abi::{
+    BACKEND_KEPT, BACKEND_MEMBER, Backend, Counter, Endpoint, Flow, MAX_MEMBERS, Service, Traffic,
+};
 use foobar_common::address::{Address, Be16, SocketKey, Tuple, words};
 use foobar_common::verdict::Reason;
 
@@ -129,13 +131,14 @@ impl State {
         Ok(self.backends.set(slot, everywhere(Wire(Traffic::default()))?, 0)?)
     }
 
-    /// Writes a backend.
+    /// Writes a backend: new connections go to members only, established ones stay with any.
     ///
     /// # Errors
     /// The map cannot be written.
-    pub fn set_backend(&mut self, slot: u32, service: u32, endpoint: SocketAddr) -> Result<()> {
+    pub fn set_backend(&mut self, slot: u32, service: u32, endpoint: SocketAddr, member: bool) -> Result<()> {
         let (address, port) = (words(endpoint.ip()), Be16::new(endpoint.port()));
-        Ok(self.table.set(slot, Wire(Backend { address, port, present: 1, service }), 0)?)
+        let state = if member { BACKEND_MEMBER } else { BACKEND_KEPT };
+        Ok(self.table.set(slot, Wire(Backend { address, port, state, service }), 0)?)
     }
 
     /// Frees a backend's slot: flows to it end.

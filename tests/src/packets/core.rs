@@ -1,7 +1,7 @@
 //! The packet path on the host: a byte buffer and hash maps.
 
 use anyhow::Result;
-use foobar_common::abi::{Backend, Endpoint, Flow, SERVICE_WIRE, Service};
+use foobar_common::abi::{BACKEND_MEMBER, Backend, Endpoint, Flow, SERVICE_WIRE, Service};
 use foobar_common::address::{Address, Be16, SocketKey, words};
 use foobar_common::host::HostTables;
 use foobar_common::path;
@@ -93,7 +93,9 @@ fn add(tables: &mut HostTables, slot: u32, service: &Served, v6: bool) {
 
 fn add_backend(tables: &mut HostTables, backend: u32, slot: u32, service: &Served, host: Host, v6: bool) {
     let port = Be16::new(service.backend_port);
-    tables.backends.insert(backend, Backend { address: words(host.address(v6)), port, present: 1, service: slot });
+    tables
+        .backends
+        .insert(backend, Backend { address: words(host.address(v6)), port, state: BACKEND_MEMBER, service: slot });
     if service.flags & SERVICE_WIRE == 0 {
         return;
     }

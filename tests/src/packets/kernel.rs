@@ -88,7 +88,7 @@ fn add(state: &mut State, slot: u32, service: &Served, v6: bool) -> Result<()> {
     for (member, host) in (0..).zip(service.members) {
         let backend = MEMBERS * slot + member;
         let endpoint = SocketAddr::new(host.address(v6), service.backend_port);
-        state.set_backend(backend, slot, endpoint)?;
+        state.set_backend(backend, slot, endpoint, true)?;
         if service.flags & SERVICE_WIRE != 0 {
             state.set_endpoint(Socket { address: endpoint, protocol: service.protocol }, vip.address, backend)?;
         }
