@@ -87,7 +87,10 @@ fn collect(socket: &OwnedFd, stop: &AtomicBool) -> Result<Vec<Frame>> {
     let mut bytes = 0;
     let mut buffer = vec![0; 1 << 16];
     loop {
-        match recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+        // Asked to stop, it takes what is queued and waits for nothing: a site is never silent.
+        let stopping = stop.load(Ordering::Relaxed);
+        let flags = if stopping { MsgFlags::MSG_DONTWAIT } else { MsgFlags::empty() };
+        match recv(socket.as_raw_fd(), &mut buffer, flags) {
             Ok(length) => {
                 bytes += length;
                 if bytes > MAX_BYTES {
@@ -95,7 +98,7 @@ fn collect(socket: &OwnedFd, stop: &AtomicBool) -> Result<Vec<Frame>> {
                 }
                 frames.push(Frame(buffer[..length].to_vec()));
             }
-            Err(Errno::EAGAIN) if stop.load(Ordering::Relaxed) => return Ok(frames),
+            Err(Errno::EAGAIN) if stopping => return Ok(frames),
             Err(Errno::EAGAIN | Errno::EINTR) => {}
             Err(error) => return Err(error).context("cannot read from the packet socket"),
         }

@@ -1,5 +1,6 @@
 //! The state maps: services, rings, backends, counters, flows.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result};
@@ -108,12 +109,15 @@ impl State {
         Ok(self.rules.set(slot, everywhere(Wire(Counter::default()))?, 0)?)
     }
 
-    /// Sets a service's cursor and counters to zero.
+    /// Sets a service's counters to zero and its cursor to a place of chance.
+    ///
+    /// Servers that all began with the first backend would give it more than its share while connections are few.
     ///
     /// # Errors
     /// A map cannot be written.
     pub fn clear_service(&mut self, slot: u32) -> Result<()> {
-        self.cursors.set(slot, 0, 0)?;
+        let start = RandomState::new().hash_one(slot) >> 32;
+        self.cursors.set(slot, start, 0)?;
         Ok(self.services.set(slot, everywhere(Wire(Traffic::default()))?, 0)?)
     }
 
@@ -194,8 +198,8 @@ impl State {
     /// # Errors
     /// A map cannot be changed.
     pub fn retain_services(&mut self, keep: &[Socket]) -> Result<()> {
-        retain(&mut self.vips4, keep, |key| Address::<1>::socket(key))?;
-        retain(&mut self.vips6, keep, |key| Address::<4>::socket(key))
+        retain(&mut self.vips4, keep, Address::<1>::socket)?;
+        retain(&mut self.vips6, keep, Address::<4>::socket)
     }
 
     /// Writes the way back from a backend's endpoint to its VIP.
@@ -216,8 +220,8 @@ impl State {
     /// # Errors
     /// A map cannot be changed.
     pub fn retain_endpoints(&mut self, keep: &[Socket]) -> Result<()> {
-        retain(&mut self.endpoints4, keep, |key| Address::<1>::socket(key))?;
-        retain(&mut self.endpoints6, keep, |key| Address::<4>::socket(key))
+        retain(&mut self.endpoints4, keep, Address::<1>::socket)?;
+        retain(&mut self.endpoints6, keep, Address::<4>::socket)
     }
 
     /// Entries in the flow tables, IPv4 and IPv6; walks them, which takes about a microsecond an entry.

@@ -1,7 +1,10 @@
-//! Backend connections that wait for the next request: of one service and one thread, the youngest first.
-//! Each lives for a bounded time and number of requests, so that the kernel's choice of backends shows.
+//! Backend connections that wait for the next request: of one service and one thread, the longest idle first.
+//!
+//! The kernel chooses the backend of a connection, so requests spread as connections do: there are at least as many as
+//! backends before one is used again, they take turns, and each lives for a bounded time and number of requests.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -31,14 +34,25 @@ impl Upstream {
 }
 
 /// Connections without a request.
-#[derive(Default)]
-pub(crate) struct Pool(RefCell<Vec<Upstream>>);
+pub(crate) struct Pool {
+    idle: RefCell<VecDeque<Upstream>>,
+    /// With fewer idle connections a new one is opened rather than one used again.
+    spread: usize,
+}
 
 impl Pool {
-    /// The connection used last, if it still lives.
+    /// An empty pool for a service with so many backends.
+    pub(crate) fn new(backends: usize) -> Self {
+        Self { idle: RefCell::default(), spread: backends.clamp(1, limits::UPSTREAM_IDLE) }
+    }
+
+    /// The connection that has waited longest, if there are enough and it still lives.
     pub(crate) async fn take(&self) -> Option<Upstream> {
         loop {
-            let mut upstream = self.0.borrow_mut().pop()?;
+            if self.idle.borrow().len() < self.spread {
+                return None;
+            }
+            let mut upstream = self.idle.borrow_mut().pop_front()?;
             if upstream.sender.is_closed() || upstream.idle_since.elapsed() > ms(limits::UPSTREAM_IDLE_MS) {
                 continue;
             }
@@ -51,17 +65,13 @@ impl Pool {
     }
 
     fn put(&self, mut upstream: Upstream) {
-        let mut idle = self.0.borrow_mut();
-        let now = Instant::now();
-        upstream.idle_since = now;
-        if idle.len() >= limits::UPSTREAM_IDLE {
-            // The oldest at the bottom are the ones that nobody needs.
-            idle.remove(0);
-        }
-        idle.push(upstream);
-        // The bottom is the longest unused: let one go each time, and the pool shrinks as it is used.
-        if now.duration_since(idle[0].idle_since) > ms(limits::UPSTREAM_IDLE_MS) {
-            idle.remove(0);
+        let mut idle = self.idle.borrow_mut();
+        upstream.idle_since = Instant::now();
+        idle.push_back(upstream);
+        // The front is the longest unused: let one go each time, and the pool shrinks as it is used.
+        let spent = |front: &Upstream| front.idle_since.elapsed() > ms(limits::UPSTREAM_IDLE_MS);
+        if idle.len() > limits::UPSTREAM_IDLE || idle.front().is_some_and(spent) {
+            idle.pop_front();
         }
     }
 }

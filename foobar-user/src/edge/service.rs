@@ -66,7 +66,8 @@ impl Service {
     pub(crate) fn new(shared: Arc<Shared>, index: usize, worker: Arc<WorkerStats>, draining: Rc<Cell<bool>>) -> Self {
         let hosts = Hosts::new(&shared.config.domain, &shared.config.listen);
         let stats = worker.service(index);
-        Self { shared, hosts, pool: Pool::default(), stats, worker, draining, warned: Cell::new(None) }
+        let pool = Pool::new(shared.config.upstream_servers.len());
+        Self { shared, hosts, pool, stats, worker, draining, warned: Cell::new(None) }
     }
 
     /// Logs a fault of the backends, at most one a second.

@@ -115,7 +115,8 @@ fn configuration(nginx: &NginxPlan, workers: &str, folder: &Path, folders: &Fold
         for _ in 0..UPSTREAM_TRIES {
             writeln!(text, "server {upstream} max_fails=0;")?;
         }
-        text.push_str("keepalive 32;\nkeepalive_timeout 20s;\n}\n");
+        // The kernel chooses an app server for each connection: short lives let the load follow.
+        text.push_str("keepalive 32;\nkeepalive_timeout 5s;\nkeepalive_time 5s;\n}\n");
     }
     servers(&mut text, nginx)?;
     let status = status_address(folders);
