@@ -28,7 +28,7 @@ pub struct Arguments {
     /// Print one JSON object a row; everything else goes to standard error
     #[arg(long)]
     json: bool,
-    /// Rounds of the HTTP bench; the packet bench always takes 15
+    /// Rounds of the HTTP bench; the packet bench always takes 64
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
     /// Seconds that each path is measured in a round of the HTTP bench

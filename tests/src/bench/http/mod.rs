@@ -1,13 +1,14 @@
 //! Requests a second and CPU a request of one small file: direct, through our L4 path, through our TLS, through HAProxy's.
 //!
 //! All four go from the same client over the balancer's wires to the same nginx processes, with every firewall of the site
-//! on: *direct* means that the balancer's kernel only routes, to one of the web servers. wrk keeps 64 connections; the
-//! paths are measured in turn, in every other round in reverse.
+//! on: *direct* means that the balancer's kernel only routes, to one of the web servers, so that it differs from the other
+//! ways by what balances and by nothing else. wrk keeps 64 connections; the paths are measured in turn, in every other
+//! round in reverse.
 
-mod rules;
 mod cpu;
 mod haproxy;
 mod path;
+mod rules;
 
 use std::time::Duration;
 
@@ -45,6 +46,11 @@ pub(super) fn run(progress: &dyn Progress, rounds: u32, seconds: u32) -> Result<
     drop(haproxy);
     for series in &series {
         progress.note(&series.remark());
+    }
+    if series.iter().any(Series::disturbed) {
+        progress.note(
+            "other programs kept this machine busy: the machine's CPU time a request is theirs, too; measure again",
+        );
     }
     for left in bed.close() {
         progress.note(&format!("left behind: {left}"));

@@ -37,11 +37,8 @@ pub(super) type Start = u32;
 
 /// A SYN or an ACK of the client to `port` of the VIP. The SYN has an option, so both fill 58 bytes or more.
 pub(super) fn frame(port: u16, opens: bool, start: Start) -> Result<Vec<u8>> {
-    let ip = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 2], [2, 0, 0, 0, 0, 1]).ipv4(
-        CLIENT.octets(),
-        VIP.octets(),
-        HOP_COUNT,
-    );
+    let ip =
+        PacketBuilder::ethernet2([2, 0, 0, 0, 0, 2], [2, 0, 0, 0, 0, 1]).ipv4(CLIENT.octets(), VIP.octets(), HOP_COUNT);
     let tcp = ip.tcp(CLIENT_PORT, port, u32::from_be_bytes(start.to_ne_bytes()), WINDOW);
     let tcp = if opens { tcp.syn() } else { tcp.ack(1) };
     let tcp = tcp.options(&[TcpOptionElement::MaximumSegmentSize(1460)])?;

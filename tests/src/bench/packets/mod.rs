@@ -44,4 +44,4 @@ fn measured(case: &Case, progress: &dyn Progress) -> Result<Row> {
     Ok(Row::new(("packets", "ns/packet"), case.name, &figures.ours, peer, case.target))
 }
 
-const ROUNDS: u32 = 15;
+const ROUNDS: u32 = 64;
