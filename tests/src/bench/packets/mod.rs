@@ -6,9 +6,9 @@
 //!
 //! ours = (wrapper + ours) − (wrapper + baseline) + baseline
 //!
-//! Every run of a case lies between two runs of its references, whose mean counts. Time is the CPU time of the calling
-//! thread: the kernel's own figure is a whole number of nanoseconds, of which the baseline has some twenty. The verdict
-//! counters prove that each packet took the way that the case is named for.
+//! Every run of a case lies between two runs of its references, whose mean counts. Time is the kernel's own figure, whole
+//! nanoseconds: seen from outside, each system call also costs some 200 µs, in which the kernel patches the program into
+//! its dispatcher. The verdict counters prove that each packet took the way that the case is named for.
 
 mod case;
 mod datapath;
