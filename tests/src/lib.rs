@@ -18,6 +18,7 @@
 
 pub mod agent;
 pub mod bed;
+pub mod bench;
 pub mod bpffs;
 pub mod capture;
 pub mod cgroup;

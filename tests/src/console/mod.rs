@@ -2,9 +2,9 @@
 
 mod measure;
 mod report;
-mod screen;
+pub(crate) mod screen;
 mod session;
-mod stop;
+pub(crate) mod stop;
 mod view;
 
 pub use session::{Arguments, run};

@@ -10,7 +10,7 @@ use crate::progress::Progress;
 
 /// The console's output.
 #[derive(Debug)]
-pub(super) struct Screen {
+pub(crate) struct Screen {
     json: bool,
     redraw: bool,
     stop: Stop,
@@ -19,7 +19,7 @@ pub(super) struct Screen {
 }
 
 impl Screen {
-    pub(super) fn new(json: bool, plain: bool, stop: Stop) -> Self {
+    pub(crate) fn new(json: bool, plain: bool, stop: Stop) -> Self {
         let terminal = if json { stderr().is_terminal() } else { stdout().is_terminal() };
         Self { json, redraw: terminal && !plain, stop, drawn: AtomicUsize::new(0) }
     }
@@ -30,7 +30,7 @@ impl Screen {
     }
 
     /// Writes a line.
-    pub(super) fn line(&self, text: &str) {
+    pub(crate) fn line(&self, text: &str) {
         self.drawn.store(0, Ordering::Relaxed);
         self.write(&format!("{text}\n"));
     }

@@ -9,11 +9,11 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// Whether somebody asked to stop. Clones share the answer.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Stop(Arc<AtomicBool>);
+pub(crate) struct Stop(Arc<AtomicBool>);
 
 impl Stop {
     /// Listens for SIGINT, SIGTERM and SIGHUP from now on.
-    pub(super) fn listen() -> Result<Self> {
+    pub(crate) fn listen() -> Result<Self> {
         let stop = Self::default();
         let noted = stop.clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -39,7 +39,7 @@ impl Stop {
     }
 
     /// Whether somebody asked.
-    pub(super) fn asked(&self) -> bool {
+    pub(crate) fn asked(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }

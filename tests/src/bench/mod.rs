@@ -1,0 +1,84 @@
+//! `foobar-bed bench`: figures of ours beside a peer's, measured in one interleaved run, as ratios.
+//!
+//! Absolute figures hold for one machine and minute; the speed of a virtual machine changes by half within a minute. So
+//! every case is measured between, or in turn with, what it is compared to, several times, and what counts is the ratio.
+
+mod http;
+mod packets;
+mod row;
+mod samples;
+mod table;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Args, ValueEnum};
+
+use crate::console::screen::Screen;
+use crate::console::stop::Stop;
+use crate::leftovers;
+use crate::progress::Progress;
+use row::Row;
+
+/// Arguments of `foobar-bed bench`.
+#[derive(Args, Clone, Debug)]
+pub struct Arguments {
+    /// Run only this bench
+    bench: Option<Bench>,
+    /// Print one JSON object a row; everything else goes to standard error
+    #[arg(long)]
+    json: bool,
+    /// Rounds of the HTTP bench; the packet bench always takes 64
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+    rounds: u32,
+    /// Seconds that each path is measured in a round of the HTTP bench
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=60))]
+    seconds: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Bench {
+    /// Nanoseconds a packet of the packet path, by BPF_PROG_TEST_RUN
+    Packets,
+    /// Requests a second and CPU a request, by wrk through the site
+    Http,
+}
+
+/// Runs the benches; fails when one could not be run, never for a figure.
+pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let stop = Stop::listen()?;
+    let screen = Screen::new(arguments.json, true, stop.clone());
+    let outcome = benches(arguments, &screen);
+    if stop.asked() {
+        screen.line("stopped; everything is removed");
+        return Ok(ExitCode::from(INTERRUPTED));
+    }
+    outcome.map(|()| ExitCode::SUCCESS)
+}
+
+fn benches(arguments: &Arguments, screen: &Screen) -> Result<()> {
+    let wanted = |bench| arguments.bench.is_none_or(|only| only == bench);
+    for id in leftovers::sweep()? {
+        screen.note(&format!("removed what the run {id} left behind"));
+    }
+    if wanted(Bench::Packets) {
+        print(arguments, screen, &packets::run(screen)?)?;
+    }
+    if wanted(Bench::Http) {
+        print(arguments, screen, &http::run(screen, arguments.rounds, arguments.seconds)?)?;
+    }
+    Ok(())
+}
+
+fn print(arguments: &Arguments, screen: &Screen, rows: &[Row]) -> Result<()> {
+    if !arguments.json {
+        screen.line(&table::text(rows));
+        return Ok(());
+    }
+    for row in rows {
+        println!("{}", serde_json::to_string(row).context("cannot write a row")?);
+    }
+    Ok(())
+}
+
+const INTERRUPTED: u8 = 130;

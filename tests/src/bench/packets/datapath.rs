@@ -1,0 +1,78 @@
+//! The packet path as a balancer has it, without an agent: 1,000 rules, one service with two backends, empty flow tables.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use anyhow::{Context, Result};
+use foobar_common::abi::SERVICE_WIRE;
+use foobar_common::parse::TCP;
+use foobar_common::rules::compile::compile;
+use foobar_common::rules::{Action, Protocol, Rule};
+use foobar_common::verdict::Reason;
+use foobar_user::datapath::generation::{Generation, Parts};
+use foobar_user::datapath::state::{Socket, State};
+use ipnet::IpNet;
+
+use super::frame::{ALLOWED_PORT, CLIENT, DENIED_PORT, VIP, VIP_PORT};
+
+/// A loaded packet path with its tables filled.
+#[derive(Debug)]
+pub(super) struct Datapath {
+    /// The programs.
+    pub(super) generation: Generation,
+    state: State,
+}
+
+impl Datapath {
+    /// Loads it.
+    pub(super) fn load() -> Result<Self> {
+        let rules = compile(&rules()?)?;
+        let counters: Vec<u32> = (0..).take(rules.actions.len()).collect();
+        let parts = Parts { state: None, rules: &rules, counters: &counters, number: 1, balances: true };
+        let mut generation = Generation::load(&parts)?;
+        generation.verify("baseline")?;
+        let mut state = State::of(&mut generation)?;
+        let vip = Socket { address: SocketAddr::from((VIP, VIP_PORT)), protocol: TCP };
+        for (slot, backend) in (0..).zip(BACKENDS) {
+            let backend = SocketAddr::from((backend, VIP_PORT));
+            state.set_backend(slot, SLOT, backend)?;
+            state.set_endpoint(Socket { address: backend, protocol: TCP }, vip.address, slot)?;
+        }
+        state.set_members(&[vip], SLOT, SERVICE_WIRE, &[0, 1])?;
+        Ok(Self { generation, state })
+    }
+
+    /// Packets that met `reason` until now.
+    pub(super) fn count(&self, reason: Reason) -> Result<u64> {
+        let verdicts = self.state.verdicts()?;
+        let found = verdicts.iter().find(|(other, _)| *other == reason);
+        Ok(found.context("the counters lack a reason")?.1.packets)
+    }
+}
+
+/// 997 rules for others, each with an address and a port of its own, before the three that matter.
+fn rules() -> Result<Vec<Rule>> {
+    let mut rules = Vec::with_capacity(RULES);
+    for number in 0..RULES - 3 {
+        let [high, low] = u16::try_from(number)?.to_be_bytes();
+        let source = IpAddr::V4(Ipv4Addr::new(198, 19, high, low));
+        rules.push(rule(&format!("other-{number}"), Some(source), 1000 + u16::try_from(number)?, Action::Deny));
+    }
+    rules.push(rule("deny", Some(IpAddr::V4(CLIENT)), DENIED_PORT, Action::Deny));
+    rules.push(rule("allow", Some(IpAddr::V4(CLIENT)), ALLOWED_PORT, Action::Allow));
+    rules.push(rule("service", None, VIP_PORT, Action::Allow));
+    Ok(rules)
+}
+
+fn rule(name: &str, source: Option<IpAddr>, port: u16, action: Action) -> Rule {
+    Rule {
+        name: name.to_owned(),
+        sources: source.into_iter().map(IpNet::from).collect(),
+        destinations: vec![IpNet::from(IpAddr::V4(VIP))],
+        protocol: Protocol::Tcp(vec![port..=port]),
+        action,
+    }
+}
+
+const RULES: usize = 1000;
+const SLOT: u32 = 0;
+const BACKENDS: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 0, 1, 11), Ipv4Addr::new(10, 0, 1, 12)];

@@ -1,0 +1,47 @@
+//! Nanoseconds a packet of the packet path, by `BPF_PROG_TEST_RUN`, beside a program that only parses and returns.
+//!
+//! The kernel runs a program again and again on one buffer, so a program that rewrites would see its own output. Flows
+//! therefore go through a [`wrapper`]: a few instructions that put the destination and the hop count back, choose the
+//! flow, and call the program. The same wrapper around the baseline tells what the wrapper costs:
+//!
+//! ours = (wrapper + ours) − (wrapper + baseline) + baseline
+//!
+//! Every run of a case lies between two runs of its references, whose mean counts. Time is the kernel's own figure, whole
+//! nanoseconds: seen from outside, each system call also costs some 200 µs, in which the kernel patches the program into
+//! its dispatcher. The verdict counters prove that each packet took the way that the case is named for.
+
+mod case;
+mod datapath;
+mod frame;
+mod place;
+mod prog;
+mod wrapper;
+
+use anyhow::Result;
+
+use self::case::{CASES, Case, Figures};
+use self::place::Place;
+use super::row::{Measured, Row};
+use crate::progress::{Progress, check, step};
+
+/// Measures every case.
+pub(super) fn run(progress: &dyn Progress) -> Result<Vec<Row>> {
+    let place = step(progress, "a namespace with routes", Place::create)?;
+    place.inside(|| CASES.iter().map(|case| measured(case, progress)).collect())?
+}
+
+fn measured(case: &Case, progress: &dyn Progress) -> Result<Row> {
+    let figures = step(progress, case.name, || {
+        let mut figures = Figures::default();
+        let rig = case.rig()?;
+        for round in 0..ROUNDS {
+            check(progress)?;
+            rig.round(round, &mut figures)?;
+        }
+        Ok(figures)
+    })?;
+    let peer = Measured { name: "baseline", samples: &figures.baseline };
+    Ok(Row::new(("packets", "ns/packet"), case.name, &figures.ours, peer, case.target))
+}
+
+const ROUNDS: u32 = 64;
