@@ -145,10 +145,16 @@ impl Tables for HostTables {
         self.flows6.borrow().get(key).copied()
     }
     fn insert_flow4(&self, key: &Tuple<1>, flow: &Flow) -> bool {
-        !self.flows_refused && self.flows4.borrow_mut().insert(*key, *flow).map_or(true, |_| true)
+        if !self.flows_refused {
+            self.flows4.borrow_mut().insert(*key, *flow);
+        }
+        !self.flows_refused
     }
     fn insert_flow6(&self, key: &Tuple<4>, flow: &Flow) -> bool {
-        !self.flows_refused && self.flows6.borrow_mut().insert(*key, *flow).map_or(true, |_| true)
+        if !self.flows_refused {
+            self.flows6.borrow_mut().insert(*key, *flow);
+        }
+        !self.flows_refused
     }
     fn service4(&self, key: &SocketKey<1>) -> Option<Service> {
         self.services4.get(key).copied()

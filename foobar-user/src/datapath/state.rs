@@ -194,8 +194,8 @@ impl State {
     /// # Errors
     /// A map cannot be changed.
     pub fn retain_services(&mut self, keep: &[Socket]) -> Result<()> {
-        retain(&mut self.vips4, keep, |key| Address::<1>::socket(key))?;
-        retain(&mut self.vips6, keep, |key| Address::<4>::socket(key))
+        retain(&mut self.vips4, keep, Address::<1>::socket)?;
+        retain(&mut self.vips6, keep, Address::<4>::socket)
     }
 
     /// Writes the way back from a backend's endpoint to its VIP.
@@ -216,8 +216,8 @@ impl State {
     /// # Errors
     /// A map cannot be changed.
     pub fn retain_endpoints(&mut self, keep: &[Socket]) -> Result<()> {
-        retain(&mut self.endpoints4, keep, |key| Address::<1>::socket(key))?;
-        retain(&mut self.endpoints6, keep, |key| Address::<4>::socket(key))
+        retain(&mut self.endpoints4, keep, Address::<1>::socket)?;
+        retain(&mut self.endpoints6, keep, Address::<4>::socket)
     }
 
     /// Entries in the flow tables, IPv4 and IPv6; walks them, which takes about a microsecond an entry.
