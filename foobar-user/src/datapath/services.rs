@@ -1,5 +1,6 @@
 //! Services of a plan on their way into the state maps.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
@@ -116,7 +117,8 @@ impl Planned {
 /// Writes what is new beside what is in force: backends, endpoints, and services with the members they had.
 pub(super) fn add(state: &mut State, services: &[Planned], fresh_services: &[u32], fresh: &[u32]) -> Result<()> {
     for slot in fresh_services {
-        state.clear_service(*slot)?;
+        // Servers that all began with the first backend would give it more than its share while connections are few.
+        state.clear_service(*slot, RandomState::new().hash_one(slot) >> 32)?;
     }
     for slot in fresh {
         state.clear_backend(*slot)?;

@@ -1,6 +1,5 @@
 //! The state maps: services, rings, backends, counters, flows.
 
-use std::hash::{BuildHasher as _, RandomState};
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result};
@@ -111,15 +110,12 @@ impl State {
         Ok(self.rules.set(slot, everywhere(Wire(Counter::default()))?, 0)?)
     }
 
-    /// Sets a service's counters to zero and its cursor to a place of chance.
-    ///
-    /// Servers that all began with the first backend would give it more than its share while connections are few.
+    /// Sets a service's counters to zero, and its cursor to a start.
     ///
     /// # Errors
     /// A map cannot be written.
-    pub fn clear_service(&mut self, slot: u32) -> Result<()> {
-        let start = RandomState::new().hash_one(slot) >> 32;
-        self.cursors.set(slot, start, 0)?;
+    pub fn clear_service(&mut self, slot: u32, cursor: u64) -> Result<()> {
+        self.cursors.set(slot, cursor, 0)?;
         Ok(self.services.set(slot, everywhere(Wire(Traffic::default()))?, 0)?)
     }
 

@@ -105,7 +105,7 @@ fn context(interface: u32, length: usize) -> Vec<u8> {
 impl Shell for Kernel {
     fn reset(&mut self) -> Result<()> {
         self.state.clear_flows()?;
-        (0..SERVICE_SLOTS).try_for_each(|slot| self.state.clear_service(slot))
+        (0..SERVICE_SLOTS).try_for_each(|slot| self.state.clear_service(slot, 0))
     }
 
     fn seed(&mut self, key: Key, flow: Flow, age_ns: u64) -> Result<bool> {

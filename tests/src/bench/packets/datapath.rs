@@ -27,14 +27,15 @@ impl Datapath {
     pub(super) fn load() -> Result<Self> {
         let rules = compile(&rules()?)?;
         let counters: Vec<u32> = (0..).take(rules.actions.len()).collect();
-        let parts = Parts { state: None, rules: &rules, counters: &counters, number: 1, balances: true };
+        let parts =
+            Parts { state: None, rules: &rules, counters: &counters, number: 1, balances: true, log_drops: false };
         let mut generation = Generation::load(&parts)?;
         generation.verify("baseline")?;
         let mut state = State::of(&mut generation)?;
         let vip = Socket { address: SocketAddr::from((VIP, VIP_PORT)), protocol: TCP };
         for (slot, backend) in (0..).zip(BACKENDS) {
             let backend = SocketAddr::from((backend, VIP_PORT));
-            state.set_backend(slot, SLOT, backend)?;
+            state.set_backend(slot, SLOT, backend, true)?;
             state.set_endpoint(Socket { address: backend, protocol: TCP }, vip.address, slot)?;
         }
         state.set_members(&[vip], SLOT, SERVICE_WIRE, &[0, 1])?;

@@ -1,13 +1,11 @@
 //! NAT there and back is the identity to the client, and every checksum is what a full computation gives.
 
-mod support;
-
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::support::{Ends, balancer, ends, frame, seal};
 use foobar_common::path::process;
 use foobar_common::verdict::{Reason, Verdict};
 use proptest::prelude::*;
-use support::{Ends, balancer, ends, frame, seal};
 
 /// Client, VIP and backend of one family.
 fn three() -> impl Strategy<Value = [(IpAddr, u16); 3]> {

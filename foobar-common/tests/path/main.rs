@@ -1,0 +1,5 @@
+//! Properties of the whole packet path.
+
+mod bounds;
+mod nat;
+mod support;
