@@ -2,6 +2,7 @@
 #![no_std]
 #![no_main]
 #![feature(asm_experimental_arch)]
+#![expect(clippy::needless_pass_by_value, reason = "aya's entry points hand the context over by value")]
 
 mod atomic;
 mod connect;

@@ -1,5 +1,6 @@
 //! Properties of the whole packet path.
 
 mod bounds;
+mod members;
 mod nat;
 mod support;
