@@ -38,6 +38,7 @@ const CASES: &[Case] = &[
     ("server name twice", "name = \"web2\"", "name = \"web1\"", "2:\"web1\"", "given twice"),
     ("server called as a role", "name = \"web2\"", "name = \"web\"", "\"web\"\nrole", "a word of its own"),
     ("server called as another role", "name = \"monitor1\"", "name = \"app\"", "\"app\"\nrole", "a word of its own"),
+    ("two balancers", "name = \"web1\"\nrole = \"web\"", "name = \"web1\"\nrole = \"balancer\"", "\"web1\"\nrole", "a site has one for now"),
     ("role unknown", "role = \"balancer\"", "role = \"balancr\"", "\"balancr\"", "did you mean `balancer`?"),
     ("role missing", "role = \"balancer\"\n", "", "[[server]]", "lacks `role`"),
     ("address bad", "\"10.0.1.11\"", "\"10.0.1.256\"", "\"10.0.1.256\"", "no IP address"),
@@ -109,6 +110,7 @@ const CASES: &[Case] = &[
     ("one password file", "secrets/replication.password", "secrets/guestbook.password", "2:\"secrets/guestbook", "share one password file"),
     ("owner is PostgreSQL's", "user = \"guestbook\"", "user = \"postgres\"", "\"postgres\"", "PostgreSQL's own"),
     // [process.x]
+    ("process named as the agent's own", "[process.guestbook]", "[process.edge]", "edge]", "the agent's own name"),
     ("kind unknown", "kind = \"nginx\"", "kind = \"ngnix\"", "\"ngnix\"", "did you mean `nginx`?"),
     ("foreign key", "kind = \"postgres\"", "kind = \"postgres\"\nroot = \"www\"", "2:\"www\"", "is for `kind = \"nginx\"`"),
     ("root missing", "root = \"www\"\n", "", "nginx]", "lacks `root`"),

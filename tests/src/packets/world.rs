@@ -56,9 +56,9 @@ pub fn service_slot(name: &str, v6: bool) -> u32 {
 /// Which rules a case runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RuleSet {
-    /// [`site`].
+    /// Those of a small site.
     Site,
-    /// [`thousand`].
+    /// A thousand, of which the last decide.
     Thousand,
 }
 

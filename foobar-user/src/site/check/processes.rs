@@ -5,8 +5,15 @@ use crate::site::at::At;
 use crate::site::model::{Forward, Process, Server, Site, SiteProcess};
 use crate::site::section::{Collector, nearest};
 
+/// Names under which the agent keeps processes of its own.
+const RESERVED: [&str; 2] = ["agent", "edge"];
+
 pub(super) fn check(site: &Site, faults: &Collector) {
     for process in &site.processes {
+        if RESERVED.contains(&process.name.value.as_str()) {
+            let message = format!("`{}` is the agent's own name for a process; choose another", process.name.value);
+            faults.error(process.name.span, message);
+        }
         placed(site, process, faults);
         match &process.kind {
             SiteProcess::Nginx { upstream, .. } => nginx(site, process, upstream.as_ref(), faults),

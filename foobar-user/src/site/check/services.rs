@@ -24,9 +24,21 @@ pub(super) fn check(site: &Site, faults: &Collector) {
             faults.error(service.to.span, message);
         }
     }
+    one_balancer(site, faults);
     reply_paths(site, faults);
     web_ports(site, faults);
     database_port(site, faults);
+}
+
+/// Every balancer would hold every VIP, with flows of its own.
+fn one_balancer(site: &Site, faults: &Collector) {
+    if let (Some(first), Some(second)) = (site.of_role(Role::Balancer).next(), site.of_role(Role::Balancer).nth(1)) {
+        let message = format!(
+            "`{}` is the balancer already, and two would both answer for the VIPs; a site has one for now",
+            first.name.value,
+        );
+        faults.error(second.name.span, message);
+    }
 }
 
 /// A role nobody has, and families that no backend has.
