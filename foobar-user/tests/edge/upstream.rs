@@ -11,8 +11,9 @@ async fn upstream_errors(bed: &Bed, reason: &str) -> f64 {
     bed.metric(&format!("foobar_edge_upstream_errors_total{{reason=\"{reason}\"}}")).await
 }
 
+/// The service has two backends: two connections, in turn.
 #[tokio::test]
-async fn one_backend_connection_serves_many_requests() {
+async fn as_many_connections_as_backends_serve_many_requests() {
     let bed = Bed::start().await;
     let mut sender = h1(&bed).await;
     for _ in 0..50 {
@@ -20,7 +21,7 @@ async fn one_backend_connection_serves_many_requests() {
         let response = sender.send_request(get("/")).await.expect("response");
         assert_eq!(text(response).await, (200, "hello".into()));
     }
-    assert_eq!((bed.backend.requests(), bed.backend.connections()), (50, 1));
+    assert_eq!((bed.backend.requests(), bed.backend.connections()), (50, 2));
     assert_eq!(bed.metric("foobar_edge_requests_total{service=\"www\",code=\"200\"}").await, 50.0);
     assert_eq!(bed.metric("foobar_edge_request_duration_seconds_count{service=\"www\"}").await, 50.0);
 }
@@ -29,12 +30,13 @@ async fn one_backend_connection_serves_many_requests() {
 async fn a_stale_connection_costs_no_request_that_can_be_sent_again() {
     let bed = Bed::start().await;
     let mut sender = h1(&bed).await;
-    for _ in 0..2 {
+    // Two connections are opened before one is used again.
+    for _ in 0..3 {
         sender.ready().await.expect("ready");
         let response = sender.send_request(get("/die-when-reused")).await.expect("response");
         assert_eq!(text(response).await, (200, "hello".into()));
     }
-    assert_eq!((bed.backend.requests(), bed.backend.connections()), (3, 2));
+    assert_eq!((bed.backend.requests(), bed.backend.connections()), (4, 3));
     assert_eq!(upstream_errors(&bed, "retried").await, 1.0);
 }
 
