@@ -30,6 +30,7 @@ pub mod guestbook;
 pub mod host;
 pub mod leftovers;
 pub mod load;
+pub mod lone;
 pub mod metrics;
 pub mod namespace;
 pub mod network;

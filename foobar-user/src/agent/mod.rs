@@ -16,10 +16,12 @@ mod status;
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
+use tokio::time::interval;
 use tracing::{error, info};
 
 pub use self::detach::detach;
@@ -31,6 +33,9 @@ use self::lock::Lock;
 use self::server::Server;
 use crate::datapath::links::Wanted;
 use crate::host::requirements;
+
+/// Time between two looks at whether the interfaces are still those that carry the firewall.
+const INTERFACE_CHECK: Duration = Duration::from_secs(1);
 
 /// How an agent is started.
 #[derive(Clone, Debug)]
@@ -72,6 +77,7 @@ pub async fn run(options: Options) -> Result<()> {
     info!(server = server.name(), generation = server.generation(), "running");
     let [term, int] = &mut ends;
     let mut members = server.members();
+    let mut look = interval(INTERFACE_CHECK);
     loop {
         tokio::select! {
             _ = term.recv() => break,
@@ -86,6 +92,7 @@ pub async fn run(options: Options) -> Result<()> {
                 members.mark_unchanged();
                 server.follow_health();
             }
+            _ = look.tick() => server.follow_interfaces(),
             Some(request) = inbox.recv() => answer(&mut server, request).await,
         }
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use anyhow::{Context, Result, bail, ensure};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::edge::{self, EdgeProcess};
 use super::members::Members;
@@ -149,6 +149,20 @@ impl Server {
     pub(super) fn follow_health(&mut self) {
         let state = self.health_changes.borrow().clone();
         self.members.follow(&state, &mut lock(&self.datapath));
+    }
+
+    /// Puts the firewall on an interface that has come in place of another of its name.
+    pub(super) fn follow_interfaces(&mut self) {
+        let mut datapath = lock(&self.datapath);
+        let Some(interface) = datapath.displaced().map(str::to_owned) else { return };
+        warn!(interface, "another interface has taken this name: it gets the firewall");
+        if let Err(error) = datapath.apply(&self.plan) {
+            error!(interface, "the firewall cannot be put on it, the next try is in a second: {error:#}");
+            return;
+        }
+        drop(datapath);
+        self.members.forget();
+        self.follow_health();
     }
 
     /// Reads the site file again and puts it in force, whole or not at all.

@@ -55,6 +55,8 @@ pub struct Datapath {
     /// `None` until the first plan is applied.
     in_force: Option<InForce>,
     modes: BTreeMap<String, Mode>,
+    /// Indices of the interfaces that carry the firewall.
+    indices: BTreeMap<String, u32>,
     adopted: bool,
 }
 
@@ -96,7 +98,7 @@ impl Datapath {
         let slots = found.unwrap_or_default();
         // From the first map on there is a list: a crash in between is told from a lost one.
         slots.write(&slots_path(&options.run))?;
-        Ok(Self { options, pins, slots, in_force: None, modes: BTreeMap::new(), adopted })
+        Ok(Self { options, pins, slots, in_force: None, modes: BTreeMap::new(), indices: BTreeMap::new(), adopted })
     }
 
     /// Puts a plan in force, whole.
@@ -124,6 +126,11 @@ impl Datapath {
         services::remove_others(&mut next.state, &next.services, &retired(&self.slots, &next.slots))?;
         self.slots = next.slots;
         self.modes = modes;
+        self.indices = plan
+            .interfaces
+            .iter()
+            .map(|interface| Ok((interface.clone(), links::index(interface)?)))
+            .collect::<Result<_>>()?;
         self.in_force = Some(InForce { generation: next.generation, state: next.state, services: next.services });
         Ok(())
     }
@@ -189,6 +196,15 @@ impl Datapath {
     #[must_use]
     pub const fn adopted(&self) -> bool {
         self.adopted
+    }
+
+    /// An interface of the plan whose name now stands for another one, which has no firewall yet.
+    ///
+    /// A link belongs to the interface that it was made for, and goes with it.
+    #[must_use]
+    pub fn displaced(&self) -> Option<&str> {
+        let other = |(name, index): &(&String, &u32)| links::index(name).is_ok_and(|now| now != **index);
+        self.indices.iter().find(other).map(|(name, _)| name.as_str())
     }
 
     /// Number of the generation in force.

@@ -1,0 +1,111 @@
+//! A server alone: an agent in a namespace of the bed's network, with a site file of its own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use tempfile::TempDir;
+
+use crate::namespace::Namespace;
+use crate::process::{Process, output};
+use crate::site::Binaries;
+use crate::{Network, Silent, bpffs};
+
+/// A site of one monitor: nothing to run but the firewall.
+pub const SITE: &str = r#"[site]
+domain = "www.foobar.com"
+admin = ["10.0.1.1/32"]
+
+[[server]]
+name = "monitor"
+role = "monitor"
+address = "10.0.1.41"
+interfaces = ["eth0"]
+"#;
+
+/// The server `monitor`, its network and its folder; all of it goes when it is dropped.
+#[derive(Debug)]
+pub struct LoneServer {
+    network: Network,
+    folder: TempDir,
+}
+
+impl LoneServer {
+    /// Makes the network and writes the site file.
+    pub fn new(site: &str) -> Result<Self> {
+        bpffs::ensure(&Silent)?;
+        let server = Self { network: Network::create(&Silent)?, folder: tempfile::tempdir()? };
+        fs::write(server.folder.path().join("site.toml"), site)?;
+        Ok(server)
+    }
+
+    /// Its folder, with the site file.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The run's folder in bpffs.
+    pub fn bpffs(&self) -> &Path {
+        self.network.bpffs()
+    }
+
+    /// Its namespace.
+    pub fn namespace(&self) -> Result<&Namespace> {
+        self.network.namespace("monitor")
+    }
+
+    /// Where its agent pins.
+    pub fn pins(&self) -> PathBuf {
+        self.bpffs().join("foobar/monitor")
+    }
+
+    /// Names of the pinned links.
+    pub fn links(&self) -> Result<Vec<String>> {
+        match fs::read_dir(self.pins().join("links")) {
+            Ok(entries) => entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned())).collect(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error).context("cannot list the pinned links"),
+        }
+    }
+
+    fn agent(&self, bpffs: &Path) -> Result<Command> {
+        let folder = self.folder.path();
+        let mut command = Command::new(Binaries::find()?.foobar);
+        command.arg("agent").arg("--site").arg(folder.join("site.toml")).args(["--server", "monitor"]);
+        command.arg("--run-dir").arg(folder.join("run")).arg("--state-dir").arg(folder.join("state"));
+        command.arg("--bpffs").arg(bpffs).arg("--cgroup").arg(self.network.cgroup("monitor"));
+        Ok(command)
+    }
+
+    /// Starts the agent, which is ended when the returned guard is dropped.
+    pub fn start(&self) -> Result<Process> {
+        let mut command = self.agent(self.bpffs())?;
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        self.namespace()?.attach(&mut command);
+        Process::spawn("the agent", &mut command)
+    }
+
+    /// Starts the agent, which must end by itself, and returns what it said.
+    pub fn refused(&self, bpffs: &Path) -> Result<String> {
+        let command = self.agent(bpffs)?;
+        // An agent that starts after all is stopped, and then its exit code is another one.
+        let mut limited = Command::new("timeout");
+        limited.arg(START_TIMEOUT.as_secs().to_string()).arg(command.get_program()).args(command.get_args());
+        self.namespace()?.attach(&mut limited);
+        let Output { status, stderr, .. } = output(&mut limited)?;
+        let said = String::from_utf8_lossy(&stderr).into_owned();
+        ensure!(status.code() == Some(1), "it ended with {status}:\n{said}");
+        Ok(said)
+    }
+
+    /// Nothing is attached and nothing pinned.
+    pub fn untouched(&self) -> Result<()> {
+        let links = self.links()?;
+        ensure!(links.is_empty(), "links are pinned: {links:?}");
+        Ok(())
+    }
+}
+
+const START_TIMEOUT: Duration = Duration::from_secs(20);
