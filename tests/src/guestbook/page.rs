@@ -20,6 +20,7 @@ pub(super) fn entries(listing: &Listing, server: &str) -> String {
         list.push_str("<li><p class=\"message\">Nobody has written yet. Be the first.</p></li>\n");
     }
     let (total, server, database) = (listing.total, escaped(server), escaped(&listing.database));
+    let entries = if total == 1 { "entry" } else { "entries" };
     document(&format!(
         r#"<h1>Guest book</h1>
 <form method="post" action="/guestbook">
@@ -29,7 +30,7 @@ pub(super) fn entries(listing: &Listing, server: &str) -> String {
 </form>
 <ol class="entries" reversed start="{total}">
 {list}</ol>
-<footer>{total} entries, read from the database server <b id="database">{database}</b>,
+<footer>{total} {entries}, read from the database server <b id="database">{database}</b>,
 rendered by the app server <b id="server">{server}</b>. <a href="/">Home</a></footer>"#
     ))
 }
