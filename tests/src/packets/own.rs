@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, socket};
@@ -9,7 +10,10 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, SockaddrStorage, bind,
 use super::frame::{ACK, Frame, Transport};
 use super::hosts::{LB1, LB1_TOO, WEB1};
 use super::shell::Key;
+use crate::eventually;
 
+/// The namespace's routes stand still within this, or never.
+const READY: Duration = Duration::from_secs(5);
 /// Port of the balancer's end of its TCP connection.
 pub const LOCAL: u16 = 40_001;
 /// Port at which the balancer listens, and where the connection goes.
@@ -78,8 +82,11 @@ impl Sockets {
             let family = if v6 { AddressFamily::Inet6 } else { AddressFamily::Inet };
             let client = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
             bind(client.as_raw_fd(), &SockaddrStorage::from(at(LB1, LOCAL)))?;
-            connect(client.as_raw_fd(), &SockaddrStorage::from(at(LB1_TOO, REMOTE)))
-                .context("cannot connect in the namespace")?;
+            // A link that has just been switched on takes its routes away and gives them back once.
+            eventually(READY, "a connection in the namespace", || {
+                connect(client.as_raw_fd(), &SockaddrStorage::from(at(LB1_TOO, REMOTE)))?;
+                Ok(true)
+            })?;
             sockets._accepted.push(listener.accept()?.0);
             sockets._connected.push(client);
             sockets._listening.push(listener);
