@@ -50,7 +50,7 @@ fn rules() -> impl Strategy<Value = Vec<Rule>> {
     let rule =
         (prefixes(), prefixes(), protocol(), any::<bool>()).prop_map(|(sources, destinations, protocol, allow)| {
             let action = if allow { Action::Allow } else { Action::Deny };
-            Rule { name: String::new(), sources, destinations, protocol, action }
+            Rule { sources: sources.into(), destinations: destinations.into(), protocol, ..Rule::any("", action) }
         });
     prop::collection::vec(rule, 0..150)
 }

@@ -52,7 +52,9 @@ fn allowed<'p>(plan: &'p Plan, from: &str, to: &str, packet: Packet) -> Option<&
     let address = |text: &str| text.parse::<IpAddr>().expect("an address");
     let (from, to) = (address(from), address(to));
     let first = plan.rules.iter().map(|planned| &planned.rule).find(|rule| {
-        covers(&rule.sources, from) && covers(&rule.destinations, to) && matches(&rule.protocol, packet)
+        covers(&rule.sources.prefixes, from)
+            && covers(&rule.destinations.prefixes, to)
+            && matches(&rule.protocol, packet)
     })?;
     (first.action == Action::Allow).then_some(first.name.as_str())
 }

@@ -63,15 +63,15 @@ pub fn compile(rules: &[Rule]) -> Result<Compiled, TooManyRules> {
     }
     let (kinds, kind_sets) = kinds(rules);
     Ok(Compiled {
-        sources: prefixes(rules, |rule| &rule.sources),
-        destinations: prefixes(rules, |rule| &rule.destinations),
+        sources: prefixes(rules, |rule| &rule.sources.prefixes),
+        destinations: prefixes(rules, |rule| &rule.destinations.prefixes),
         kinds,
         kind_sets,
         actions: rules
             .iter()
             .map(|rule| match rule.action {
                 Action::Allow => RULE_ALLOW,
-                Action::Deny => RULE_DENY,
+                _ => RULE_DENY,
             })
             .collect(),
     })

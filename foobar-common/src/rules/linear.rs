@@ -29,8 +29,8 @@ pub fn first_match(rules: &[Rule], fields: &Fields) -> Option<usize> {
 /// Whether one rule matches.
 #[must_use]
 pub fn matches(rule: &Rule, fields: &Fields) -> bool {
-    covers(&rule.sources, fields.source)
-        && covers(&rule.destinations, fields.destination)
+    covers(&rule.sources.prefixes, fields.source)
+        && covers(&rule.destinations.prefixes, fields.destination)
         && protocol_matches(&rule.protocol, fields)
 }
 

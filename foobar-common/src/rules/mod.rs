@@ -1,4 +1,6 @@
 //! Firewall rules as user space states them: first match wins, no match is denied.
+//!
+//! A rule that limits or shadows does not end the walk: what it lets by goes on to the rules behind it.
 
 pub mod compile;
 pub mod linear;
@@ -14,14 +16,63 @@ use serde::Serialize;
 pub struct Rule {
     /// Stable name: the label of its counters over reloads.
     pub name: String,
-    /// Source prefixes.
-    pub sources: Vec<IpNet>,
-    /// Destination prefixes.
-    pub destinations: Vec<IpNet>,
-    /// Protocol, with its ports or ICMP types.
+    /// Where the packet comes from.
+    pub sources: Places,
+    /// Where it goes.
+    pub destinations: Places,
+    /// Protocol, with its destination ports or ICMP types.
     pub protocol: Protocol,
+    /// Source ports; only with TCP and UDP.
+    pub source_ports: Vec<RangeInclusive<u16>>,
+    /// TCP flags; only with TCP.
+    pub flags: Option<FlagMatch>,
+    /// Interfaces by which the packet comes.
+    pub interfaces: Vec<String>,
     /// What happens to a packet that matches.
     pub action: Action,
+    /// Events a second that the kernel tells of packets for which the rule decides; 0: none.
+    pub log_per_second: u32,
+}
+
+impl Rule {
+    /// A rule for every packet; its fields are narrowed with `..Rule::any(name, action)`.
+    #[must_use]
+    pub fn any(name: &str, action: Action) -> Self {
+        Self {
+            name: name.to_owned(),
+            sources: Places::default(),
+            destinations: Places::default(),
+            protocol: Protocol::Any,
+            source_ports: Vec::new(),
+            flags: None,
+            interfaces: Vec::new(),
+            action,
+            log_per_second: 0,
+        }
+    }
+}
+
+/// Addresses by prefix and by named set; both empty: every address.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Places {
+    /// Prefixes.
+    pub prefixes: Vec<IpNet>,
+    /// Names of sets.
+    pub sets: Vec<String>,
+}
+
+impl Places {
+    /// Whether every address is meant.
+    #[must_use]
+    pub const fn is_any(&self) -> bool {
+        self.prefixes.is_empty() && self.sets.is_empty()
+    }
+}
+
+impl From<Vec<IpNet>> for Places {
+    fn from(prefixes: Vec<IpNet>) -> Self {
+        Self { prefixes, sets: Vec::new() }
+    }
 }
 
 /// The protocol dimension of a rule.
@@ -42,6 +93,24 @@ pub enum Protocol {
     Number(u8),
 }
 
+/// TCP flags of a rule: those in `mask` must be as in `value`. Bits as in the header: FIN 1, SYN 2, RST 4, PSH 8, ACK 16,
+/// URG 32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct FlagMatch {
+    /// Flags that are looked at.
+    pub mask: u8,
+    /// Those of them that are set.
+    pub value: u8,
+}
+
+impl FlagMatch {
+    /// Whether a header's flags match.
+    #[must_use]
+    pub const fn holds(self, flags: u8) -> bool {
+        flags & self.mask == self.value
+    }
+}
+
 /// What a rule does with a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -50,6 +119,44 @@ pub enum Action {
     Allow,
     /// The packet is dropped.
     Deny,
+    /// What is above the limit is dropped; the rest goes on to the next rule.
+    Limit(Limit),
+    /// Counts and tells what it would drop, everything or what is above a limit, and drops nothing.
+    Shadow(Option<Limit>),
+}
+
+/// A limit for each source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Limit {
+    /// What is limited.
+    pub what: Limited,
+    /// Sources of one IPv4 prefix of this length share the limit; 32: each address has its own.
+    pub per4: u8,
+    /// The same for IPv6, 64 or 128 mostly.
+    pub per6: u8,
+}
+
+/// What a limit limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Limited {
+    /// Packets in a time.
+    Packets(Rate),
+    /// New TCP connections (SYN) in a time.
+    Connections(Rate),
+    /// TCP connections that are open to this host's own sockets at one time.
+    Open(u32),
+}
+
+/// A token bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Rate {
+    /// So many …
+    pub count: u32,
+    /// … in so many milliseconds.
+    pub period_ms: u32,
+    /// So many at once, at least 1.
+    pub burst: u32,
 }
 
 /// Whether `prefixes` holds `address`; an empty list holds every address.

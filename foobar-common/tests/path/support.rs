@@ -6,7 +6,7 @@ use foobar_common::abi::{BACKEND_MEMBER, Backend, Endpoint, SERVICE_WIRE, Servic
 use foobar_common::address::{Address, Be16, SocketKey, words};
 use foobar_common::host::{HostRoute, HostTables};
 use foobar_common::rules::compile::compile;
-use foobar_common::rules::{Action, Protocol, Rule};
+use foobar_common::rules::{Action, Rule};
 use foobar_common::tables::{Mac, Route};
 
 /// Both ends of a packet.
@@ -100,13 +100,7 @@ pub(crate) fn ends(frame: &[u8]) -> Ends {
 
 /// Tables that allow everything, with one service of one backend and a route to everywhere.
 pub(crate) fn balancer(vip: (IpAddr, u16), backend: (IpAddr, u16), protocol: u8) -> HostTables {
-    let all = Rule {
-        name: "all".into(),
-        sources: vec![],
-        destinations: vec![],
-        protocol: Protocol::Any,
-        action: Action::Allow,
-    };
+    let all = Rule::any("all", Action::Allow);
     let mut tables = HostTables::new(compile(&[all]).expect("one rule"));
     tables.balances = true;
     let service = Service { slot: 0, ring: 0, members: 1, flags: SERVICE_WIRE };

@@ -85,7 +85,12 @@ impl<'s> Firewall<'s> {
     fn derived(&mut self, name: String, from: &str, sources: Sources, destinations: Vec<IpNet>, protocol: Protocol) {
         // Nobody, or nowhere (a family that the server has not): no rule, because an empty list means everything.
         let Some(sources) = sources.into_rule() else { return };
-        let rule = Rule { name, sources, destinations, protocol, action: Action::Allow };
+        let rule = Rule {
+            sources: sources.into(),
+            destinations: destinations.into(),
+            protocol,
+            ..Rule::any(&name, Action::Allow)
+        };
         self.rules.push(PlannedRule { rule, origin: Origin::Derived(from.to_owned()) });
     }
 
@@ -104,7 +109,12 @@ impl<'s> Firewall<'s> {
             destinations
         };
         let protocol = rule.protocol.clone();
-        let rule_of_plan = Rule { name: rule.name.value.clone(), sources, destinations, protocol, action: rule.action };
+        let rule_of_plan = Rule {
+            sources: sources.into(),
+            destinations: destinations.into(),
+            protocol,
+            ..Rule::any(&rule.name.value, rule.action)
+        };
         self.rules.push(PlannedRule { rule: rule_of_plan, origin: Origin::Line(rule.line) });
     }
 

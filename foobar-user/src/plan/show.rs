@@ -79,11 +79,11 @@ fn rules(plan: &Plan) -> Vec<Vec<String>> {
             rule.name.clone(),
             match rule.action {
                 Action::Allow => "allow".to_owned(),
-                Action::Deny => "deny".to_owned(),
+                _ => "deny".to_owned(),
             },
             protocol(&rule.protocol),
-            list_or(&rule.sources, "any"),
-            list_or(&rule.destinations, "any"),
+            list_or(&rule.sources.prefixes, "any"),
+            list_or(&rule.destinations.prefixes, "any"),
             match &planned.origin {
                 Origin::Line(line) => format!("line {line}"),
                 Origin::Derived(from) => from.clone(),

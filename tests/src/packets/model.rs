@@ -134,7 +134,7 @@ fn matches(rule: &Rule, seen: &Seen) -> bool {
         Protocol::Icmpv6(types) => seen.protocol == 58 && seen.source.is_ipv6() && kind(types),
         Protocol::Number(number) => seen.protocol == *number,
     };
-    protocol && within(&rule.sources, seen.source) && within(&rule.destinations, seen.destination)
+    protocol && within(&rule.sources.prefixes, seen.source) && within(&rule.destinations.prefixes, seen.destination)
 }
 
 /// Whether a prefix holds an address, bit by bit.

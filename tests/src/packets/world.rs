@@ -73,8 +73,9 @@ impl RuleSet {
 }
 
 fn rule(name: &str, from: &[&str], to: &[&str], protocol: Protocol, action: Action) -> Rule {
-    let nets = |texts: &[&str]| texts.iter().map(|text| text.parse().expect("a prefix in this file")).collect();
-    Rule { name: name.to_owned(), sources: nets(from), destinations: nets(to), protocol, action }
+    let nets =
+        |texts: &[&str]| -> Vec<_> { texts.iter().map(|text| text.parse().expect("a prefix in this file")).collect() };
+    Rule { sources: nets(from).into(), destinations: nets(to).into(), protocol, ..Rule::any(name, action) }
 }
 
 /// Rules as a site has them, with every dimension and both families.

@@ -66,11 +66,10 @@ fn rules() -> Result<Vec<Rule>> {
 
 fn rule(name: &str, source: Option<IpAddr>, port: u16, action: Action) -> Rule {
     Rule {
-        name: name.to_owned(),
-        sources: source.into_iter().map(IpNet::from).collect(),
-        destinations: vec![IpNet::from(IpAddr::V4(VIP))],
+        sources: source.into_iter().map(IpNet::from).collect::<Vec<_>>().into(),
+        destinations: vec![IpNet::from(IpAddr::V4(VIP))].into(),
         protocol: Protocol::Tcp(vec![port..=port]),
-        action,
+        ..Rule::any(name, action)
     }
 }
 
