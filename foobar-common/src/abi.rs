@@ -142,6 +142,30 @@ pub const FLOW_BACKEND_FIN: u32 = 2;
 /// [`Flow::state`]: either side has sent RST.
 pub const FLOW_RESET: u32 = 4;
 
+/// How SYN cookies are answered; written by the agent alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct SynSettings {
+    /// 1: SYNs to listeners are answered with cookies, and the stack takes their ACKs.
+    pub answer: u32,
+    /// Half-open connections of one listener above which a flood is seen; 0: never.
+    pub half_open: u32,
+    /// [`SYN_TIMESTAMPS`], [`SYN_SACK`], [`SYN_SCALE`] and [`SYN_ECN`]: what the stack would agree to.
+    pub flags: u32,
+    /// Window scale that the stack will use.
+    pub window_scale: u32,
+}
+
+/// [`SynSettings::flags`]: timestamps are on, and without secret offsets.
+pub const SYN_TIMESTAMPS: u32 = 1;
+/// [`SynSettings::flags`]: selective acknowledgements.
+pub const SYN_SACK: u32 = 2;
+/// [`SynSettings::flags`]: window scaling.
+pub const SYN_SCALE: u32 = 4;
+/// [`SynSettings::flags`]: explicit congestion notification.
+pub const SYN_ECN: u32 = 8;
+
+const _: () = assert!(size_of::<SynSettings>() == 16);
 const _: () = assert!(size_of::<Counter>() == 16 && size_of::<Traffic>() == 24);
 const _: () = assert!(size_of::<RuleSet>() == 136 && size_of::<RuleEntry>() == 8);
 const _: () = assert!(size_of::<Service>() == 16 && size_of::<Backend>() == 24);

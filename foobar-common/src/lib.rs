@@ -26,5 +26,7 @@ pub mod rewrite;
 pub mod rules;
 pub mod service;
 pub mod socket;
+pub mod syn;
+pub mod synack;
 pub mod tables;
 pub mod verdict;

@@ -33,6 +33,10 @@ pub const SYN: u8 = 0x02;
 pub const RST: u8 = 0x04;
 /// TCP flag ACK.
 pub const ACK: u8 = 0x10;
+/// TCP flag ECE.
+pub const ECE: u8 = 0x40;
+/// TCP flag CWR.
+pub const CWR: u8 = 0x80;
 
 /// What an Ethernet frame carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

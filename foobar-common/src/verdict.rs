@@ -8,6 +8,8 @@ pub enum Verdict {
     Drop(Reason),
     /// The packet goes up to the kernel's network stack.
     Pass(Reason),
+    /// The packet has become its own answer, and leaves where it came from.
+    Answer(Reason),
     /// The packet leaves by this interface.
     Forward {
         /// Why.
@@ -23,7 +25,7 @@ impl Verdict {
     #[must_use]
     pub const fn reason(self) -> Reason {
         match self {
-            Self::Drop(reason) | Self::Pass(reason) | Self::Forward { reason, .. } => reason,
+            Self::Drop(reason) | Self::Pass(reason) | Self::Answer(reason) | Self::Forward { reason, .. } => reason,
         }
     }
 }
@@ -47,7 +49,7 @@ macro_rules! reasons {
                 match self { $(Self::$name => $label,)* }
             }
 
-            /// The verdict that this reason goes with: `pass`, `forward` or `drop`.
+            /// The verdict that this reason goes with: `pass`, `forward`, `answer` or `drop`.
             #[must_use]
             pub const fn verdict(self) -> &'static str {
                 match self { $(Self::$name => $verdict,)* }
@@ -65,6 +67,12 @@ reasons! {
     OwnConnection = 2, "pass", "own_connection";
     /// Rewritten, and left to the stack to forward: the neighbour is not resolved yet.
     Neighbour = 3, "pass", "neighbour";
+
+    /// It ends a handshake that a SYN cookie began.
+    SynCookie = 5, "pass", "syn_cookie";
+
+    /// A SYN, answered with a cookie.
+    SynAnswered = 24, "answer", "syn_cookie";
 
     /// First packet of a flow to a service.
     NewFlow = 16, "forward", "new_flow";
@@ -94,6 +102,9 @@ reasons! {
     RuleDeny = 48, "drop", "rule";
     /// No rule allows it.
     NoRule = 49, "drop", "no_rule";
+
+    /// It ends a handshake that never began, while SYNs are answered with cookies.
+    BadCookie = 55, "drop", "bad_cookie";
 
     /// Not the start of a connection, and no flow known.
     NoFlow = 56, "drop", "no_flow";

@@ -16,6 +16,12 @@ impl Frame {
         Self { data: context.data(), end: context.data_end() }
     }
 
+    /// A pointer to `N` bytes at `offset`, for helpers.
+    #[inline(always)]
+    pub(crate) fn bytes<const N: usize>(&self, offset: usize) -> Option<*mut u8> {
+        self.at::<N>(offset).map(<*mut [u8; N]>::cast)
+    }
+
     /// A pointer to `N` bytes at `offset`.
     #[inline(always)]
     fn at<const N: usize>(&self, offset: usize) -> Option<*mut [u8; N]> {

@@ -6,9 +6,11 @@
 
 mod atomic;
 mod connect;
+mod cookies;
 mod count;
 mod frame;
 mod kernel;
+mod listener;
 mod log;
 mod maps;
 mod own;
@@ -37,11 +39,37 @@ fn foobar(context: XdpContext) -> u32 {
     count::verdict(verdict.reason(), bytes);
     log::verdict(verdict, bytes);
     match verdict {
+        Verdict::Answer(_) => XDP_TX,
         Verdict::Drop(_) => XDP_DROP,
         Verdict::Pass(_) => XDP_PASS,
         Verdict::Forward { interface, .. } if interface == tables.ingress() => XDP_TX,
         // SAFETY: a helper without pointers.
         Verdict::Forward { interface, .. } => unsafe { bpf_redirect(interface, 0) as u32 },
+    }
+}
+
+/// SYN cookies for IPv4: where the packet path ends for what opens a connection.
+#[xdp]
+#[inline(always)]
+fn syn_cookies4(context: XdpContext) -> u32 {
+    finish(&context, cookies::ipv4(&context))
+}
+
+/// SYN cookies for IPv6.
+#[xdp]
+#[inline(always)]
+fn syn_cookies6(context: XdpContext) -> u32 {
+    finish(&context, cookies::ipv6(&context))
+}
+
+/// Counts the verdict of a program that a packet ends in, and carries it out.
+#[inline(always)]
+fn finish(context: &XdpContext, verdict: Verdict) -> u32 {
+    count::verdict(verdict.reason(), (context.data_end() - context.data()) as u64);
+    match verdict {
+        Verdict::Drop(_) => XDP_DROP,
+        Verdict::Answer(_) => XDP_TX,
+        Verdict::Pass(_) | Verdict::Forward { .. } => XDP_PASS,
     }
 }
 

@@ -4,10 +4,11 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray};
 use foobar_common::abi::{
     Backend, Counter, Endpoint, Flow, MAX_BACKENDS, MAX_FLOWS, MAX_MEMBERS, MAX_RULES, MAX_SERVICES, RuleEntry,
-    RuleSet, Service, Traffic,
+    RuleSet, Service, SynSettings, Traffic,
 };
 use foobar_common::address::{Ipv4, Ipv6, SocketKey, Tuple};
 use foobar_common::firewall::KINDS;
+use foobar_common::syn::ROOM;
 use foobar_common::verdict::REASONS;
 
 /// `BPF_F_NO_PREALLOC`, which tries demand.
@@ -47,6 +48,17 @@ pub(crate) static BACKENDS: Array<Backend> = Array::with_max_entries(MAX_BACKEND
 pub(crate) static FLOWS4: LruHashMap<Tuple<1>, Flow> = LruHashMap::with_max_entries(MAX_FLOWS, 0);
 #[map]
 pub(crate) static FLOWS6: LruHashMap<Tuple<4>, Flow> = LruHashMap::with_max_entries(MAX_FLOWS, 0);
+
+/// How SYN cookies are answered.
+#[map]
+pub(crate) static SYN_SETTINGS: Array<SynSettings> = Array::with_max_entries(1, 0);
+/// When a listener last had too many half-open connections.
+#[map]
+pub(crate) static FLOOD_SEEN: Array<u64> = Array::with_max_entries(1, 0);
+
+/// A TCP header while a program looks at it, which its stack has no room for.
+#[map]
+pub(crate) static SEGMENT: PerCpuArray<[u8; ROOM]> = PerCpuArray::with_max_entries(1, 0);
 
 // One generation of rules.
 #[map]

@@ -4,22 +4,79 @@ use core::ffi::c_void;
 use core::ptr::read_volatile;
 
 use aya_ebpf::bindings::{
-    bpf_sock, bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1,
+    bpf_fib_lookup, bpf_sock, bpf_sock_tuple, bpf_sock_tuple__bindgen_ty_1, bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1,
     bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2,
 };
 use aya_ebpf::helpers::generated::{bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp};
-use foobar_common::address::{Be16, Tuple};
+use foobar_common::address::{Address, Be16, Tuple};
 use foobar_common::parse::{TCP, UDP};
 
 /// `BPF_F_CURRENT_NETNS`: the namespace of the interface.
 const CURRENT_NETNS: u64 = u64::MAX;
 /// `TCP_LISTEN`.
-const LISTEN: u32 = 10;
+pub(crate) const LISTEN: u32 = 10;
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+
+/// What sockets are looked up by.
+pub(crate) struct Key {
+    tuple: bpf_sock_tuple,
+    length: u32,
+}
+
+impl Key {
+    /// The TCP socket, which the caller must release; null: none.
+    #[inline(always)]
+    pub(crate) fn look_up_tcp(&mut self, context: *mut c_void) -> *mut bpf_sock {
+        // SAFETY: the key lives on the stack for the call.
+        unsafe { bpf_skc_lookup_tcp(context, &raw mut self.tuple, self.length, CURRENT_NETNS, 0) }
+    }
+}
+
+/// Keys of a family for the kernel's tables.
+pub(crate) trait Keyed<const W: usize> {
+    /// For the socket table.
+    fn key(tuple: &Tuple<W>) -> Key;
+    /// For the routing table.
+    fn route(parameters: &mut bpf_fib_lookup, tuple: &Tuple<W>);
+}
+
+impl Keyed<1> for Address<1> {
+    #[inline(always)]
+    fn key(tuple: &Tuple<1>) -> Key {
+        Key { tuple: tuple4(tuple), length: 12 }
+    }
+    #[inline(always)]
+    fn route(parameters: &mut bpf_fib_lookup, tuple: &Tuple<1>) {
+        parameters.family = AF_INET;
+        parameters.__bindgen_anon_3.ipv4_src = tuple.source.0[0];
+        parameters.__bindgen_anon_4.ipv4_dst = tuple.destination.0[0];
+    }
+}
+
+impl Keyed<4> for Address<4> {
+    #[inline(always)]
+    fn key(tuple: &Tuple<4>) -> Key {
+        Key { tuple: tuple6(tuple), length: 36 }
+    }
+    #[inline(always)]
+    fn route(parameters: &mut bpf_fib_lookup, tuple: &Tuple<4>) {
+        parameters.family = AF_INET6;
+        parameters.__bindgen_anon_3.ipv6_src = tuple.source.0;
+        parameters.__bindgen_anon_4.ipv6_dst = tuple.destination.0;
+    }
+}
 
 /// Whether the packet belongs to a connection of this host.
 #[inline(always)]
 pub(crate) fn connection4(context: *mut c_void, tuple: &Tuple<1>) -> bool {
-    let mut key = bpf_sock_tuple {
+    let mut key = tuple4(tuple);
+    lookup(context, &raw mut key, 12, tuple.protocol)
+}
+
+#[inline(always)]
+const fn tuple4(tuple: &Tuple<1>) -> bpf_sock_tuple {
+    bpf_sock_tuple {
         __bindgen_anon_1: bpf_sock_tuple__bindgen_ty_1 {
             ipv4: bpf_sock_tuple__bindgen_ty_1__bindgen_ty_1 {
                 saddr: tuple.source.0[0],
@@ -28,14 +85,19 @@ pub(crate) fn connection4(context: *mut c_void, tuple: &Tuple<1>) -> bool {
                 dport: word(tuple.destination_port),
             },
         },
-    };
-    lookup(context, &raw mut key, 12, tuple.protocol)
+    }
 }
 
 /// Whether the packet belongs to a connection of this host.
 #[inline(always)]
 pub(crate) fn connection6(context: *mut c_void, tuple: &Tuple<4>) -> bool {
-    let mut key = bpf_sock_tuple {
+    let mut key = tuple6(tuple);
+    lookup(context, &raw mut key, 36, tuple.protocol)
+}
+
+#[inline(always)]
+const fn tuple6(tuple: &Tuple<4>) -> bpf_sock_tuple {
+    bpf_sock_tuple {
         __bindgen_anon_1: bpf_sock_tuple__bindgen_ty_1 {
             ipv6: bpf_sock_tuple__bindgen_ty_1__bindgen_ty_2 {
                 saddr: tuple.source.0,
@@ -44,8 +106,7 @@ pub(crate) fn connection6(context: *mut c_void, tuple: &Tuple<4>) -> bool {
                 dport: word(tuple.destination_port),
             },
         },
-    };
-    lookup(context, &raw mut key, 36, tuple.protocol)
+    }
 }
 
 /// A port as helpers take it: network byte order in a native word.

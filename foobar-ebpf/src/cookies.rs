@@ -1,0 +1,225 @@
+//! SYN floods: sees that a listener has too many half-open connections, and then answers SYNs instead of the stack.
+//!
+//! A program of its own, which the packet path ends in for what the rules allow: it has a stack for itself, and only
+//! those packets pay for it that open a connection, or while SYNs are answered.
+
+use core::ffi::c_void;
+use core::mem::zeroed;
+
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::bindings::bpf_fib_lookup as Parameters;
+use aya_ebpf::helpers::generated::{
+    bpf_check_mtu, bpf_fib_lookup, bpf_ktime_get_ns, bpf_xdp_adjust_tail, bpf_xdp_load_bytes,
+};
+use aya_ebpf::programs::XdpContext;
+use foobar_common::abi::SynSettings;
+use foobar_common::address::Address;
+use foobar_common::packet::Packet as _;
+use foobar_common::parse::{self, ACK, Headers, Network, RST, SYN, TCP};
+use foobar_common::syn::{self, ROOM, TCP_MAX};
+use foobar_common::synack::{self, Question, SynAck};
+use foobar_common::verdict::{Reason, Verdict};
+
+use crate::frame::Frame;
+use crate::listener::Listener;
+use crate::maps::{FLOOD_SEEN, SEGMENT, SYN_SETTINGS};
+use crate::own::Keyed;
+
+/// `BPF_FIB_LKUP_RET_NOT_FWDED`: the packet is for this host.
+const NOT_FORWARDED: i64 = 4;
+/// `BPF_FIB_LKUP_RET_FWD_DISABLED`: this host is no router.
+const FORWARDING_DISABLED: i64 = 5;
+/// A time is written again only when it is older than this: a store for each packet would bounce its line.
+const REFRESH_NS: u64 = 10_000_000;
+/// What the rules allowed goes up to the stack.
+const PASS: Verdict = Verdict::Pass(Reason::RuleAllow);
+
+/// The verdict over an IPv4 packet that the rules allow.
+#[inline(always)]
+pub(crate) fn ipv4(context: &XdpContext) -> Verdict {
+    let frame = Frame::new(context);
+    let Some(settings) = SYN_SETTINGS.get(0) else { return PASS };
+    let Ok((Network::Ipv4, offset)) = parse::ethernet(&frame) else { return PASS };
+    match parse::ipv4(&frame, offset) {
+        Ok(headers) => segment::<1, 20>(context, &headers, settings),
+        Err(_) => PASS,
+    }
+}
+
+/// The verdict over an IPv6 packet that the rules allow.
+#[inline(always)]
+pub(crate) fn ipv6(context: &XdpContext) -> Verdict {
+    let frame = Frame::new(context);
+    let Some(settings) = SYN_SETTINGS.get(0) else { return PASS };
+    let Ok((Network::Ipv6, offset)) = parse::ethernet(&frame) else { return PASS };
+    match parse::ipv6(&frame, offset) {
+        Ok(headers) => segment::<4, 40>(context, &headers, settings),
+        Err(_) => PASS,
+    }
+}
+
+/// A SYN may be answered, an ACK may bear a cookie; all else is the stack's. `H` is the length of the IP header.
+#[inline(always)]
+fn segment<const W: usize, const H: usize>(
+    context: &XdpContext,
+    headers: &Headers<W>,
+    settings: &SynSettings,
+) -> Verdict
+where
+    Address<W>: synack::Network + Keyed<W>,
+{
+    // Extension headers, and frames for all hosts, are left to the stack.
+    let frame = Frame::new(context);
+    let group = frame.load::<1>(0).is_none_or(|[first]| first & 1 == 1);
+    if headers.tuple.protocol != TCP || headers.transport != headers.network + H || group {
+        return PASS;
+    }
+    if headers.opens() {
+        return opening::<W, H>(context, headers, settings);
+    }
+    if settings.answer == 0 || headers.flags & (SYN | ACK | RST) != ACK {
+        return PASS;
+    }
+    let mut key = Address::<W>::key(&headers.tuple);
+    let Some(listener) = Listener::find(context.as_ptr(), &mut key) else { return PASS };
+    let (ip, tcp) = (frame.bytes::<H>(headers.network), frame.bytes::<20>(headers.transport));
+    let (Some(ip), Some(tcp)) = (ip, tcp) else {
+        listener.release();
+        return PASS;
+    };
+    // SAFETY: both pointers are checked against the frame's end for these lengths.
+    let known = unsafe { listener.knows(ip, H as u32, tcp) };
+    listener.release();
+    if known {
+        Verdict::Pass(Reason::SynCookie)
+    } else if local(context, headers) {
+        Verdict::Drop(Reason::BadCookie)
+    } else {
+        PASS
+    }
+}
+
+/// A SYN: for a listener its queue is looked at, and in a flood it is answered.
+#[inline(always)]
+fn opening<const W: usize, const H: usize>(
+    context: &XdpContext,
+    headers: &Headers<W>,
+    settings: &SynSettings,
+) -> Verdict
+where
+    Address<W>: synack::Network + Keyed<W>,
+{
+    let mut key = Address::<W>::key(&headers.tuple);
+    let Some(listener) = Listener::find(context.as_ptr(), &mut key) else { return PASS };
+    let Some(queue) = listener.queue() else {
+        listener.release();
+        return PASS;
+    };
+    // A quarter of a short queue is kept for those who come before the agent has heard of it.
+    let limit = core::cmp::min(settings.half_open, queue.backlog - queue.backlog / 4);
+    if settings.half_open != 0 && queue.half_open >= core::cmp::max(limit, 1) {
+        note_flood();
+    }
+    if settings.answer == 0 || !queue.default_window || !local(context, headers) {
+        listener.release();
+        return PASS;
+    }
+    let Some(tcp) = SEGMENT.get_ptr_mut(0) else {
+        listener.release();
+        return PASS;
+    };
+    let length = copy(context, headers.transport, tcp);
+    let ip = Frame::new(context).bytes::<H>(headers.network);
+    let (Some(length), Some(ip)) = (length, ip) else {
+        listener.release();
+        return PASS;
+    };
+    // SAFETY: the IP header is checked against the frame's end, and the TCP header is a map value of more bytes.
+    let cookie = unsafe { listener.cookie(ip, H as u32, tcp.cast(), length) };
+    listener.release();
+    // SAFETY: a map value of this CPU, which no other program looks at while this one runs.
+    let tcp = unsafe { &*tcp };
+    let options = syn::options(tcp, length as usize);
+    if cookie < 0 || options.signed {
+        return PASS;
+    }
+    let mut mtu = 0_u32;
+    // SAFETY: the answer is a word on the stack. It is asked for, not judged: the result does not matter.
+    unsafe { bpf_check_mtu(context.as_ptr(), 0, &raw mut mtu, 0, 0) };
+    let answer = SynAck::new::<W>(&Question {
+        cookie: cookie as u32,
+        sequence: u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]),
+        flags: headers.flags,
+        options: &options,
+        settings,
+        mtu,
+        // SAFETY: a helper without pointers. The stack's own clock, which the ACK is compared with.
+        now_ns: unsafe { bpf_ktime_get_ns() },
+    });
+    send(context, headers, &answer)
+}
+
+/// Writes the answer over the SYN.
+#[inline(always)]
+fn send<const W: usize>(context: &XdpContext, headers: &Headers<W>, answer: &SynAck) -> Verdict
+where
+    Address<W>: synack::Network,
+{
+    let length = (context.data_end() - context.data()) as i32;
+    let change = answer.frame(headers) as i32 - length;
+    // SAFETY: the context of a running program; pointers into the frame are taken anew below.
+    if unsafe { bpf_xdp_adjust_tail(context.ctx, change) } != 0 {
+        return PASS;
+    }
+    let mut frame = Frame::new(context);
+    match answer.write(&mut frame, headers) {
+        Some(()) => Verdict::Answer(Reason::SynAnswered),
+        // The frame has been changed: nothing but this is left, and it cannot happen.
+        None => Verdict::Drop(Reason::Internal),
+    }
+}
+
+/// Copies the TCP header at `offset`; its length, or `None` when it is not within the frame.
+#[inline(always)]
+fn copy(context: &XdpContext, offset: usize, into: *mut [u8; ROOM]) -> Option<u32> {
+    let [data] = Frame::new(context).load::<1>(offset + 12)?;
+    let length = u32::from(data >> 4) * 4;
+    if !(20..=TCP_MAX as u32).contains(&length) {
+        return None;
+    }
+    // SAFETY: the value has room for the longest header.
+    let result = unsafe { bpf_xdp_load_bytes(context.ctx, offset as u32, into.cast::<c_void>(), length) };
+    if result == 0 { Some(length) } else { None }
+}
+
+/// Whether the packet ends at this host, rather than being routed through it.
+#[inline(always)]
+fn local<const W: usize>(context: &XdpContext, headers: &Headers<W>) -> bool
+where
+    Address<W>: Keyed<W>,
+{
+    // SAFETY: a plain C structure, for which zero is a value everywhere.
+    let mut parameters: Parameters = unsafe { zeroed() };
+    parameters.l4_protocol = TCP;
+    parameters.ifindex = context.ingress_ifindex() as u32;
+    Address::<W>::route(&mut parameters, &headers.tuple);
+    let size = size_of::<Parameters>() as i32;
+    // SAFETY: the parameters live on the stack for the call.
+    let result = unsafe { bpf_fib_lookup(context.as_ptr(), &raw mut parameters, size, 0) };
+    result == NOT_FORWARDED || result == FORWARDING_DISABLED
+}
+
+/// Tells user space that a listener has too many half-open connections.
+///
+/// CPUs may write this at once: each writes the same time, but for a few milliseconds.
+#[inline(always)]
+fn note_flood() {
+    let Some(seen) = FLOOD_SEEN.get_ptr_mut(0) else { return };
+    // SAFETY: an aligned word of a map value; user space only reads it.
+    unsafe {
+        let now = bpf_ktime_get_ns();
+        if now.saturating_sub(seen.read_volatile()) > REFRESH_NS {
+            seen.write_volatile(now);
+        }
+    }
+}
