@@ -6,56 +6,92 @@ pub const TCP_MAX: usize = 60;
 pub const ROOM: usize = 64;
 /// Length of a TCP header without options.
 const TCP: usize = 20;
-/// Options have 40 bytes, and the shortest is one byte long.
-const STEPS: usize = TCP_MAX - TCP;
 /// A scale above this means this (RFC 7323, 2.3).
 const MAX_SCALE: u8 = 14;
 
+/// [`Options::window_scale`]: windows are not scaled. The kernel's cookies have the same number for it.
+pub const NO_SCALE: u8 = 0xf;
+
 /// What a client offers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+///
+/// No field is an `Option`: LLVM copies what is undefined in a `None`, and the verifier refuses that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
+    /// Whether it has a clock.
+    pub timestamps: bool,
     /// Its clock, as it lies in the packet: what the answer echoes.
-    pub timestamp: Option<u32>,
-    /// Its window scale.
-    pub window_scale: Option<u8>,
+    pub timestamp: u32,
+    /// Its window scale, or [`NO_SCALE`].
+    pub window_scale: u8,
     /// Whether it takes selective acknowledgements.
     pub sack: bool,
     /// Whether it signs its segments (RFC 2385, RFC 5925): only the stack can answer it.
     pub signed: bool,
 }
 
+impl Options {
+    /// Of a SYN without options.
+    pub const NONE: Self = Self { timestamps: false, timestamp: 0, window_scale: NO_SCALE, sack: false, signed: false };
+}
+
+/// Where what is found is noted, one field at a time.
+///
+/// The kernel's lies in a map and not on the stack: the verifier does not follow what is in a map, and so need not walk
+/// the loop once for every choice of options.
+pub trait Notes {
+    /// A clock, as it lies in the packet.
+    fn timestamp(&mut self, clock: u32);
+    /// A window scale.
+    fn window_scale(&mut self, scale: u8);
+    /// Selective acknowledgements.
+    fn sack(&mut self);
+    /// A signature.
+    fn signed(&mut self);
+}
+
+impl Notes for Options {
+    fn timestamp(&mut self, clock: u32) {
+        (self.timestamps, self.timestamp) = (true, clock);
+    }
+    fn window_scale(&mut self, scale: u8) {
+        self.window_scale = scale;
+    }
+    fn sack(&mut self) {
+        self.sack = true;
+    }
+    fn signed(&mut self) {
+        self.signed = true;
+    }
+}
+
 /// Reads the options of a TCP header of `length` bytes; what is malformed ends them, as in the kernel.
 #[inline(always)]
-#[must_use]
-pub fn options(header: &[u8; ROOM], length: usize) -> Options {
-    let mut found = Options::default();
+pub fn options<N: Notes>(header: &[u8; ROOM], length: usize, notes: &mut N) {
     let mut at = TCP;
     let byte = |at: usize| header[at % ROOM];
-    for _ in 0..STEPS {
-        if at >= length || byte(at) == 0 {
-            break;
-        }
-        if byte(at) == 1 {
+    // No counted loop: the offset grows with each step, and with a counter beside it the verifier walks every pair.
+    while at < length {
+        let kind = byte(at);
+        if kind == 1 {
             at += 1;
             continue;
         }
         let size = byte(at + 1) as usize;
-        if at + 1 >= length || size < 2 || at + size > length {
-            break;
+        if kind == 0 || size < 2 || at + size > length {
+            return;
         }
-        match (byte(at), size) {
-            (3, 3) => found.window_scale = Some(min(byte(at + 2), MAX_SCALE)),
-            (4, 2) => found.sack = true,
+        match (kind, size) {
+            (3, 3) => notes.window_scale(min(byte(at + 2), MAX_SCALE)),
+            (4, 2) => notes.sack(),
             (8, 10) => {
                 let clock = [byte(at + 2), byte(at + 3), byte(at + 4), byte(at + 5)];
-                found.timestamp = Some(u32::from_ne_bytes(clock));
+                notes.timestamp(u32::from_ne_bytes(clock));
             }
-            (19, 18) | (29, _) => found.signed = true,
+            (19, 18) | (29, _) => notes.signed(),
             _ => {}
         }
         at += size;
     }
-    found
 }
 
 const fn min(a: u8, b: u8) -> u8 {
@@ -69,7 +105,9 @@ mod tests {
     fn read(options_of: &[u8]) -> Options {
         let mut header = [0xee; ROOM];
         header[TCP..TCP + options_of.len()].copy_from_slice(options_of);
-        options(&header, TCP + options_of.len())
+        let mut found = Options::NONE;
+        options(&header, TCP + options_of.len(), &mut found);
+        found
     }
 
     #[test]
@@ -77,20 +115,26 @@ mod tests {
         let found = read(&[2, 4, 5, 0xb4, 4, 2, 8, 10, 1, 2, 3, 4, 0, 0, 0, 0, 1, 3, 3, 7]);
         assert_eq!(
             found,
-            Options { timestamp: Some(u32::from_ne_bytes([1, 2, 3, 4])), window_scale: Some(7), sack: true, signed: false }
+            Options {
+                timestamps: true,
+                timestamp: u32::from_ne_bytes([1, 2, 3, 4]),
+                window_scale: 7,
+                sack: true,
+                signed: false
+            }
         );
     }
 
     #[test]
     fn nothing_is_found_where_nothing_is() {
-        assert_eq!(read(&[]), Options::default());
-        assert_eq!(read(&[2, 4, 5, 0xb4]), Options::default());
-        assert_eq!(read(&[1; 40]), Options::default());
+        assert_eq!(read(&[]), Options::NONE);
+        assert_eq!(read(&[2, 4, 5, 0xb4]), Options::NONE);
+        assert_eq!(read(&[1; 40]), Options::NONE);
     }
 
     #[test]
     fn the_end_mark_and_what_is_malformed_end_the_options() {
-        let sack = Options { sack: true, ..Options::default() };
+        let sack = Options { sack: true, ..Options::NONE };
         assert_eq!(read(&[4, 2, 0, 3, 3, 7]), sack, "end of options");
         assert_eq!(read(&[4, 2, 3, 0, 3, 3, 7]), sack, "length 0");
         assert_eq!(read(&[4, 2, 3, 1, 3, 3, 7]), sack, "length 1");
@@ -101,7 +145,7 @@ mod tests {
 
     #[test]
     fn a_scale_is_capped_and_signatures_are_seen() {
-        assert_eq!(read(&[3, 3, 200]).window_scale, Some(14));
+        assert_eq!(read(&[3, 3, 200]).window_scale, 14);
         assert!(read(&[[19, 18].as_slice(), &[0; 16]].concat()).signed);
         assert!(read(&[29, 4, 0, 0]).signed);
     }

@@ -8,7 +8,7 @@ use crate::address::Address;
 use crate::checksum::Sum;
 use crate::packet::Packet;
 use crate::parse::{ACK, CWR, ECE, Headers, SYN, TCP};
-use crate::syn::Options;
+use crate::syn::{NO_SCALE, Options};
 
 /// The frame is never shorter: a driver need not fill up what leaves by `XDP_TX`.
 const FRAME_MIN: usize = 60;
@@ -27,8 +27,6 @@ const DONT_FRAGMENT: u32 = 0x4000;
 
 /// Low bits of the timestamp that bear options (`TSBITS`).
 const OPTION_BITS: u32 = 6;
-/// The client does not scale windows (`TS_OPT_WSCALE_MASK`).
-const NO_SCALE: u32 = 0xf;
 /// The client takes selective acknowledgements (`TS_OPT_SACK`).
 const OPTION_SACK: u32 = 1 << 4;
 /// Both sides mark congestion (`TS_OPT_ECN`).
@@ -43,10 +41,14 @@ pub struct SynAck {
     acknowledged: u32,
     /// Largest segment that this host takes.
     mss: u16,
-    /// Our clock with the client's options, and the client's clock as it lies in the packet; `None`: the MSS alone.
-    clocks: Option<(u32, u32)>,
-    /// Our window scale, when windows are scaled.
-    window_scale: Option<u8>,
+    /// Whether the options follow; else the MSS alone.
+    full: bool,
+    /// Our clock, with the client's options in it.
+    clock: u32,
+    /// The client's clock as it lies in the packet.
+    echo: u32,
+    /// Our window scale, or [`NO_SCALE`].
+    window_scale: u8,
     sack: bool,
     ecn: bool,
 }
@@ -83,33 +85,33 @@ impl SynAck {
             cookie: question.cookie,
             acknowledged: question.sequence.wrapping_add(1),
             mss,
-            clocks: None,
-            window_scale: None,
+            full: false,
+            clock: 0,
+            echo: options.timestamp,
+            window_scale: NO_SCALE,
             sack: false,
             ecn: false,
         };
-        let Some(echo) = options.timestamp else { return answer };
-        if settings.flags & SYN_TIMESTAMPS == 0 {
+        if !options.timestamps || settings.flags & SYN_TIMESTAMPS == 0 {
             return answer;
         }
         answer.sack = options.sack && settings.flags & SYN_SACK != 0;
         answer.ecn = question.flags & (ECE | CWR) == ECE | CWR && settings.flags & SYN_ECN != 0;
-        let mut kept = NO_SCALE;
-        if let Some(scale) = options.window_scale
-            && settings.flags & SYN_SCALE != 0
-        {
-            answer.window_scale = Some(settings.window_scale as u8);
-            kept = scale as u32;
+        let mut kept = NO_SCALE as u32;
+        if options.window_scale != NO_SCALE && settings.flags & SYN_SCALE != 0 {
+            answer.window_scale = settings.window_scale as u8;
+            kept = options.window_scale as u32;
         }
         kept |= if answer.sack { OPTION_SACK } else { 0 } | if answer.ecn { OPTION_ECN } else { 0 };
-        answer.clocks = Some((clock(question.now_ns, kept), echo));
+        answer.full = true;
+        answer.clock = clock(question.now_ns, kept);
         answer
     }
 
     /// Length of the TCP header.
     #[inline(always)]
     const fn header(&self) -> usize {
-        if self.clocks.is_some() { LONG } else { SHORT }
+        if self.full { LONG } else { SHORT }
     }
 
     /// Length of the frame, which its bytes must have before [`SynAck::write`].
@@ -148,13 +150,16 @@ impl SynAck {
         sum = put(packet, at + 8, self.acknowledged.to_be(), sum)?;
         sum = put(packet, at + 12, control.to_be(), sum)?;
         sum = put(packet, at + 20, mss, sum)?;
-        if let Some((ours, theirs)) = self.clocks {
+        if self.full {
             let sack: u32 = if self.sack { 0x0402_080a } else { 0x0101_080a };
-            let scale = self.window_scale.map_or(0x0101_0101, |scale| 0x0103_0300 | scale as u32);
+            let scale = match self.window_scale {
+                NO_SCALE => 0x0101_0101,
+                scale => 0x0103_0300 | scale as u32,
+            };
             sum = put(packet, at + 24, sack.to_be(), sum)?;
-            sum = put(packet, at + 28, ours.to_be(), sum)?;
-            sum = put(packet, at + 32, theirs, sum)?;
-            sum = put(packet, at + 36, scale.to_be(), sum)?;
+            sum = put(packet, at + 28, self.clock.to_be(), sum)?;
+            sum = put(packet, at + 32, self.echo, sum)?;
+            sum = put(packet, at + 36, u32::to_be(scale), sum)?;
         }
         packet.store(at + 16, sum.checksum())?;
         packet.store(at + 18, [0; 2])
@@ -237,9 +242,19 @@ mod tests {
     use crate::checksum;
     use crate::parse;
 
-    const SETTINGS: SynSettings =
-        SynSettings { answer: 1, half_open: 1, flags: SYN_TIMESTAMPS | SYN_SACK | SYN_SCALE | SYN_ECN, window_scale: 10 };
-    const OPTIONS: Options = Options { timestamp: Some(u32::from_ne_bytes([9, 8, 7, 6])), window_scale: Some(7), sack: true, signed: false };
+    const SETTINGS: SynSettings = SynSettings {
+        answer: 1,
+        half_open: 1,
+        flags: SYN_TIMESTAMPS | SYN_SACK | SYN_SCALE | SYN_ECN,
+        window_scale: 10,
+    };
+    const OPTIONS: Options = Options {
+        timestamps: true,
+        timestamp: u32::from_ne_bytes([9, 8, 7, 6]),
+        window_scale: 7,
+        sack: true,
+        signed: false,
+    };
 
     fn question<'a>(options: &'a Options, settings: &'a SynSettings, flags: u8) -> Question<'a> {
         Question { cookie: 0xc00c_1e00, sequence: u32::MAX, flags, options, settings, mtu: 1500, now_ns: 5_000_000_000 }
@@ -295,7 +310,7 @@ mod tests {
 
     #[test]
     fn without_timestamps_only_the_segment_size_survives() {
-        let silent = Options { timestamp: None, ..OPTIONS };
+        let silent = Options { timestamps: false, ..OPTIONS };
         let off = SynSettings { flags: SYN_SACK | SYN_SCALE | SYN_ECN, ..SETTINGS };
         for (options, settings) in [(&silent, &SETTINGS), (&OPTIONS, &off)] {
             let frame = answered4(&SynAck::new::<1>(&question(options, settings, SYN | ECE | CWR)));
@@ -307,12 +322,12 @@ mod tests {
 
     #[test]
     fn what_one_side_lacks_is_not_promised() {
-        let plain = Options { timestamp: Some(0), ..Options::default() };
+        let plain = Options { timestamps: true, ..Options::NONE };
         let stack = SynSettings { flags: SYN_TIMESTAMPS, ..SETTINGS };
         for (options, settings) in [(&plain, &SETTINGS), (&OPTIONS, &stack)] {
             let frame = answered4(&SynAck::new::<1>(&question(options, settings, SYN)));
             assert_eq!(frame[58..62], [1, 1, 8, 10]);
-            assert_eq!(frame[65] & 0x3f, NO_SCALE as u8);
+            assert_eq!(frame[65] & 0x3f, NO_SCALE);
             assert_eq!(frame[70..], [1; 4]);
         }
     }

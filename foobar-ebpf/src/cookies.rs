@@ -3,6 +3,7 @@
 //! A program of its own, which the packet path ends in for what the rules allow: it has a stack for itself, and only
 //! those packets pay for it that open a connection, or while SYNs are answered.
 
+use core::arch::asm;
 use core::ffi::c_void;
 use core::mem::zeroed;
 
@@ -24,6 +25,7 @@ use crate::frame::Frame;
 use crate::listener::Listener;
 use crate::maps::{FLOOD_SEEN, SEGMENT, SYN_SETTINGS};
 use crate::own::Keyed;
+use crate::segment::Found;
 
 /// `BPF_FIB_LKUP_RET_NOT_FWDED`: the packet is for this host.
 const NOT_FORWARDED: i64 = 4;
@@ -70,7 +72,8 @@ where
 {
     // Extension headers, and frames for all hosts, are left to the stack.
     let frame = Frame::new(context);
-    let group = frame.load::<1>(0).is_none_or(|[first]| first & 1 == 1);
+    // Two bytes, because LLVM compares the ends of one in 32 bits, which no verifier takes for a check.
+    let group = frame.load::<2>(0).is_none_or(|[first, _]| first & 1 == 1);
     if headers.tuple.protocol != TCP || headers.transport != headers.network + H || group {
         return PASS;
     }
@@ -124,10 +127,12 @@ where
         listener.release();
         return PASS;
     }
-    let Some(tcp) = SEGMENT.get_ptr_mut(0) else {
+    let Some(segment) = SEGMENT.get_ptr_mut(0) else {
         listener.release();
         return PASS;
     };
+    // SAFETY: a map value of this CPU, which no other program looks at while this one runs.
+    let tcp = unsafe { &raw mut (*segment).tcp };
     let length = copy(context, headers.transport, tcp);
     let ip = Frame::new(context).bytes::<H>(headers.network);
     let (Some(length), Some(ip)) = (length, ip) else {
@@ -137,9 +142,10 @@ where
     // SAFETY: the IP header is checked against the frame's end, and the TCP header is a map value of more bytes.
     let cookie = unsafe { listener.cookie(ip, H as u32, tcp.cast(), length) };
     listener.release();
-    // SAFETY: a map value of this CPU, which no other program looks at while this one runs.
-    let tcp = unsafe { &*tcp };
-    let options = syn::options(tcp, length as usize);
+    // SAFETY: see above.
+    let (tcp, mut found) = unsafe { (&*tcp, Found::nothing(segment)) };
+    syn::options(tcp, length as usize, &mut found);
+    let options = found.options();
     if cookie < 0 || options.signed {
         return PASS;
     }
@@ -182,14 +188,23 @@ where
 /// Copies the TCP header at `offset`; its length, or `None` when it is not within the frame.
 #[inline(always)]
 fn copy(context: &XdpContext, offset: usize, into: *mut [u8; ROOM]) -> Option<u32> {
-    let [data] = Frame::new(context).load::<1>(offset + 12)?;
-    let length = u32::from(data >> 4) * 4;
+    let [data, _] = Frame::new(context).load::<2>(offset + 12)?;
+    let length = bound(u32::from(data >> 4) * 4);
     if !(20..=TCP_MAX as u32).contains(&length) {
         return None;
     }
     // SAFETY: the value has room for the longest header.
     let result = unsafe { bpf_xdp_load_bytes(context.ctx, offset as u32, into.cast::<c_void>(), length) };
     if result == 0 { Some(length) } else { None }
+}
+
+/// A length that LLVM knows nothing of: the checks that follow are made on it, where the verifier sees them.
+#[inline(always)]
+fn bound(length: u32) -> u32 {
+    let mut length = u64::from(length);
+    // SAFETY: one instruction on a register, which changes nothing in a length of a TCP header.
+    unsafe { asm!("{0} &= 60", inout(reg) length, options(pure, nomem, nostack)) };
+    length as u32
 }
 
 /// Whether the packet ends at this host, rather than being routed through it.

@@ -15,6 +15,7 @@ mod log;
 mod maps;
 mod own;
 mod route;
+mod segment;
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::helpers::bpf_redirect;

@@ -8,8 +8,9 @@ use foobar_common::abi::{
 };
 use foobar_common::address::{Ipv4, Ipv6, SocketKey, Tuple};
 use foobar_common::firewall::KINDS;
-use foobar_common::syn::ROOM;
 use foobar_common::verdict::REASONS;
+
+use crate::segment::Segment;
 
 /// `BPF_F_NO_PREALLOC`, which tries demand.
 const NO_PREALLOC: u32 = 1;
@@ -56,9 +57,9 @@ pub(crate) static SYN_SETTINGS: Array<SynSettings> = Array::with_max_entries(1, 
 #[map]
 pub(crate) static FLOOD_SEEN: Array<u64> = Array::with_max_entries(1, 0);
 
-/// A TCP header while a program looks at it, which its stack has no room for.
+/// A SYN while a program looks at it.
 #[map]
-pub(crate) static SEGMENT: PerCpuArray<[u8; ROOM]> = PerCpuArray::with_max_entries(1, 0);
+pub(crate) static SEGMENT: PerCpuArray<Segment> = PerCpuArray::with_max_entries(1, 0);
 
 // One generation of rules.
 #[map]
