@@ -18,6 +18,7 @@ pub mod firewall;
 pub mod flow;
 #[cfg(feature = "std")]
 pub mod host;
+pub mod open;
 pub mod packet;
 pub mod parse;
 pub mod path;

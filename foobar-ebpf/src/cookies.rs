@@ -189,20 +189,21 @@ where
 #[inline(always)]
 fn copy(context: &XdpContext, offset: usize, into: *mut [u8; ROOM]) -> Option<u32> {
     let [data, _] = Frame::new(context).load::<2>(offset + 12)?;
-    let length = bound(u32::from(data >> 4) * 4);
+    let length = u32::from(data >> 4) * 4;
     if !(20..=TCP_MAX as u32).contains(&length) {
         return None;
     }
+    let length = 20 + masked(length - 20);
     // SAFETY: the value has room for the longest header.
     let result = unsafe { bpf_xdp_load_bytes(context.ctx, offset as u32, into.cast::<c_void>(), length) };
     if result == 0 { Some(length) } else { None }
 }
 
-/// A length that LLVM knows nothing of: the checks that follow are made on it, where the verifier sees them.
+/// A length of options, masked: LLVM checks a copy of it, of which older verifiers make nothing.
 #[inline(always)]
-fn bound(length: u32) -> u32 {
+fn masked(length: u32) -> u32 {
     let mut length = u64::from(length);
-    // SAFETY: one instruction on a register, which changes nothing in a length of a TCP header.
+    // SAFETY: one instruction on a register, which changes nothing in a length of options.
     unsafe { asm!("{0} &= 60", inout(reg) length, options(pure, nomem, nostack)) };
     length as u32
 }

@@ -13,14 +13,15 @@ mod kernel;
 mod listener;
 mod log;
 mod maps;
+mod open;
 mod own;
 mod route;
 mod segment;
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::helpers::bpf_redirect;
-use aya_ebpf::macros::{cgroup_sock_addr, xdp};
-use aya_ebpf::programs::{SockAddrContext, XdpContext};
+use aya_ebpf::macros::{cgroup_sock_addr, sock_ops, xdp};
+use aya_ebpf::programs::{SockAddrContext, SockOpsContext, XdpContext};
 use foobar_common::packet::Packet as _;
 use foobar_common::path;
 use foobar_common::verdict::Verdict;
@@ -95,6 +96,13 @@ fn connect4(context: SockAddrContext) -> i32 {
 #[cgroup_sock_addr(connect6)]
 fn connect6(context: SockAddrContext) -> i32 {
     connect::ipv6(&context)
+}
+
+/// Connections that listeners of this server's processes accept.
+#[sock_ops]
+fn connections(context: SockOpsContext) -> u32 {
+    open::follow(context.ops);
+    1
 }
 
 #[panic_handler]

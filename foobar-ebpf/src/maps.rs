@@ -1,6 +1,7 @@
 //! The maps. State lives on over generations of rules and restarts of the agent; rules belong to one generation.
 
-use aya_ebpf::macros::map;
+use aya_ebpf::btf_maps::SkStorage;
+use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray};
 use foobar_common::abi::{
     Backend, Counter, Endpoint, Flow, MAX_BACKENDS, MAX_FLOWS, MAX_MEMBERS, MAX_RULES, MAX_SERVICES, RuleEntry,
@@ -8,8 +9,10 @@ use foobar_common::abi::{
 };
 use foobar_common::address::{Ipv4, Ipv6, SocketKey, Tuple};
 use foobar_common::firewall::KINDS;
+use foobar_common::open::{BUCKETS, WAYS};
 use foobar_common::verdict::REASONS;
 
+use crate::open::Counted;
 use crate::segment::Segment;
 
 /// `BPF_F_NO_PREALLOC`, which tries demand.
@@ -60,6 +63,13 @@ pub(crate) static FLOOD_SEEN: Array<u64> = Array::with_max_entries(1, 0);
 /// A SYN while a program looks at it.
 #[map]
 pub(crate) static SEGMENT: PerCpuArray<Segment> = PerCpuArray::with_max_entries(1, 0);
+
+/// Open connections of each source, see `foobar_common::open`.
+#[map]
+pub(crate) static OPEN_COUNTS: Array<[u64; WAYS]> = Array::with_max_entries(BUCKETS, 0);
+/// What each accepted connection gives back when it closes.
+#[btf_map]
+pub(crate) static CONNECTIONS: SkStorage<Counted> = SkStorage::new();
 
 // One generation of rules.
 #[map]
