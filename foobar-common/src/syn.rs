@@ -4,8 +4,8 @@
 pub const TCP_MAX: usize = 60;
 /// Room for a TCP header: a power of two, so that a masked index needs no check.
 pub const ROOM: usize = 64;
-/// Length of a TCP header without options.
-const TCP: usize = 20;
+/// Offset of the first option.
+pub const FIRST: u32 = 20;
 /// A scale above this means this (RFC 7323, 2.3).
 const MAX_SCALE: u8 = 14;
 
@@ -37,7 +37,7 @@ impl Options {
 /// Where what is found is noted, one field at a time.
 ///
 /// The kernel's lies in a map and not on the stack: the verifier does not follow what is in a map, and so need not walk
-/// the loop once for every choice of options.
+/// every choice of options.
 pub trait Notes {
     /// A clock, as it lies in the packet.
     fn timestamp(&mut self, clock: u32);
@@ -64,34 +64,38 @@ impl Notes for Options {
     }
 }
 
-/// Reads the options of a TCP header of `length` bytes; what is malformed ends them, as in the kernel.
+/// Options have 40 bytes, and the shortest is one byte long.
+pub const STEPS: u32 = (TCP_MAX - FIRST as usize) as u32;
+
+/// Reads the option at an offset of a TCP header of `length` bytes; the offset of the next, or `None` at their end.
+///
+/// What is malformed ends them, as in the kernel.
 #[inline(always)]
-pub fn options<N: Notes>(header: &[u8; ROOM], length: usize, notes: &mut N) {
-    let mut at = TCP;
-    let byte = |at: usize| header[at % ROOM];
-    // No counted loop: the offset grows with each step, and with a counter beside it the verifier walks every pair.
-    while at < length {
-        let kind = byte(at);
-        if kind == 1 {
-            at += 1;
-            continue;
-        }
-        let size = byte(at + 1) as usize;
-        if kind == 0 || size < 2 || at + size > length {
-            return;
-        }
-        match (kind, size) {
-            (3, 3) => notes.window_scale(min(byte(at + 2), MAX_SCALE)),
-            (4, 2) => notes.sack(),
-            (8, 10) => {
-                let clock = [byte(at + 2), byte(at + 3), byte(at + 4), byte(at + 5)];
-                notes.timestamp(u32::from_ne_bytes(clock));
-            }
-            (19, 18) | (29, _) => notes.signed(),
-            _ => {}
-        }
-        at += size;
+#[must_use]
+pub fn option<N: Notes>(header: &[u8; ROOM], at: u32, length: u32, notes: &mut N) -> Option<u32> {
+    let byte = |at: u32| header[at as usize % ROOM];
+    if at >= length {
+        return None;
     }
+    let kind = byte(at);
+    if kind == 1 {
+        return Some(at + 1);
+    }
+    let size = byte(at + 1) as u32;
+    if kind == 0 || size < 2 || at + size > length {
+        return None;
+    }
+    match (kind, size) {
+        (3, 3) => notes.window_scale(min(byte(at + 2), MAX_SCALE)),
+        (4, 2) => notes.sack(),
+        (8, 10) => {
+            let clock = [byte(at + 2), byte(at + 3), byte(at + 4), byte(at + 5)];
+            notes.timestamp(u32::from_ne_bytes(clock));
+        }
+        (19, 18) | (29, _) => notes.signed(),
+        _ => {}
+    }
+    Some(at + size)
 }
 
 const fn min(a: u8, b: u8) -> u8 {
@@ -104,9 +108,12 @@ mod tests {
 
     fn read(options_of: &[u8]) -> Options {
         let mut header = [0xee; ROOM];
-        header[TCP..TCP + options_of.len()].copy_from_slice(options_of);
-        let mut found = Options::NONE;
-        options(&header, TCP + options_of.len(), &mut found);
+        header[FIRST as usize..][..options_of.len()].copy_from_slice(options_of);
+        let (mut found, mut at) = (Options::NONE, FIRST);
+        for _ in 0..STEPS {
+            let Some(next) = option(&header, at, FIRST + options_of.len() as u32, &mut found) else { break };
+            at = next;
+        }
         found
     }
 

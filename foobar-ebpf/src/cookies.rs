@@ -17,7 +17,7 @@ use foobar_common::abi::SynSettings;
 use foobar_common::address::Address;
 use foobar_common::packet::Packet as _;
 use foobar_common::parse::{self, ACK, Headers, Network, RST, SYN, TCP};
-use foobar_common::syn::{self, ROOM, TCP_MAX};
+use foobar_common::syn::{ROOM, TCP_MAX};
 use foobar_common::synack::{self, Question, SynAck};
 use foobar_common::verdict::{Reason, Verdict};
 
@@ -144,7 +144,7 @@ where
     listener.release();
     // SAFETY: see above.
     let (tcp, mut found) = unsafe { (&*tcp, Found::nothing(segment)) };
-    syn::options(tcp, length as usize, &mut found);
+    found.read(length);
     let options = found.options();
     if cookie < 0 || options.signed {
         return PASS;
@@ -171,8 +171,9 @@ fn send<const W: usize>(context: &XdpContext, headers: &Headers<W>, answer: &Syn
 where
     Address<W>: synack::Network,
 {
-    let length = (context.data_end() - context.data()) as i32;
-    let change = answer.frame(headers) as i32 - length;
+    // Masked, or LLVM subtracts the pointers in another order, which the verifier refuses.
+    let length = masked::<0xffff>((context.data_end() - context.data()) as u64);
+    let change = answer.frame(headers) as i32 - length as i32;
     // SAFETY: the context of a running program; pointers into the frame are taken anew below.
     if unsafe { bpf_xdp_adjust_tail(context.ctx, change) } != 0 {
         return PASS;
@@ -193,19 +194,19 @@ fn copy(context: &XdpContext, offset: usize, into: *mut [u8; ROOM]) -> Option<u3
     if !(20..=TCP_MAX as u32).contains(&length) {
         return None;
     }
-    let length = 20 + masked(length - 20);
+    // LLVM checks a copy of the length, of which older verifiers make nothing.
+    let length = 20 + masked::<60>(u64::from(length - 20)) as u32;
     // SAFETY: the value has room for the longest header.
     let result = unsafe { bpf_xdp_load_bytes(context.ctx, offset as u32, into.cast::<c_void>(), length) };
     if result == 0 { Some(length) } else { None }
 }
 
-/// A length of options, masked: LLVM checks a copy of it, of which older verifiers make nothing.
+/// A number in whose bits `MASK` has all; what follows is made from this register and from no other.
 #[inline(always)]
-fn masked(length: u32) -> u32 {
-    let mut length = u64::from(length);
-    // SAFETY: one instruction on a register, which changes nothing in a length of options.
-    unsafe { asm!("{0} &= 60", inout(reg) length, options(pure, nomem, nostack)) };
-    length as u32
+fn masked<const MASK: i32>(mut number: u64) -> u64 {
+    // SAFETY: one instruction on a register.
+    unsafe { asm!("{0} &= {1}", inout(reg) number, const MASK, options(pure, nomem, nostack)) };
+    number
 }
 
 /// Whether the packet ends at this host, rather than being routed through it.

@@ -1,8 +1,12 @@
 //! A SYN while a program looks at it: in a map, for the stack has no room, and the verifier no patience.
 
-use core::ptr::{read_volatile, write_volatile};
+use core::ffi::c_void;
+use core::ptr::{null_mut, read_volatile, write_volatile};
 
-use foobar_common::syn::{NO_SCALE, Notes, Options, ROOM};
+use aya_ebpf::helpers::generated::bpf_loop;
+use foobar_common::syn::{self, FIRST, NO_SCALE, Notes, Options, ROOM, STEPS};
+
+use crate::maps::SEGMENT;
 
 /// The TCP header and what its options say.
 #[repr(C)]
@@ -13,6 +17,9 @@ pub(crate) struct Segment {
     window_scale: u32,
     sack: u32,
     signed: u32,
+    /// Offset of the next option.
+    at: u32,
+    length: u32,
     _pad: u32,
 }
 
@@ -37,6 +44,17 @@ impl Found {
         Self(segment)
     }
 
+    /// Reads the options of a header of `length` bytes.
+    #[inline(always)]
+    pub(crate) fn read(&mut self, length: u32) {
+        // SAFETY: as in `nothing`. The kernel's own loop, whose body the verifier walks once.
+        unsafe {
+            write_volatile(&raw mut (*self.0).at, FIRST);
+            write_volatile(&raw mut (*self.0).length, length);
+            bpf_loop(STEPS, step as *mut c_void, null_mut(), 0);
+        }
+    }
+
     /// What was found.
     #[inline(always)]
     pub(crate) fn options(&self) -> Options {
@@ -51,6 +69,20 @@ impl Found {
             }
         }
     }
+}
+
+/// One option of the segment of this CPU; 1: it was the last.
+extern "C" fn step(_index: u32, _context: *mut c_void) -> i64 {
+    let Some(segment) = SEGMENT.get_ptr_mut(0) else { return 1 };
+    // SAFETY: as in `Found::nothing`.
+    unsafe {
+        let (at, length) = (read_volatile(&raw const (*segment).at), read_volatile(&raw const (*segment).length));
+        match syn::option(&(*segment).tcp, at, length, &mut Found(segment)) {
+            Some(next) => write_volatile(&raw mut (*segment).at, next),
+            None => return 1,
+        }
+    }
+    0
 }
 
 impl Notes for Found {
