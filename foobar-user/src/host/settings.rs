@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use crate::plan::{Plan, Scope};
 
 /// Root of the settings of this network namespace.
-const ROOT: &str = "/proc/sys/net";
+pub(super) const ROOT: &str = "/proc/sys/net";
 
 /// Settings and their values for a plan.
 fn wanted(plan: &Plan) -> Vec<(String, &'static str)> {
@@ -46,8 +46,13 @@ fn wanted(plan: &Plan) -> Vec<(String, &'static str)> {
 /// # Errors
 /// A setting cannot be written.
 pub fn apply(plan: &Plan, memory: &Path) -> Result<()> {
+    hold(wanted(plan), memory)
+}
+
+/// Sets `wanted`, and remembers in `memory` what was there before.
+pub(super) fn hold(wanted: Vec<(String, &'static str)>, memory: &Path) -> Result<()> {
     let mut before = remembered(memory)?;
-    for (name, value) in wanted(plan) {
+    for (name, value) in wanted {
         let path = Path::new(ROOT).join(&name);
         let now = match fs::read_to_string(&path) {
             Ok(now) => now.trim().to_owned(),

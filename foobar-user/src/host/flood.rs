@@ -1,0 +1,172 @@
+//! When SYNs are answered with cookies: at once when a flood is seen, and until it has been over for a while.
+//!
+//! Nothing here touches the kernel: time and counters come in, steps come out.
+
+use std::time::Duration;
+
+/// A flood must have been over for so long.
+const CALM: Duration = Duration::from_secs(5);
+/// ACKs of the last cookies are still accepted for so long: the stack reads their options by these settings.
+const DRAIN: Duration = Duration::from_secs(10);
+/// Time over which SYNs without an ACK are counted.
+const WINDOW: Duration = Duration::from_secs(1);
+/// Time in seconds for which the stack keeps a half-open connection: five retries, each after twice the time.
+const HALF_OPEN_SECONDS: u64 = 63;
+
+/// What the kernel tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Monotonic time at which a listener last had too many half-open connections; 0: never.
+    pub flood_ns: u64,
+    /// SYNs answered with cookies, ever.
+    pub answered: u64,
+    /// Handshakes that they led to, ever.
+    pub accepted: u64,
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Have the stack take cookies, then answer SYNs.
+    Begin,
+    /// Leave SYNs to the stack again.
+    End,
+    /// Put the stack's settings back.
+    Restore,
+}
+
+/// The watch over one server's listeners.
+#[derive(Clone, Debug)]
+pub struct Watch {
+    /// Half-open connections above which a flood is seen.
+    half_open: u64,
+    state: State,
+    /// The last flood that was acted on.
+    flood_ns: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    Normal,
+    Answering { since: Duration, before: Seen, busy: Duration },
+    Draining { until: Duration },
+}
+
+impl Watch {
+    /// Of a server that starts, where `answering` tells how the last agent left it.
+    #[must_use]
+    pub const fn new(half_open: u32, answering: bool, now: Duration, seen: Seen) -> Self {
+        let state = if answering { State::Answering { since: now, before: seen, busy: now } } else { State::Normal };
+        Self { half_open: half_open as u64, state, flood_ns: seen.flood_ns }
+    }
+
+    /// Whether SYNs are answered.
+    #[must_use]
+    pub const fn answering(&self) -> bool {
+        matches!(self.state, State::Answering { .. })
+    }
+
+    /// Looks at what the kernel tells now.
+    pub fn look(&mut self, now: Duration, seen: Seen) -> Option<Step> {
+        match self.state {
+            State::Normal | State::Draining { .. } if seen.flood_ns > self.flood_ns => {
+                self.flood_ns = seen.flood_ns;
+                self.state = State::Answering { since: now, before: seen, busy: now };
+                Some(Step::Begin)
+            }
+            State::Normal => None,
+            State::Draining { until } => {
+                if now < until {
+                    return None;
+                }
+                self.state = State::Normal;
+                Some(Step::Restore)
+            }
+            State::Answering { since, before, busy } => self.answered(now, seen, since, before, busy),
+        }
+    }
+
+    fn answered(&mut self, now: Duration, seen: Seen, since: Duration, before: Seen, busy: Duration) -> Option<Step> {
+        // Floods are seen as before: half-open connections from before the cookies take their time to go.
+        self.flood_ns = self.flood_ns.max(seen.flood_ns);
+        let passed = now.saturating_sub(since);
+        if passed < WINDOW {
+            return None;
+        }
+        let answered = seen.answered.saturating_sub(before.answered);
+        let open = answered.saturating_sub(seen.accepted.saturating_sub(before.accepted));
+        // What the stack would hold of these in the long run must stay below half of what is a flood: no flapping.
+        let held = u128::from(open) * u128::from(HALF_OPEN_SECONDS) * 1000 / passed.as_millis().max(1);
+        let busy = if held > u128::from(self.half_open / 2) { now } else { busy };
+        if now.saturating_sub(busy) >= CALM {
+            self.state = State::Draining { until: now + DRAIN };
+            return Some(Step::End);
+        }
+        self.state = State::Answering { since: now, before: seen, busy };
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TICK: Duration = Duration::from_millis(100);
+
+    /// Runs a watch with so many unanswered and accepted SYNs a second, and tells its steps with their seconds.
+    fn run(
+        watch: &mut Watch,
+        from: Duration,
+        seconds: u64,
+        open: u64,
+        accepted: u64,
+        seen: &mut Seen,
+    ) -> Vec<(u64, Step)> {
+        let (mut steps, mut now) = (Vec::new(), from);
+        while now < from + Duration::from_secs(seconds) {
+            now += TICK;
+            if now.subsec_millis() == 0 {
+                (seen.answered, seen.accepted) = (seen.answered + open + accepted, seen.accepted + accepted);
+            }
+            steps.extend(watch.look(now, *seen).map(|step| ((now - from).as_secs(), step)));
+        }
+        steps
+    }
+
+    #[test]
+    fn a_flood_is_answered_until_it_is_over_and_the_last_acks_have_come() {
+        let mut seen = Seen::default();
+        let mut watch = Watch::new(256, false, Duration::ZERO, seen);
+        assert_eq!(run(&mut watch, Duration::ZERO, 5, 0, 0, &mut seen), []);
+        seen.flood_ns = 1;
+        assert_eq!(run(&mut watch, Duration::from_secs(5), 20, 100_000, 50, &mut seen), [(0, Step::Begin)]);
+        assert!(watch.answering());
+        let steps = run(&mut watch, Duration::from_secs(25), 20, 0, 50, &mut seen);
+        assert_eq!(steps.iter().map(|(_, step)| *step).collect::<Vec<_>>(), [Step::End, Step::Restore]);
+        assert!(steps[0].0 >= 4 && steps[1].0 == steps[0].0 + 10, "{steps:?}");
+    }
+
+    #[test]
+    fn what_would_fill_half_the_queue_again_keeps_the_cookies() {
+        let mut seen = Seen { flood_ns: 1, ..Seen::default() };
+        let mut watch = Watch::new(256, true, Duration::ZERO, seen);
+        assert_eq!(run(&mut watch, Duration::ZERO, 60, 3, 0, &mut seen), [], "three a second are 189 in the long run");
+        assert_eq!(run(&mut watch, Duration::from_secs(60), 8, 2, 1000, &mut seen).len(), 1, "two are 126");
+    }
+
+    #[test]
+    fn a_flood_that_comes_back_while_it_drains_is_answered_at_once() {
+        let mut seen = Seen { flood_ns: 1, ..Seen::default() };
+        let mut watch = Watch::new(256, true, Duration::ZERO, seen);
+        assert_eq!(run(&mut watch, Duration::ZERO, 8, 0, 0, &mut seen).len(), 1);
+        seen.flood_ns = 2;
+        assert_eq!(watch.look(Duration::from_secs(9), seen), Some(Step::Begin));
+        assert_eq!(watch.look(Duration::from_secs(9), seen), None);
+    }
+
+    #[test]
+    fn a_flood_of_before_the_start_is_no_flood() {
+        let seen = Seen { flood_ns: 7, ..Seen::default() };
+        assert_eq!(Watch::new(256, false, Duration::ZERO, seen).look(TICK, seen), None);
+    }
+}
