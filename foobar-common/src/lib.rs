@@ -21,6 +21,7 @@ pub mod host;
 pub mod packet;
 pub mod parse;
 pub mod path;
+pub mod prefixes;
 pub mod rewrite;
 #[cfg(feature = "std")]
 pub mod rules;
