@@ -215,7 +215,7 @@ mod tests {
         let mut allocator = Allocator::new(10..40);
         assert_eq!((allocator.allocate(10), allocator.allocate(10)), (10, 20));
         allocator.commit().expect("20 of 30 words");
-        allocator.retire([10..20]);
+        allocator.retire(std::iter::once(10..20));
         allocator.reclaim();
         let before = allocator.words_in_use();
         allocator.allocate(10);
