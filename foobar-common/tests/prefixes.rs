@@ -121,7 +121,7 @@ fn apply<M: Memory + ?Sized>(step: &Step, memory: &mut M, table: &mut Table, lin
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
     fn a_built_table_answers_what_the_search_answers(linear in linear(), more in prop::collection::vec(prefix(), 8)) {
