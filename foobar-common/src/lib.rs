@@ -22,6 +22,7 @@ pub mod open;
 pub mod packet;
 pub mod parse;
 pub mod path;
+pub mod prefixes;
 pub mod rewrite;
 #[cfg(feature = "std")]
 pub mod rules;
