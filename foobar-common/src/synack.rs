@@ -201,7 +201,7 @@ impl Network for Address<1> {
     #[inline(always)]
     fn turn<P: Packet>(packet: &mut P, at: usize, payload: u16) -> Option<Sum> {
         let addresses = exchange::<1, P>(packet, at + 12)?;
-        let length = (0x4500_0000 | payload as u32 + 20).to_be();
+        let length = (0x4500_0000 | (payload as u32 + 20)).to_be();
         let hops = (u32::from(HOPS) << 24 | u32::from(TCP) << 16).to_be();
         let mut sum = put(packet, at, length, addresses)?;
         sum = put(packet, at + 4, DONT_FRAGMENT.to_be(), sum)?;

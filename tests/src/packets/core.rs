@@ -135,6 +135,7 @@ impl Shell for Core {
         let action = match verdict {
             Verdict::Drop(_) => XDP_DROP,
             Verdict::Pass(_) => XDP_PASS,
+            Verdict::Answer(_) => XDP_TX,
             Verdict::Forward { interface: egress, .. } if egress == interface => XDP_TX,
             Verdict::Forward { .. } => XDP_REDIRECT,
         };
