@@ -1,10 +1,11 @@
 //! Headers of a frame: Ethernet, VLAN tags, IPv4 or IPv6, and TCP, UDP or ICMP.
 //!
-//! Stated verdicts: at most two VLAN tags; IPv4 options, IPv6 extension headers and fragments are dropped, each
-//! with its own reason; lengths that contradict each other are dropped. Nothing here reads past the frame's end.
+//! Stated verdicts: at most two VLAN tags; IPv6 extension headers are walked, eight at the most and within the frame's
+//! first 255 bytes; IPv4 options, source routes and fragments are dropped, each with its own reason; so are lengths that
+//! contradict each other and combinations of TCP flags that no stack sends. Nothing here reads past the frame's end.
 
 use crate::address::{Address, Be16, Ipv4, Ipv6, Tuple};
-use crate::packet::Packet;
+use crate::packet::{MAX_OFFSET, Packet};
 use crate::verdict::Reason;
 
 /// Length of an Ethernet header without tags.
@@ -25,14 +26,44 @@ pub const UDP: u8 = 17;
 /// See [`ICMP`].
 pub const ICMPV6: u8 = 58;
 
+/// IPv6 extension headers (RFC 8200, RFC 4302).
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const AUTHENTICATION: u8 = 51;
+const DESTINATION_OPTIONS: u8 = 60;
+/// Extension headers of one packet at the most.
+const EXTENSIONS: usize = 8;
+
 /// TCP flag FIN.
 pub const FIN: u8 = 0x01;
 /// TCP flag SYN.
 pub const SYN: u8 = 0x02;
 /// TCP flag RST.
 pub const RST: u8 = 0x04;
+/// TCP flag PSH.
+pub const PSH: u8 = 0x08;
 /// TCP flag ACK.
 pub const ACK: u8 = 0x10;
+/// TCP flag URG.
+pub const URG: u8 = 0x20;
+
+/// Bit `f` is set when stacks send packets with the flags `f` (the six low ones; with and without PSH): SYN, SYN-ACK, RST,
+/// FIN-ACK, ACK, with URG where it can be. What is none of these is a scan or broken.
+const VALID_FLAGS: u64 = {
+    let urgent = [SYN | URG, FIN | ACK | URG, ACK | URG];
+    let plain = [SYN, SYN | ACK, RST, RST | ACK, FIN | ACK, ACK];
+    let mut bits = 0;
+    let mut i = 0;
+    while i < plain.len() {
+        bits |= 1 << plain[i] | 1 << (plain[i] | PSH);
+        if i < urgent.len() {
+            bits |= 1 << urgent[i] | 1 << (urgent[i] | PSH);
+        }
+        i += 1;
+    }
+    bits
+};
 
 /// What an Ethernet frame carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +74,8 @@ pub enum Network {
     Ipv6,
     /// ARP (RFC 826).
     Arp,
+    /// A slow protocol: the LACP without which a bond has no link (IEEE 802.3, annex 57A).
+    Slow,
 }
 
 /// Headers of an IP packet.
@@ -100,6 +133,7 @@ pub fn ethernet<P: Packet>(packet: &P) -> Result<(Network, usize), Reason> {
         0x0800 => Ok((Network::Ipv4, offset)),
         0x86dd => Ok((Network::Ipv6, offset)),
         0x0806 => Ok((Network::Arp, offset)),
+        0x8809 => Ok((Network::Slow, offset)),
         kind if is_tag(kind) => Err(Reason::VlanDepth),
         _ => Err(Reason::EtherType),
     }
@@ -131,9 +165,9 @@ pub fn ipv4<P: Packet>(packet: &P, network: usize) -> Result<Headers<1>, Reason>
     if ip[0] & 0x0f > 5 {
         return Err(Reason::IpOptions);
     }
-    // More fragments, or an offset: ports of later ones are unknown, so none is judged.
-    if u16::from_be_bytes([ip[6], ip[7]]) & 0x3fff != 0 {
-        return Err(Reason::Fragment);
+    let fragment = u16::from_be_bytes([ip[6], ip[7]]);
+    if fragment & 0x3fff != 0 {
+        return Err(fragment_reason(fragment & 0x1fff, ip[9]));
     }
     let transport = network + IPV4;
     let inner = transport_header(packet, transport, ip[9], ICMP, length - IPV4 as u16)?;
@@ -150,7 +184,8 @@ pub fn ipv4<P: Packet>(packet: &P, network: usize) -> Result<Headers<1>, Reason>
             source_port: inner.source_port,
             destination_port: inner.destination_port,
             protocol: ip[9],
-            _pad: [0; 3],
+            _pad: 0,
+            _pad_more: 0,
         },
     })
 }
@@ -169,14 +204,9 @@ pub fn ipv6<P: Packet>(packet: &P, network: usize) -> Result<Headers<4>, Reason>
     if ip[0] >> 4 != 6 || !fits(packet, network, length, IPV6) {
         return Err(Reason::IpHeader);
     }
-    match ip[6] {
-        44 => return Err(Reason::Fragment),
-        // Hop-by-hop, routing, authentication, no next header, destination, mobility, HIP, shim6.
-        0 | 43 | 51 | 59 | 60 | 135 | 139 | 140 => return Err(Reason::IpExtension),
-        _ => {}
-    }
-    let transport = network + IPV6;
-    let inner = transport_header(packet, transport, ip[6], ICMPV6, payload)?;
+    let (protocol, transport) = behind_extensions(packet, ip[6], network + IPV6)?;
+    let left = (network + length as usize).checked_sub(transport).ok_or(Reason::IpHeader)? as u16;
+    let inner = transport_header(packet, transport, protocol, ICMPV6, left)?;
     Ok(Headers {
         network,
         transport,
@@ -189,10 +219,64 @@ pub fn ipv6<P: Packet>(packet: &P, network: usize) -> Result<Headers<4>, Reason>
             destination,
             source_port: inner.source_port,
             destination_port: inner.destination_port,
-            protocol: ip[6],
-            _pad: [0; 3],
+            protocol,
+            _pad: 0,
+            _pad_more: 0,
         },
     })
+}
+
+/// The protocol behind the extension headers, and its offset.
+#[inline(always)]
+fn behind_extensions<P: Packet>(packet: &P, first: u8, network_end: usize) -> Result<(u8, usize), Reason> {
+    let (mut kind, mut offset) = (first, network_end);
+    for walked in 0..=EXTENSIONS {
+        let units = match kind {
+            HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS if walked == EXTENSIONS => {
+                return Err(Reason::IpExtension);
+            }
+            // Only the first header may be hop-by-hop: others behind it would be hidden from routers.
+            HOP_BY_HOP if walked > 0 => return Err(Reason::IpExtension),
+            HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS => 8,
+            AUTHENTICATION => 4,
+            FRAGMENT => 0,
+            // No next header, mobility, HIP, shim6: nothing that a site's server answers.
+            59 | 135 | 139 | 140 => return Err(Reason::IpExtension),
+            _ => return Ok((kind, offset)),
+        };
+        if offset > MAX_OFFSET {
+            return Err(Reason::IpExtension);
+        }
+        let header = packet.load::<8>(offset).ok_or(Reason::Truncated)?;
+        if kind == FRAGMENT {
+            let fragment = u16::from_be_bytes([header[2], header[3]]);
+            // Offset 0 and no more to come is a whole packet (RFC 6946).
+            if fragment & 0xfff9 != 0 {
+                return Err(fragment_reason(fragment >> 3, header[0]));
+            }
+        }
+        if kind == ROUTING && header[3] != 0 {
+            return Err(Reason::IpExtension);
+        }
+        offset += match units {
+            8 => (header[1] as usize + 1) * 8,
+            4 => (header[1] as usize + 2) * 4,
+            _ => 8,
+        };
+        kind = header[0];
+    }
+    Err(Reason::IpExtension)
+}
+
+/// Which fragment is dropped: `offset` in units of eight bytes. Ports of later ones are unknown, so none is judged; one
+/// that would lie over the transport header is the way to smuggle other ports past a firewall (RFC 1858, RFC 3128).
+#[inline(always)]
+const fn fragment_reason(offset: u16, protocol: u8) -> Reason {
+    match (offset, protocol) {
+        (0, _) => Reason::FragmentFirst,
+        (1 | 2, TCP) => Reason::FragmentOverlap,
+        _ => Reason::FragmentLater,
+    }
 }
 
 /// The 16 bytes of an IPv6 address as words.
@@ -231,6 +315,9 @@ fn transport_header<P: Packet>(
         let data = u16::from(tcp[12] >> 4) * 4;
         if data < 20 || data > length {
             return Err(Reason::TransportHeader);
+        }
+        if VALID_FLAGS >> (tcp[13] & 0x3f) & 1 == 0 {
+            return Err(Reason::TcpFlags);
         }
         let (source_port, destination_port) = ports(tcp[0], tcp[1], tcp[2], tcp[3]);
         return Ok(Transport { source_port, destination_port, flags: tcp[13], icmp_type: 0 });

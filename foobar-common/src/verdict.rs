@@ -47,6 +47,32 @@ macro_rules! reasons {
                 match self { $(Self::$name => $label,)* }
             }
 
+            /// A reason of the firewall by its number.
+            #[inline(always)]
+            #[must_use]
+            pub const fn of_firewall(number: u32) -> Self {
+                const ALLOW: u32 = Reason::RuleAllow as u32;
+                const DENY: u32 = Reason::RuleDeny as u32;
+                const LIMIT: u32 = Reason::Limit as u32;
+                const NO_RULE: u32 = Reason::NoRule as u32;
+                const REVERSE_PATH: u32 = Reason::ReversePath as u32;
+                match number {
+                    ALLOW => Self::RuleAllow,
+                    DENY => Self::RuleDeny,
+                    LIMIT => Self::Limit,
+                    NO_RULE => Self::NoRule,
+                    REVERSE_PATH => Self::ReversePath,
+                    _ => Self::Internal,
+                }
+            }
+
+            /// Whether a rule has decided so; rules tell of their packets themselves.
+            #[inline(always)]
+            #[must_use]
+            pub const fn is_of_a_rule(self) -> bool {
+                matches!(self, Self::RuleDeny | Self::Limit)
+            }
+
             /// The verdict that this reason goes with: `pass`, `forward` or `drop`.
             #[must_use]
             pub const fn verdict(self) -> &'static str {
@@ -63,6 +89,8 @@ reasons! {
     RuleAllow = 1, "pass", "rule";
     /// It belongs to a connection that this host opened.
     OwnConnection = 2, "pass", "own_connection";
+    /// A slow protocol, such as a bond's LACP, always reaches the stack.
+    SlowProtocol = 4, "pass", "slow_protocol";
     /// Rewritten, and left to the stack to forward: the neighbour is not resolved yet.
     Neighbour = 3, "pass", "neighbour";
 
@@ -83,17 +111,27 @@ reasons! {
     IpHeader = 35, "drop", "ip_header";
     /// IPv4 options.
     IpOptions = 36, "drop", "ip_options";
-    /// IPv6 extension headers.
+    /// IPv6 extension headers that are too many, too deep, or route the packet elsewhere.
     IpExtension = 37, "drop", "ip_extension";
-    /// A fragment, first or later.
-    Fragment = 38, "drop", "fragment";
+    /// A first fragment.
+    FragmentFirst = 44, "drop", "fragment_first";
     /// Lengths within TCP, UDP or ICMP do not fit.
     TransportHeader = 39, "drop", "transport_header";
+    /// A later fragment.
+    FragmentLater = 40, "drop", "fragment_later";
+    /// A later fragment that would lie over the transport header.
+    FragmentOverlap = 41, "drop", "fragment_overlap";
+    /// TCP flags in a combination that no stack sends.
+    TcpFlags = 42, "drop", "tcp_flags";
+    /// Its source is not routed back by the interface on which it came.
+    ReversePath = 43, "drop", "reverse_path";
 
     /// A rule denies it.
     RuleDeny = 48, "drop", "rule";
     /// No rule allows it.
     NoRule = 49, "drop", "no_rule";
+    /// It is above a rule's limit.
+    Limit = 50, "drop", "limit";
 
     /// Not the start of a connection, and no flow known.
     NoFlow = 56, "drop", "no_flow";

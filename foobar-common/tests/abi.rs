@@ -42,8 +42,8 @@ fn the_layout_changes_only_with_the_version() {
     layout!(text, Backend, address, port, state, service);
     layout!(text, Endpoint, vip, port, _pad, backend);
     layout!(text, Flow, backend, generation, state, rule, last_seen_ns);
-    layout!(text, Tuple<1>, source, destination, source_port, destination_port, protocol, _pad);
-    layout!(text, Tuple<4>, source, destination, source_port, destination_port, protocol, _pad);
+    layout!(text, Tuple<1>, source, destination, source_port, destination_port, protocol, _pad, _pad_more);
+    layout!(text, Tuple<4>, source, destination, source_port, destination_port, protocol, _pad, _pad_more);
     layout!(text, SocketKey<1>, address, port, protocol, _pad);
     layout!(text, SocketKey<4>, address, port, protocol, _pad);
     text.push_str(&format!("Address<1> {}, Address<4> {}\n", size_of::<Address<1>>(), size_of::<Address<4>>()));

@@ -82,7 +82,8 @@ where
         source_port: Be16::new(0),
         destination_port: Be16::new(port),
         protocol: fields.protocol,
-        _pad: [0; 3],
+        _pad: 0,
+        _pad_more: 0,
     };
     let headers =
         Headers { network: 14, transport: 34, length: 40, hops: 64, flags: 0, icmp_type: fields.icmp_type, tuple };

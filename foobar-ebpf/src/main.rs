@@ -4,15 +4,19 @@
 #![feature(asm_experimental_arch)]
 #![expect(clippy::needless_pass_by_value, reason = "aya's entry points hand the context over by value")]
 
+mod admit;
 mod atomic;
 mod connect;
 mod count;
+mod events;
 mod frame;
 mod kernel;
+mod limits;
 mod log;
 mod maps;
 mod own;
 mod route;
+mod trace;
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::helpers::bpf_redirect;
@@ -27,15 +31,21 @@ use crate::kernel::Kernel;
 
 /// Firewall and balancer of one interface.
 // Inlined into the entry point: Linux 6.1 counts at least 32 bytes of stack for every frame, and all calls share 512.
-#[xdp]
+#[xdp(frags)]
 #[inline(always)]
 fn foobar(context: XdpContext) -> u32 {
     let mut frame = Frame::new(&context);
     let tables = Kernel::new(&context);
     let bytes = frame.length() as u64;
-    let verdict = path::process(&mut frame, &tables);
-    count::verdict(verdict.reason(), bytes);
-    log::verdict(verdict, bytes);
+    let Some(work) = maps::WORK.get_ptr_mut(0) else { return XDP_DROP };
+    // SAFETY: a map value of this CPU, on which one packet at a time is on its way.
+    let verdict = path::process(&mut frame, &tables, unsafe { &mut *work });
+    if maps::dry() {
+        trace::verdict(verdict.reason());
+    } else {
+        count::verdict(verdict.reason(), bytes);
+        log::verdict(verdict, bytes);
+    }
     match verdict {
         Verdict::Drop(_) => XDP_DROP,
         Verdict::Pass(_) => XDP_PASS,

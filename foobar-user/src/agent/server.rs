@@ -41,6 +41,19 @@ pub(super) struct Server {
     last_refusal: Option<String>,
 }
 
+/// No named sets yet.
+struct NoSets;
+
+impl datapath::SetSource for NoSets {
+    fn version(&self) -> u64 {
+        0
+    }
+
+    fn sets(&self) -> Vec<datapath::sets::Set> {
+        Vec::new()
+    }
+}
+
 /// A poisoned lock means a panic elsewhere; the value is as good as it was.
 pub(super) fn lock<T>(shared: &Shared<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
@@ -85,8 +98,9 @@ impl Server {
         let mut datapath = Datapath::open(datapath_options, &options.server)?;
         let adopted = datapath.adopted();
         let earlier_vips = vips::hold(folders.run(), &plan.vips, &plan.interfaces).await?;
-        let prepared = prepare_edge(&plan, &folders)
-            .and_then(|edge| datapath.apply(&plan).context("cannot put the firewall in force").map(|()| edge));
+        let prepared = prepare_edge(&plan, &folders).and_then(|edge| {
+            datapath.apply(&plan, &NoSets, None).context("cannot put the firewall in force").map(|()| edge)
+        });
         let edge = match prepared {
             Ok(edge) => edge,
             Err(error) => {
@@ -156,7 +170,7 @@ impl Server {
         let mut datapath = lock(&self.datapath);
         let Some(interface) = datapath.displaced().map(str::to_owned) else { return };
         warn!(interface, "another interface has taken this name: it gets the firewall");
-        if let Err(error) = datapath.apply(&self.plan) {
+        if let Err(error) = datapath.apply(&self.plan, &NoSets, None) {
             error!(interface, "the firewall cannot be put on it, the next try is in a second: {error:#}");
             return;
         }
@@ -196,7 +210,8 @@ impl Server {
             datapath::links::index(interface)?;
         }
         let earlier_vips = vips::hold(self.folders.run(), &new.vips, &new.interfaces).await?;
-        let applied = self.replan_edge(&new).and_then(|edge| lock(&self.datapath).apply(&new).map(|()| edge));
+        let applied =
+            self.replan_edge(&new).and_then(|edge| lock(&self.datapath).apply(&new, &NoSets, None).map(|()| edge));
         let edge = match applied {
             Ok(edge) => edge,
             Err(error) => {

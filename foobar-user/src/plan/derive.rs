@@ -47,6 +47,8 @@ pub fn plan(site: &Site, server: &str) -> Result<Plan, PlanError> {
         interfaces: server.interfaces.iter().map(|interface| interface.value.clone()).collect(),
         vips: held_vips(site, server),
         rules: rules::derive(site, server),
+        sets: Vec::new(),
+        reverse_path: false,
         services: services::derive(site, server),
         edge: services::edge(site, server),
         processes: processes::derive(site, server),

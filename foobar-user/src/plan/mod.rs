@@ -38,6 +38,10 @@ pub struct Plan {
     pub vips: Vec<IpAddr>,
     /// Firewall rules in order, with where each comes from.
     pub rules: Vec<PlannedRule>,
+    /// Named sets that the rules name, in the file's order.
+    pub sets: Vec<SetPlan>,
+    /// Whether a packet whose source is not routed back by the interface it came on is dropped.
+    pub reverse_path: bool,
     /// Services in this server's tables.
     pub services: Vec<ServicePlan>,
     /// TLS services terminated here; empty on all but balancers.
@@ -79,6 +83,13 @@ impl Role {
             Self::Monitor => "monitor",
         }
     }
+}
+
+/// A named set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SetPlan {
+    /// Its name.
+    pub name: String,
 }
 
 /// A firewall rule and its origin.

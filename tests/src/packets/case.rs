@@ -96,7 +96,7 @@ impl Case {
         let backend = MEMBERS * service_slot(service, packet.source.is_ipv6()) + member;
         // Counted by rule 5, `vip`; by 0, another one, where it has to be judged again.
         let rule = if generation == GENERATION { 5 } else { 0 };
-        let flow = Flow { backend, generation, state: 0, rule, last_seen_ns: 0 };
+        let flow = Flow { backend, generation, state: 0, rule, answer: 0, last_seen_ns: 0 };
         self.flows.push(Seed { packet: packet.clone(), flow, age_ns });
         self
     }

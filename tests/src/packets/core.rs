@@ -3,9 +3,10 @@
 use anyhow::Result;
 use foobar_common::abi::{BACKEND_MEMBER, Backend, Endpoint, Flow, SERVICE_WIRE, Service};
 use foobar_common::address::{Address, Be16, SocketKey, words};
+use foobar_common::generation::USES_BALANCER;
 use foobar_common::host::HostTables;
-use foobar_common::path;
-use foobar_common::rules::compile::compile;
+use foobar_common::path::{self, Work};
+use foobar_common::rules::compile::{Surroundings, compile};
 use foobar_common::verdict::Verdict;
 
 use super::case::GENERATION;
@@ -31,9 +32,14 @@ impl Core {
     /// With these rules, on this network.
     pub fn new(rules: RuleSet, network: Network) -> Result<Self> {
         let rules = rules.rules();
-        let mut tables = HostTables::new(compile(&rules)?);
-        tables.generation = GENERATION;
-        tables.balances = true;
+        let interfaces = network.interfaces();
+        let surroundings = Surroundings {
+            number: GENERATION,
+            uses: USES_BALANCER,
+            interfaces: &interfaces,
+            ..Surroundings::default()
+        };
+        let mut tables = HostTables::new(compile(&rules, &surroundings)?);
         tables.now_ns = NOW_NS;
         tables.routes = network.routes();
         for key in own::connections() {
@@ -52,15 +58,27 @@ impl Core {
 
     /// Without the services.
     #[must_use]
-    pub const fn firewall_only(mut self) -> Self {
-        self.tables.balances = false;
+    pub fn firewall_only(mut self) -> Self {
+        self.tables.rules.generation.head.uses &= !USES_BALANCER;
         self
     }
 
     /// All flows, sorted, without their times.
     pub fn flows(&self) -> Vec<(String, Flow)> {
-        let four = self.tables.flows4.borrow().iter().map(|(key, flow)| named(key, *flow)).collect::<Vec<_>>();
-        let six = self.tables.flows6.borrow().iter().map(|(key, flow)| named(key, *flow)).collect::<Vec<_>>();
+        let four = self
+            .tables
+            .flows4
+            .borrow()
+            .iter()
+            .map(|((table, key), flow)| named(&(table, key), *flow))
+            .collect::<Vec<_>>();
+        let six = self
+            .tables
+            .flows6
+            .borrow()
+            .iter()
+            .map(|((table, key), flow)| named(&(table, key), *flow))
+            .collect::<Vec<_>>();
         let mut all = [four, six].concat();
         all.sort_by(|a, b| a.0.cmp(&b.0));
         all
@@ -118,8 +136,8 @@ impl Shell for Core {
     fn seed(&mut self, key: Key, flow: Flow, age_ns: u64) -> Result<bool> {
         let flow = Flow { last_seen_ns: NOW_NS - age_ns, ..flow };
         match key {
-            Key::V4(key) => _ = self.tables.flows4.borrow_mut().insert(key, flow),
-            Key::V6(key) => _ = self.tables.flows6.borrow_mut().insert(key, flow),
+            Key::V4(tuple) => _ = self.tables.flows4.borrow_mut().insert((key.table(), tuple), flow),
+            Key::V6(tuple) => _ = self.tables.flows6.borrow_mut().insert((key.table(), tuple), flow),
         }
         Ok(true)
     }
@@ -128,7 +146,7 @@ impl Shell for Core {
         let interface = self.network.index(ingress);
         self.tables.interface = interface;
         let mut bytes = frame.to_vec();
-        let verdict = path::process(&mut bytes, &self.tables);
+        let verdict = path::process(&mut bytes, &self.tables, &mut Work::default());
         let counter = &mut self.counters.verdicts[verdict.reason() as usize];
         counter.packets += 1;
         counter.bytes += frame.len() as u64;

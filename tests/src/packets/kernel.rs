@@ -3,8 +3,9 @@
 use anyhow::{Context, Result};
 use aya::programs::{TestRun as _, TestRunOptions, XdpMode};
 use foobar_common::abi::{Flow, SERVICE_WIRE};
-use foobar_common::rules::compile::compile;
-use foobar_user::datapath::generation::{Generation, Parts};
+use foobar_common::generation::USES_BALANCER;
+use foobar_user::datapath::instance::{Instance, Place};
+use foobar_user::datapath::programs::Programs;
 use foobar_user::datapath::state::{Socket, State};
 use nix::time::{ClockId, clock_gettime};
 use std::net::SocketAddr;
@@ -21,8 +22,7 @@ use super::world::{BACKEND_SLOTS, MEMBERS, RuleSet, SERVICE_SLOTS, SERVICES, Ser
 /// The kernel's shell.
 #[derive(Debug)]
 pub struct Kernel {
-    generation: Generation,
-    state: State,
+    instance: Instance,
     network: Network,
     rules: u32,
 }
@@ -32,32 +32,44 @@ impl Kernel {
     pub fn load(rules: RuleSet, network: Network, balances: bool) -> Result<Self> {
         let rules = rules.rules();
         let counters: Vec<u32> = (0..rules.len() as u32).collect();
-        let parts = Parts {
-            state: None,
-            rules: &compile(&rules)?,
-            counters: &counters,
-            number: GENERATION,
-            balances,
-            log_drops: false,
-        };
-        let mut generation = Generation::load(&parts)?;
-        let mut state = State::of(&mut generation)?;
+        let place = Place { state: None, own: None, jumbo: false, log_drops: false };
+        let mut instance = Instance::load(&place, &[])?;
+        instance.write(
+            &rules,
+            &counters,
+            GENERATION,
+            if balances { USES_BALANCER } else { 0 },
+            &network.interfaces(),
+        )?;
+        instance.flip(None)?;
         for (slot, service) in (0..).zip(&SERVICES) {
-            add(&mut state, 2 * slot, service, false)?;
-            add(&mut state, 2 * slot + 1, service, true)?;
+            add(instance.state_mut(), 2 * slot, service, false)?;
+            add(instance.state_mut(), 2 * slot + 1, service, true)?;
         }
-        Ok(Self { generation, state, network, rules: counters.len() as u32 })
+        Ok(Self { instance, network, rules: counters.len() as u32 })
     }
 
     /// The programs.
-    pub const fn generation(&mut self) -> &mut Generation {
-        &mut self.generation
+    pub const fn programs(&mut self) -> &mut Programs {
+        self.instance.programs()
     }
 
     /// All flows, sorted, without their times.
     pub fn flows(&self) -> Result<Vec<(String, Flow)>> {
-        let four = self.state.flows4()?.iter().map(|(key, flow)| named(key, *flow)).collect::<Vec<_>>();
-        let six = self.state.flows6()?.iter().map(|(key, flow)| named(key, *flow)).collect::<Vec<_>>();
+        let four = self
+            .instance
+            .state()
+            .flows4()?
+            .iter()
+            .map(|(table, key, flow)| named(&(table, key), *flow))
+            .collect::<Vec<_>>();
+        let six = self
+            .instance
+            .state()
+            .flows6()?
+            .iter()
+            .map(|(table, key, flow)| named(&(table, key), *flow))
+            .collect::<Vec<_>>();
         let mut all = [four, six].concat();
         all.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(all)
@@ -68,15 +80,15 @@ impl Kernel {
         let context = context(self.network.index(ingress), frame.len());
         let options =
             TestRunOptions { data_in: Some(frame), ctx_in: Some(&context), repeat, ..TestRunOptions::default() };
-        Ok(self.generation.xdp(program)?.test_run(options)?.duration)
+        Ok(self.instance.programs().xdp(program)?.test_run(options)?.duration)
     }
 }
 
 /// Gives the interfaces of the namespace receive queues that know XDP: a test run on one without is refused.
-pub fn prepare(generation: &mut Generation) -> Result<()> {
-    generation.verify("baseline")?;
+pub fn prepare(programs: &mut Programs) -> Result<()> {
+    programs.verify("baseline")?;
     for wire in [Wire::Front, Wire::Back] {
-        let program = generation.xdp("baseline")?;
+        let program = programs.xdp("baseline")?;
         program.attach(wire.name(), XdpMode::Driver).with_context(|| format!("cannot attach to {}", wire.name()))?;
     }
     Ok(())
@@ -104,8 +116,9 @@ fn context(interface: u32, length: usize) -> Vec<u8> {
 
 impl Shell for Kernel {
     fn reset(&mut self) -> Result<()> {
-        self.state.clear_flows()?;
-        (0..SERVICE_SLOTS).try_for_each(|slot| self.state.clear_service(slot, 0))
+        let state = self.instance.state_mut();
+        state.clear_flows()?;
+        (0..SERVICE_SLOTS).try_for_each(|slot| state.clear_service(slot, 0))
     }
 
     fn seed(&mut self, key: Key, flow: Flow, age_ns: u64) -> Result<bool> {
@@ -113,8 +126,8 @@ impl Shell for Kernel {
         let Some(last_seen_ns) = now.checked_sub(age_ns) else { return Ok(false) };
         let flow = Flow { last_seen_ns, ..flow };
         match key {
-            Key::V4(key) => self.state.set_flow4(key, flow)?,
-            Key::V6(key) => self.state.set_flow6(key, flow)?,
+            Key::V4(tuple) => self.instance.state_mut().set_flow4(key.table(), tuple, flow)?,
+            Key::V6(tuple) => self.instance.state_mut().set_flow6(key.table(), tuple, flow)?,
         }
         Ok(true)
     }
@@ -128,19 +141,22 @@ impl Shell for Kernel {
             ctx_in: Some(&context),
             ..TestRunOptions::default()
         };
-        let result = self.generation.xdp("foobar")?.test_run(options).context("the kernel refuses a test run")?;
+        let result =
+            self.instance.programs().xdp("foobar")?.test_run(options).context("the kernel refuses a test run")?;
         bytes.truncate(result.data_size_out as usize);
         Ok(Done { action: result.return_value, bytes })
     }
 
     fn counters(&self) -> Result<Counters> {
         let mut counters = Counters::zero(0, 0, 0);
-        for (reason, counter) in self.state.verdicts()? {
+        for (reason, counter) in self.instance.state().verdicts()? {
             counters.verdicts[reason as usize] = counter;
         }
-        counters.rules = (0..self.rules).map(|slot| self.state.rule(slot)).collect::<Result<_>>()?;
-        counters.services = (0..SERVICE_SLOTS).map(|slot| self.state.service(slot)).collect::<Result<_>>()?;
-        counters.backends = (0..BACKEND_SLOTS).map(|slot| self.state.backend(slot)).collect::<Result<_>>()?;
+        counters.rules = (0..self.rules).map(|slot| self.instance.state().rule(slot)).collect::<Result<_>>()?;
+        counters.services =
+            (0..SERVICE_SLOTS).map(|slot| self.instance.state().service(slot)).collect::<Result<_>>()?;
+        counters.backends =
+            (0..BACKEND_SLOTS).map(|slot| self.instance.state().backend(slot)).collect::<Result<_>>()?;
         Ok(counters)
     }
 }

@@ -74,7 +74,7 @@ fn ipv4(packet: &[u8]) -> Result<Seen, Reason> {
         return Err(Reason::IpOptions);
     }
     if header.is_fragmenting_payload() {
-        return Err(Reason::Fragment);
+        return Err(Reason::FragmentFirst);
     }
     let ends = (IpAddr::V4(header.source_addr()), IpAddr::V4(header.destination_addr()));
     transport(ends, header.protocol().0, &packet[20..total], 1)
@@ -91,7 +91,7 @@ fn ipv6(packet: &[u8]) -> Result<Seen, Reason> {
     }
     let next = header.next_header();
     if next == etherparse::IpNumber::IPV6_FRAGMENTATION_HEADER {
-        return Err(Reason::Fragment);
+        return Err(Reason::FragmentFirst);
     }
     // ESP hides what it carries, so it is a protocol and no extension; "no next header" carries nothing.
     if next.0 == 59 || next.is_ipv6_ext_header_value() && next.0 != 50 && next.0 < 253 {

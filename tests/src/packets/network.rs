@@ -61,6 +61,11 @@ impl Network {
         }
     }
 
+    /// Interfaces by name.
+    pub fn interfaces(&self) -> Vec<(String, u32)> {
+        [Wire::Front, Wire::Back].map(|wire| (wire.name().to_owned(), self.index(wire))).to_vec()
+    }
+
     /// What the kernel's tables of this namespace answer.
     pub fn routes(&self) -> Vec<HostRoute> {
         let mut routes = vec![

@@ -60,8 +60,8 @@ fn inside(options: &Options) -> Result<bool> {
     for set in [RuleSet::Site, RuleSet::Thousand] {
         let mut kernel = Kernel::load(set, network, true)?;
         if set == RuleSet::Site {
-            prepare(kernel.generation())?;
-            let faults = verified::check(kernel.generation())?;
+            prepare(kernel.programs())?;
+            let faults = verified::check(kernel.programs())?;
             tally.note("bounds of verified instructions", &faults);
         }
         let mut core = Core::new(set, network)?;

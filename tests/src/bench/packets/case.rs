@@ -92,7 +92,7 @@ impl Case {
     /// Loads what the case needs and brings the flow table into the state that it names; to be called inside the place.
     pub(super) fn rig(&self) -> Result<Rig<'_>> {
         let mut datapath = Datapath::load()?;
-        let mut program = |name| anyhow::Ok(datapath.generation.xdp(name)?.fd()?.try_clone()?);
+        let mut program = |name| anyhow::Ok(datapath.programs().xdp(name)?.fd()?.try_clone()?);
         let (ours, baseline) = (program("foobar")?, program("baseline")?);
         let wrap = |flows| anyhow::Ok((Wrapper::load(flows, ours.as_fd())?, Wrapper::load(flows, baseline.as_fd())?));
         let wrappers = self.flows.map(wrap).transpose()?;

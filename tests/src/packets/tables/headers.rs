@@ -63,9 +63,9 @@ fn ipv4() -> Vec<Case> {
         one("IPv4 longer than the frame", patched(&frame, 16, &[1, 0]), Reason::IpHeader),
         one("IPv4 shorter than its header", patched(&frame, 16, &[0, 19]), Reason::IpHeader),
         one("IPv4 options", with_options, Reason::IpOptions),
-        one("IPv4 first fragment", patched(&frame, 20, &[0x20, 0]), Reason::Fragment),
-        one("IPv4 later fragment", patched(&frame, 20, &[0, 1]), Reason::Fragment),
-        one("IPv4 last fragment far behind", patched(&frame, 20, &[0x1f, 0xff]), Reason::Fragment),
+        one("IPv4 first fragment", patched(&frame, 20, &[0x20, 0]), Reason::FragmentFirst),
+        one("IPv4 later fragment", patched(&frame, 20, &[0, 1]), Reason::FragmentLater),
+        one("IPv4 last fragment far behind", patched(&frame, 20, &[0x1f, 0xff]), Reason::FragmentLater),
         case("IPv4 that must not be fragmented is none", vec![frame.allowed("office")]),
         case("IPv4 with padding behind it", vec![passed_by_office(padded)]),
     ]
@@ -89,7 +89,7 @@ fn ipv6() -> Vec<Case> {
         extension("without next header", 59),
         extension("destination options", 60),
         extension("mobility header", 135),
-        one("IPv6 fragment header", next(44), Reason::Fragment),
+        one("IPv6 fragment header", next(44), Reason::FragmentFirst),
         case("IPv6 with padding behind it", vec![passed_by_office([frame.bytes(), vec![0; 9]].concat())]),
     ]
 }
