@@ -1,4 +1,5 @@
-//! A server's firewall: the failsafe, the file's own rules, then what the services need; what none of them names is denied.
+//! A server's firewall: what cannot be true is dropped, the failsafe, the file's own rules, then what the services need; what
+//! none of them names is denied.
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -6,14 +7,19 @@ use std::ops::RangeInclusive;
 use foobar_common::rules::{Action, Protocol, Rule};
 use ipnet::IpNet;
 
+use super::bogons;
 use super::derive::held_vips;
 use super::services::check_sources;
 use super::sources::Sources;
 use super::{Origin, PlannedRule, Role, Transport};
-use crate::site::{Forward, Server, Service, Site, SiteProcess, UserRule};
+use crate::site::{At, Forward, Server, Service, Site, SiteProcess, UserRule};
 
 /// Most rules of a server that the packet path takes.
 pub const RULES_MAX: usize = 1024;
+/// Most of them that limit or shadow, and so do not end the walk.
+pub const PASSING_RULES_MAX: usize = 32;
+/// Most interfaces that a server's rules name.
+pub const RULE_INTERFACES_MAX: usize = 16;
 
 /// ICMP's errors: unreachable (and "fragmentation needed"), time exceeded, parameter problem.
 const ICMP_ERRORS: [u8; 3] = [3, 11, 12];
@@ -27,17 +33,13 @@ const ECHO: [(u8, u8); 2] = [(8, 0), (128, 129)];
 /// ssh.
 const SSH_PORT: u16 = 22;
 
-/// How many rules a server has.
-#[must_use]
-pub fn rule_count(site: &Site, server: &Server) -> usize {
-    derive(site, server).len()
-}
-
 /// Rules in the order in which they are tried.
-pub(super) fn derive(site: &Site, server: &Server) -> Vec<PlannedRule> {
+pub fn derive_rules(site: &Site, server: &Server) -> Vec<PlannedRule> {
     let mut firewall = Firewall::new(site, server);
+    firewall.deny("spoofed", "own addresses and no one's", bogons::spoofed(&firewall.all()), &[]);
     firewall.failsafe();
-    for rule in site.rules.iter().filter(|rule| rule.on.iter().any(|place| place.holds(server))) {
+    firewall.deny("bogons", "outside", bogons::bogons(site, server), &server.outside);
+    for rule in site.rules.iter().filter(|rule| rule.stands_on(server)) {
         firewall.user(rule);
     }
     firewall.icmp();
@@ -85,12 +87,7 @@ impl<'s> Firewall<'s> {
     fn derived(&mut self, name: String, from: &str, sources: Sources, destinations: Vec<IpNet>, protocol: Protocol) {
         // Nobody, or nowhere (a family that the server has not): no rule, because an empty list means everything.
         let Some(sources) = sources.into_rule() else { return };
-        let rule = Rule {
-            sources: sources.into(),
-            destinations: destinations.into(),
-            protocol,
-            ..Rule::any(&name, Action::Allow)
-        };
+        let rule = Rule { sources, destinations: destinations.into(), protocol, ..Rule::any(&name, Action::Allow) };
         self.rules.push(PlannedRule { rule, origin: Origin::Derived(from.to_owned()) });
     }
 
@@ -100,20 +97,38 @@ impl<'s> Firewall<'s> {
         self.derived("failsafe-ssh".to_owned(), "[site] admin", admin, Vec::new(), Protocol::Tcp(one(SSH_PORT)));
     }
 
+    /// What is dropped before a rule of the file is asked, on these interfaces or on all.
+    fn deny(&mut self, name: &str, from: &str, sources: Vec<IpNet>, interfaces: &[At<String>]) {
+        if sources.is_empty() {
+            return;
+        }
+        let rule = Rule {
+            sources: sources.into(),
+            interfaces: interfaces.iter().map(|interface| interface.value.clone()).collect(),
+            ..Rule::any(name, Action::Deny)
+        };
+        self.rules.push(PlannedRule { rule, origin: Origin::Derived(from.to_owned()) });
+    }
+
     fn user(&mut self, rule: &UserRule) {
         let Some(sources) = Sources::of(self.site, &rule.from).into_rule() else { return };
-        let destinations = if rule.to.is_empty() {
-            self.all()
-        } else {
-            let Some(destinations) = Sources::of(self.site, &rule.to).into_rule() else { return };
-            destinations
-        };
-        let protocol = rule.protocol.clone();
+        let to = if rule.to.is_empty() { Sources::these(self.all()) } else { Sources::of(self.site, &rule.to) };
+        let Some(destinations) = to.into_rule() else { return };
+        let mine = |name: &&At<String>| self.server.interfaces.contains(name);
+        let interfaces: Vec<String> = rule.interfaces.iter().filter(mine).map(|name| name.value.clone()).collect();
+        if interfaces.is_empty() && !rule.interfaces.is_empty() {
+            // This server has none of them, and a rule without interfaces would be for all.
+            return;
+        }
         let rule_of_plan = Rule {
-            sources: sources.into(),
-            destinations: destinations.into(),
-            protocol,
-            ..Rule::any(&rule.name.value, rule.action)
+            sources,
+            destinations,
+            protocol: rule.protocol.clone(),
+            source_ports: rule.source_ports.clone(),
+            flags: rule.flags,
+            interfaces,
+            log_per_second: rule.log_per_second,
+            ..Rule::any(&rule.name.value, rule.action.value)
         };
         self.rules.push(PlannedRule { rule: rule_of_plan, origin: Origin::Line(rule.line) });
     }
