@@ -108,9 +108,10 @@ fn overlapping(sets: &[(&Set, Vec<IpNet>)], told: impl Fn(&Set) -> bool, faults:
         let set = sets[index].0;
         if told(set) {
             let name = &set.name.value;
-            let (prefixes, lie) = if count == 1 { ("prefix", "lies") } else { ("prefixes", "lie") };
+            let (prefixes, lie, change) =
+                if count == 1 { ("prefix", "lies", "changes") } else { ("prefixes", "lie", "change") };
             let message = format!(
-                "{count} {prefixes} of the set `{name}` {lie} in wider ones of it and change nothing, such as {prefix} in {cover}"
+                "{count} {prefixes} of the set `{name}` {lie} in wider ones and {change} nothing, such as {prefix} in {cover}"
             );
             faults.warning(set.name.span, message);
         }

@@ -27,7 +27,7 @@ pub(super) fn read(section: &mut Section<'_>) -> Option<Match> {
     let span = section.place("protocol");
     let protocol = section.parse("protocol", "a protocol's name or number as a string", word);
     if protocol.is_none() && section.has("protocol") {
-        KEYS.map(|key| section.know(key));
+        KEYS.into_iter().for_each(|key| section.know(key));
         return None;
     }
     match protocol.as_ref().map_or("", |word| word.as_str()) {

@@ -8,7 +8,7 @@ use std::path::Path;
 use ipnet::IpNet;
 
 pub use file::{BAD_LINES_MAX, BadLine, FileError, read_file};
-pub(super) use overlap::{Overlap, overlaps};
+pub(super) use overlap::overlaps;
 
 use super::Set;
 
