@@ -56,22 +56,20 @@ fn rules() -> impl Strategy<Value = Vec<Rule>> {
 }
 
 /// A packet: two addresses of one family, protocol, port, type.
-fn fields() -> impl Strategy<Value = Fields> {
+fn fields() -> impl Strategy<Value = Fields<'static>> {
     let protocol = prop::sample::select(vec![0_u8, 1, 6, 17, 58, 89, 90, 255]);
     let port = prop_oneof![0_u16..16, 65_529..=65_535_u16];
     let icmp_type = prop_oneof![0_u8..7, 252..=255_u8];
     (address(), address(), protocol, port, icmp_type)
         .prop_filter("one family", |(source, destination, ..)| source.is_ipv4() == destination.is_ipv4())
         .prop_map(|(source, destination, protocol, port, icmp_type)| Fields {
-            source,
-            destination,
-            protocol,
             port,
             icmp_type,
+            ..Fields::between(source, destination, protocol)
         })
 }
 
-fn compiled<const W: usize>(tables: &HostTables, fields: &Fields, ends: [Address<W>; 2]) -> Result<Allowed, Reason>
+fn compiled<const W: usize>(tables: &HostTables, fields: &Fields<'_>, ends: [Address<W>; 2]) -> Result<Allowed, Reason>
 where
     Address<W>: Family<W>,
 {

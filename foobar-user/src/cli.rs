@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use foobar_user::agent::control::{self, Command as Request};
 use foobar_user::agent::{self, Status};
 use foobar_user::datapath::links::Wanted;
-use foobar_user::site::{Checked, Extent};
+use foobar_user::site::{Checked, Extent, sets};
 use foobar_user::{edge, pki, plan};
 use tracing_subscriber::EnvFilter;
 
@@ -184,7 +184,12 @@ fn check(path: &Path) -> Result<()> {
         "{} is good, but files that it names are not: `foobar pki` makes certificates and passwords that are missing",
         path.display()
     );
-    println!("{}: {} servers, {} services, no fault", path.display(), site.servers.len(), site.services.len());
+    let counts =
+        format!("{} servers, {} services, {} rules", site.servers.len(), site.services.len(), site.rules.len());
+    println!("{}: {counts}, {} sets, no fault", path.display(), site.sets.len());
+    for set in &site.sets {
+        println!("set {}: {} prefixes", set.name.value, sets::read(set)?.len());
+    }
     Ok(())
 }
 

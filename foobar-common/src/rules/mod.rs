@@ -4,6 +4,7 @@
 
 pub mod compile;
 mod entry;
+pub mod cover;
 pub mod linear;
 
 use std::net::IpAddr;
@@ -124,6 +125,23 @@ pub enum Action {
     Limit(Limit),
     /// Counts and tells what it would drop, everything or what is above a limit, and drops nothing.
     Shadow(Option<Limit>),
+}
+
+impl Action {
+    /// Whether a packet that matches goes to no later rule.
+    #[must_use]
+    pub const fn ends(&self) -> bool {
+        matches!(self, Self::Allow | Self::Deny)
+    }
+
+    /// The action's limit, whether it is enforced or only shadowed.
+    #[must_use]
+    pub const fn limit(&self) -> Option<&Limit> {
+        match self {
+            Self::Limit(limit) | Self::Shadow(Some(limit)) => Some(limit),
+            _ => None,
+        }
+    }
 }
 
 /// A limit for each source.

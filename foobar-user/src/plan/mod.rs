@@ -1,9 +1,11 @@
 //! What one server has to do: its firewall, services, processes and listeners, derived from the site file.
 
+mod bogons;
 mod derive;
 mod processes;
 mod rules;
 mod services;
+mod sets;
 mod show;
 mod sources;
 
@@ -16,8 +18,9 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 pub use derive::{PlanError, plan};
-pub use rules::{RULES_MAX, rule_count};
+pub use rules::{PASSING_RULES_MAX, RULE_INTERFACES_MAX, RULES_MAX, derive_rules};
 pub use services::serves;
+pub use sets::{SetPlan, derive_sets};
 pub use show::show;
 pub use sources::admits;
 
@@ -83,13 +86,6 @@ impl Role {
             Self::Monitor => "monitor",
         }
     }
-}
-
-/// A named set.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct SetPlan {
-    /// Its name.
-    pub name: String,
 }
 
 /// A firewall rule and its origin.
