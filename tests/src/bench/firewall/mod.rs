@@ -1,0 +1,34 @@
+//! The firewall beside its peers: look-ups by `BPF_PROG_TEST_RUN`, floods on a wire, new connections through it.
+//!
+//! All packets of a part are alike for everybody: the same sources in the same order, all of which the tables hold, or none.
+//! What is compared is measured in turn; absolute figures hold for one machine and minute.
+
+mod addresses;
+mod cable;
+mod connections;
+mod floods;
+mod frame;
+mod generator;
+mod guards;
+mod lookups;
+mod napi;
+mod nft;
+mod ours;
+mod programs;
+mod turns;
+mod xdpfilter;
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use super::row::Row;
+use crate::progress::Progress;
+
+/// Measures all three parts.
+pub(super) fn run(progress: &dyn Progress, rounds: u32, time: Duration) -> Result<Vec<Row>> {
+    let mut rows = lookups::run(progress)?;
+    rows.extend(floods::run(progress, rounds, time / 10)?);
+    rows.extend(connections::run(progress, rounds, time)?);
+    Ok(rows)
+}
