@@ -32,7 +32,7 @@ pub struct Arguments {
     /// Print one JSON object a row; everything else goes to standard error
     #[arg(long)]
     json: bool,
-    /// Rounds of the HTTP bench, and of the firewall bench's wires; what BPF_PROG_TEST_RUN measures always takes 64
+    /// Rounds of the HTTP bench, and of the firewall bench's wires; BPF_PROG_TEST_RUN always takes 24 or 64
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
     /// Seconds that each way is measured in such a round; datagrams are sent for a tenth of that

@@ -46,6 +46,11 @@ impl Samples {
         Self(self.0.iter().map(|sample| sample * factor).collect())
     }
 
+    /// Each sample less `part`.
+    pub(super) fn less(&self, part: f64) -> Self {
+        Self(self.0.iter().map(|sample| sample - part).collect())
+    }
+
     fn sorted(&self) -> Vec<f64> {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);

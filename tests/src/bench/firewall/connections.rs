@@ -28,22 +28,29 @@ pub(super) fn run(progress: &dyn Progress, rounds: u32, time: Duration) -> Resul
         let what = format!("connections, {name}");
         sites.extend(step(progress, &what, || Site::build(&lab, number, name, &guard, target))?);
     }
+    let Some((nothing, guarded)) = sites.split_first_mut() else { return Ok(Vec::new()) };
     for round in 0..rounds {
         step(progress, &format!("connections, round {} of {rounds}", round + 1), || {
-            let mut order: Vec<&mut Site> = sites.iter_mut().collect();
+            let mut order: Vec<&mut Site> = guarded.iter_mut().collect();
             if round % 2 == 1 {
                 order.reverse();
             }
-            order.into_iter().try_for_each(|site| {
+            let mut before = nothing.connect(time)?;
+            for site in order {
                 check(progress)?;
-                site.measure(time)
-            })
+                site.rate.add(site.connect(time)?);
+                let after = nothing.connect(time)?;
+                site.nothing.add(f64::midpoint(before, after));
+                before = after;
+            }
+            Ok(())
         })?;
     }
-    let Some((nothing, others)) = sites.split_first() else { return Ok(Vec::new()) };
-    let peer = Measured { name: nothing.name, samples: &nothing.rate };
-    let row = |site: &Site| Row::new(("firewall", "connections/s"), site.name, &site.rate, peer, site.target);
-    Ok(others.iter().map(row).collect())
+    let row = |site: &Site| {
+        let peer = Measured { name: nothing.name, samples: &site.nothing };
+        Row::new(("firewall", "connections/s"), site.name, &site.rate, peer, site.target)
+    };
+    Ok(guarded.iter().map(row).collect())
 }
 
 /// A server behind a firewall.
@@ -54,6 +61,8 @@ struct Site {
     listener: TcpListener,
     _installed: Installed,
     rate: Samples,
+    /// Without a firewall, before and after each.
+    nothing: Samples,
 }
 
 impl Site {
@@ -68,15 +77,10 @@ impl Site {
         let Some(installed) = guard.install(lab, &cable)? else { return Ok(None) };
         let listener = cable.guarded.run(|| TcpListener::bind((SERVER, SERVICE_PORT)))?.context("cannot listen")?;
         setsockopt(&listener, sockopt::ReceiveTimeout, &TimeVal::milliseconds(ACCEPT_MS))?;
-        let site = Self { name, target, cable, listener, _installed: installed, rate: Samples::default() };
+        let (rate, nothing) = (Samples::default(), Samples::default());
+        let site = Self { name, target, cable, listener, _installed: installed, rate, nothing };
         site.connect(WARM_UP)?;
         Ok(Some(site))
-    }
-
-    fn measure(&mut self, time: Duration) -> Result<()> {
-        let rate = self.connect(time)?;
-        self.rate.add(rate);
-        Ok(())
     }
 
     /// Connections a second.

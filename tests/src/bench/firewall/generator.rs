@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use super::addresses::Cycle;
 use super::frame::{CLIENT, datagram};
+use super::priority::{self, Processor};
 use super::programs;
 use crate::bench::bpf;
 
@@ -23,8 +24,9 @@ impl Generator {
         Ok(Self { program: programs::generator(cycle, interface)?, frame: datagram(CLIENT)? })
     }
 
-    /// Sends as much as it can for `time`; to be called in the interface's namespace. What finds the cable full is lost.
+    /// Sends as much as it can for `time`; to be called on a thread of its own in the interface's namespace. What finds the cable full is lost.
     pub(super) fn flood(&self, time: Duration) -> Result<()> {
+        priority::keep(0, Processor::First)?;
         let end = Instant::now() + time;
         while Instant::now() < end {
             bpf::send(self.program.as_fd(), &self.frame, 0, AT_ONCE)?;

@@ -9,7 +9,7 @@ use super::cable::Cable;
 use super::nft::Ruleset;
 use super::ours::{self, Ours};
 use super::programs;
-use super::xdpfilter::XdpFilter;
+use super::xdpfilter::{Features, XdpFilter};
 use crate::bench::bpf;
 use crate::bench::lab::{self, Lab};
 
@@ -65,7 +65,7 @@ impl Guard {
             },
             Self::XdpFilter(entries) => {
                 let pins = lab.pins()?.join(interface);
-                Installed::XdpFilter(XdpFilter::load(&pins, lab.run().folder(), interface, *entries)?)
+                Installed::XdpFilter(XdpFilter::load(&pins, lab.run().folder(), interface, Features::All, *entries)?)
             }
             Self::Nft(ruleset) => {
                 ruleset.load(interface)?;

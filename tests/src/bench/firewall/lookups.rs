@@ -8,9 +8,10 @@ use ipnet::IpNet;
 
 use super::addresses::{Cycle, Who, prefix};
 use super::ours::{self, Ours};
+use super::priority;
 use super::programs;
 use super::turns::{Index, Sources, Turns};
-use super::xdpfilter::XdpFilter;
+use super::xdpfilter::{Features, XdpFilter};
 use crate::bench::bpf;
 use crate::bench::lab::{self, Lab};
 use crate::bench::row::{Measured, Row, Target};
@@ -32,8 +33,11 @@ fn inside(lab: &Lab, progress: &dyn Progress) -> Result<Vec<Row>> {
     let mut loaded = Vec::new();
     let rules = step(progress, "our rules", || Rules::add(&mut turns, &mut loaded))?;
     let filter = step(progress, "xdp-filter", || filters(lab, &mut turns))?;
+    let least =
+        step(progress, "xdp-filter's least program", || filter_of(lab, &mut turns, Features::Addresses, THOUSAND))?;
     let tries = step(progress, "the kernel's tries", || tries(&mut turns))?;
     let sets = step(progress, "our sets", || ours_sets(&mut turns, &mut loaded))?;
+    priority::first(progress);
     let what = format!("{ROUNDS} rounds of {} programs", turns.count());
     step(progress, &what, || {
         (0..ROUNDS).try_for_each(|round| {
@@ -41,7 +45,7 @@ fn inside(lab: &Lab, progress: &dyn Progress) -> Result<Vec<Row>> {
             turns.round(round)
         })
     })?;
-    Ok(rows(&turns, &rules, &filter, &tries, &sets))
+    Ok(rows(&turns, &Measurements { rules, filter, least, tries, sets }))
 }
 
 /// Our subjects with rules, by number of rules.
@@ -57,17 +61,17 @@ impl Rules {
     fn add(turns: &mut Turns, loaded: &mut Vec<Ours>) -> Result<Self> {
         let mut rules = Self { deny: Vec::new(), allow: Vec::new(), none: Vec::new() };
         for count in COUNTS {
-            let number = people(count);
+            let number = if count == 1 { "1 rule".to_owned() } else { format!("{} rules", people(count)) };
             for (action, word, verdict) in [(Action::Deny, "deny", DROP), (Action::Allow, "allow", PASS)] {
                 let mut ours = Ours::load(&ours::tuples(count, action, &ours::tcp()))?;
                 let program = ours.program()?;
                 loaded.push(ours);
-                let one = turns.add(&format!("{word}, {number} rules, one source"), &program, last(count), verdict)?;
-                let name = format!("{word}, {number} rules, their sources in turn");
+                let one = turns.add(&format!("{word}, {number}, one source"), &program, last(count), verdict)?;
+                let name = format!("{word}, {number}, their sources in turn");
                 let all = turns.add(&name, &program, in_turn(count, Who::Members), verdict)?;
                 if action == Action::Deny {
                     rules.deny.push([one, all]);
-                    let name = format!("no match, {number} rules, 65,536 sources in turn");
+                    let name = format!("no match, {number}, 65,536 sources in turn");
                     rules.none.push(turns.add(&name, &program, in_turn(CYCLE, Who::Strangers), DROP)?);
                 } else {
                     rules.allow.push([one, all]);
@@ -100,14 +104,15 @@ impl Asked {
 }
 
 fn filters(lab: &Lab, turns: &mut Turns) -> Result<Vec<Asked>> {
-    let load = |count: &u32| {
-        let pins = lab.pins()?.join(format!("entries-{count}"));
-        let filter = XdpFilter::load(&pins, lab.run().folder(), EGRESS, *count)?;
-        // What is timed is held; the interface is wanted for the next one.
-        XdpFilter::unload(&pins, lab.run().folder(), EGRESS)?;
-        Asked::add(turns, &format!("xdp-filter, {}", people(*count)), &filter.program, *count)
-    };
-    ENTRIES.iter().map(load).collect()
+    ENTRIES.iter().map(|count| filter_of(lab, turns, Features::All, *count)).collect()
+}
+
+fn filter_of(lab: &Lab, turns: &mut Turns, features: Features, count: u32) -> Result<Asked> {
+    let pins = lab.pins()?.join(format!("{features:?}-{count}"));
+    let filter = XdpFilter::load(&pins, lab.run().folder(), EGRESS, features, count)?;
+    // What is timed is held; the interface is wanted for the next one.
+    XdpFilter::unload(&pins, lab.run().folder(), EGRESS)?;
+    Asked::add(turns, "xdp-filter", &filter.program, count)
 }
 
 fn tries(turns: &mut Turns) -> Result<Vec<Asked>> {
@@ -129,50 +134,90 @@ fn ours_sets(turns: &mut Turns, loaded: &mut Vec<Ours>) -> Result<Vec<Asked>> {
     Ok(sets)
 }
 
-fn rows(turns: &Turns, rules: &Rules, filters: &[Asked], tries: &[Asked], sets: &[Asked]) -> Vec<Row> {
-    let mut rows = Vec::new();
-    let mut row = |ours: Index, peer_name: &'static str, peer: Index, target: Option<Target>| {
+/// Everything that was measured.
+struct Measurements {
+    rules: Rules,
+    /// xdp-filter by [`ENTRIES`], and its least program with 1,000.
+    filter: Vec<Asked>,
+    least: Asked,
+    /// By [`SETS`]; ours as far as there are any.
+    tries: Vec<Asked>,
+    sets: Vec<Asked>,
+}
+
+fn rows(turns: &Turns, measured: &Measurements) -> Vec<Row> {
+    let row = |ours: Index, name: &'static str, peer: Index, target: Option<Target>| {
         let samples = turns.samples(peer);
-        let peer = Measured { name: peer_name, samples: &samples };
-        rows.push(Row::new(("firewall", "ns/packet"), turns.name(ours), &turns.samples(ours), peer, target));
+        let peer = Measured { name, samples: &samples };
+        Row::new(("firewall", "ns/packet"), turns.name(ours), &turns.samples(ours), peer, target)
     };
-    let flat = Some(Target::AtMost(1.1));
-    for (index, count) in COUNTS.iter().enumerate() {
-        let target = flat.filter(|_| *count == THOUSAND);
-        row(rules.deny[index][0], "1 rule", rules.deny[0][0], target);
-        row(rules.allow[index][0], "1 rule", rules.allow[0][0], target);
-        row(rules.none[index], "1 rule", rules.none[0], target);
-    }
-    // The peers' tables of 1 and 1,000 come first; each of ours beside one as large.
-    let at_most_filter = Some(Target::AtMost(1.0));
-    for (index, filter) in [(0, &filters[0]), (3, &filters[1])] {
-        for ours in [rules.deny[index], rules.allow[index]] {
-            row(ours[0], "xdp-filter", filter.hit, at_most_filter);
-            row(ours[1], "xdp-filter", filter.hits, at_most_filter);
-        }
-    }
-    for (index, (ours, peer)) in sets.iter().zip(tries).enumerate() {
-        let target = Some(Target::AtMost(0.15)).filter(|_| SETS[index] == MILLION);
-        for (ours, peer, target) in [
-            (ours.hit, peer.hit, None),
-            (ours.miss, peer.miss, None),
-            (ours.hits, peer.hits, target),
-            (ours.misses, peer.misses, target),
-        ] {
-            row(ours, "kernel's trie", peer, target);
-        }
-    }
-    for (ours, peer) in sets.iter().zip(filters) {
-        row(ours.hit, "xdp-filter", peer.hit, None);
-        row(ours.hits, "xdp-filter", peer.hits, None);
-        row(ours.misses, "xdp-filter", peer.misses, None);
-    }
-    for peers in tries.iter().skip(sets.len()) {
-        for peer in [peers.hit, peers.hits, peers.misses] {
-            row(peer, "xdp-filter, 1", filters[0].hit, None);
-        }
+    let mut rows = Vec::new();
+    for Pair { ours, name, peer, target } in measured.of_rules().into_iter().chain(measured.of_sets()) {
+        rows.push(row(ours, name, peer, target));
     }
     rows
+}
+
+/// A row to be.
+struct Pair {
+    ours: Index,
+    name: &'static str,
+    peer: Index,
+    target: Option<Target>,
+}
+
+const fn pair(ours: Index, name: &'static str, peer: Index, target: Option<Target>) -> Pair {
+    Pair { ours, name, peer, target }
+}
+
+impl Measurements {
+    /// More rules beside one; one and 1,000 beside as many entries of xdp-filter.
+    fn of_rules(&self) -> Vec<Pair> {
+        let Rules { deny, allow, none } = &self.rules;
+        let mut pairs = Vec::new();
+        for (index, count) in COUNTS.iter().enumerate().skip(1) {
+            let target = Some(Target::AtMost(1.1)).filter(|_| *count == THOUSAND);
+            for many in [deny, allow].map(|way| (way[index][0], way[0][0])).into_iter().chain([(none[index], none[0])])
+            {
+                pairs.push(pair(many.0, "1 rule", many.1, target));
+            }
+        }
+        let target = Some(Target::AtMost(1.0));
+        for (index, filter) in [(0, &self.filter[0]), (COUNTS.len() - 1, &self.filter[1])] {
+            for ours in [deny[index], allow[index]] {
+                pairs.push(pair(ours[0], "xdp-filter", filter.hit, target));
+                pairs.push(pair(ours[1], "xdp-filter", filter.hits, target));
+            }
+        }
+        let most = deny[COUNTS.len() - 1];
+        pairs.push(pair(most[0], LEAST_FILTER, self.least.hit, None));
+        pairs.push(pair(most[1], LEAST_FILTER, self.least.hits, None));
+        pairs
+    }
+
+    /// Each set beside a trie of the same prefixes, and beside xdp-filter with as many addresses.
+    fn of_sets(&self) -> Vec<Pair> {
+        let mut pairs = Vec::new();
+        for ((count, ours), peer) in SETS.iter().zip(&self.sets).zip(&self.tries) {
+            let target = Some(Target::AtMost(0.15)).filter(|_| *count == MILLION);
+            pairs.push(pair(ours.hit, TRIE, peer.hit, None));
+            pairs.push(pair(ours.miss, TRIE, peer.miss, None));
+            pairs.push(pair(ours.hits, TRIE, peer.hits, target));
+            pairs.push(pair(ours.misses, TRIE, peer.misses, target));
+        }
+        for (ours, peer) in self.sets.iter().zip(&self.filter) {
+            pairs.push(pair(ours.hit, "xdp-filter", peer.hit, None));
+            pairs.push(pair(ours.hits, "xdp-filter", peer.hits, None));
+            pairs.push(pair(ours.misses, "xdp-filter", peer.misses, None));
+        }
+        // Where we have no set yet, the peers are still shown.
+        for peer in self.tries.iter().skip(self.sets.len()) {
+            for peer in [peer.hit, peer.hits, peer.misses] {
+                pairs.push(pair(peer, "xdp-filter, 1", self.filter[0].hit, None));
+            }
+        }
+        pairs
+    }
 }
 
 fn last(count: u32) -> Sources {
@@ -198,7 +243,10 @@ const THOUSAND: u32 = 1000;
 const MILLION: u32 = 1_000_000;
 /// Sources in turn, where there are as many.
 const CYCLE: u32 = 65_536;
-const ROUNDS: u32 = 64;
+/// Four rounds go round all sources. Each run has the kernel patch its dispatcher and wait for all processors: some ms.
+const ROUNDS: u32 = 24;
+const TRIE: &str = "kernel's trie";
+const LEAST_FILTER: &str = "xdp-filter, IPv4 alone";
 /// `XDP_DROP` and `XDP_PASS`.
 const DROP: u32 = 1;
 const PASS: u32 = 2;

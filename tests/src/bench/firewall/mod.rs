@@ -14,6 +14,7 @@ mod lookups;
 mod napi;
 mod nft;
 mod ours;
+mod priority;
 mod programs;
 mod turns;
 mod xdpfilter;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use super::priority::{self, Processor};
 use crate::eventually::obtained;
 
 /// The thread.
@@ -15,7 +16,7 @@ pub(super) struct Napi {
 }
 
 impl Napi {
-    /// Finds the thread of `interface`, whose name the kernel makes of the interface's.
+    /// Finds the thread of `interface`, whose name the kernel makes of the interface's, and keeps it on one processor.
     pub(super) fn of(interface: &str) -> Result<Self> {
         let name = format!("napi/{interface}-");
         let find = || {
@@ -24,6 +25,8 @@ impl Napi {
             Ok(folders.find(|path| fs::read_to_string(path.join("comm")).is_ok_and(|comm| comm.starts_with(&name))))
         };
         let folder = obtained(APPEARS, &format!("the kernel's receive thread {name}…"), find)?;
+        let number = folder.file_name().and_then(|name| name.to_str()?.parse().ok());
+        priority::keep(number.context("a process has no number")?, Processor::Last)?;
         Ok(Self { schedule: folder.join("schedstat") })
     }
 

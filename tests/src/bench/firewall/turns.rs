@@ -25,11 +25,11 @@ struct Subject {
     name: String,
     program: OwnedFd,
     sources: Sources,
-    /// Around the program and around the reference.
-    cyclers: Option<(Cycler, Cycler)>,
+    /// Around the program, where sources change.
+    cycler: Option<Cycler>,
     /// What it must return for each packet.
     verdict: u32,
-    /// Nanoseconds a packet over those of the reference, a sample a round.
+    /// Nanoseconds a packet, the cycler's included, over those of the reference; a sample a round.
     parts: Samples,
 }
 
@@ -37,9 +37,13 @@ struct Subject {
 #[derive(Debug)]
 pub(super) struct Turns {
     reference: OwnedFd,
+    /// The reference with a cycler around it: what a cycler costs. All cyclers have the same instructions.
+    cycled: Cycler,
     ingress: u32,
     subjects: Vec<Subject>,
     reference_ns: Samples,
+    /// What a cycler costs, over the reference.
+    cycler: Samples,
 }
 
 /// Number of a subject.
@@ -48,20 +52,26 @@ pub(super) type Index = usize;
 impl Turns {
     /// No subjects yet; packets come by interface `ingress`.
     pub(super) fn new(ingress: u32) -> Result<Self> {
-        let none = Samples::default();
-        Ok(Self { reference: programs::reference()?, ingress, subjects: Vec::new(), reference_ns: none })
+        let reference = programs::reference()?;
+        let cycled = programs::cycler(Cycle { period: 1, who: Who::Members }, reference.as_fd())?;
+        Ok(Self {
+            reference,
+            cycled,
+            ingress,
+            subjects: Vec::new(),
+            reference_ns: Samples::default(),
+            cycler: Samples::default(),
+        })
     }
 
     /// Adds a subject; every packet must meet `verdict`.
     pub(super) fn add(&mut self, name: &str, program: &OwnedFd, sources: Sources, verdict: u32) -> Result<Index> {
-        let cyclers = match sources {
+        let cycler = match sources {
             Sources::One(..) => None,
-            Sources::Many(cycle) => {
-                Some((programs::cycler(cycle, program.as_fd())?, programs::cycler(cycle, self.reference.as_fd())?))
-            }
+            Sources::Many(cycle) => Some(programs::cycler(cycle, program.as_fd())?),
         };
         let (name, program, parts) = (name.to_owned(), program.try_clone()?, Samples::default());
-        let subject = Subject { name, program, sources, cyclers, verdict, parts };
+        let subject = Subject { name, program, sources, cycler, verdict, parts };
         subject.check(self.ingress)?;
         self.subjects.push(subject);
         Ok(self.subjects.len() - 1)
@@ -72,21 +82,26 @@ impl Turns {
         self.subjects.len()
     }
 
-    /// Measures every subject once, in every other round in reverse.
+    /// Measures every subject once, in every other round in reverse: reference, subject, reference, subject, reference …
     pub(super) fn round(&mut self, round: u32) -> Result<()> {
+        let start = round * REPEAT;
+        let frame = syn(Who::Members.address(0), start)?;
+        let time = |program: &OwnedFd, frame: &[u8]| bpf::time(program.as_fd(), frame, self.ingress, REPEAT);
+        let mut before = time(&self.reference, &frame)?;
+        let cycled = time(&self.cycled.program, &frame)?;
+        let mut after = time(&self.reference, &frame)?;
+        self.cycler.add(cycled / f64::midpoint(before, after) - 1.0);
         let mut order: Vec<&mut Subject> = self.subjects.iter_mut().collect();
         if round % 2 == 1 {
             order.reverse();
         }
         for subject in order {
-            let start = round * REPEAT;
-            let before = subject.references(&self.reference, self.ingress, start)?;
-            let program = subject.cyclers.as_ref().map_or(&subject.program, |(cycler, _)| &cycler.program);
-            let time = bpf::time(program.as_fd(), &subject.frame(start)?, self.ingress, REPEAT)?;
-            let after = subject.references(&self.reference, self.ingress, start)?;
-            let (reference, cycled) = (f64::midpoint(before.0, after.0), f64::midpoint(before.1, after.1));
+            before = after;
+            let ns = time(subject.timed(), &subject.frame(start)?)?;
+            after = time(&self.reference, &frame)?;
+            let reference = f64::midpoint(before, after);
             self.reference_ns.add(reference);
-            subject.parts.add((time - (cycled - reference)) / reference);
+            subject.parts.add(ns / reference);
         }
         Ok(())
     }
@@ -96,21 +111,17 @@ impl Turns {
         &self.subjects[index].name
     }
 
-    /// Nanoseconds a packet, as if the reference had always taken its median.
+    /// Nanoseconds a packet without the cycler's, as if the reference had always taken its median.
     pub(super) fn samples(&self, index: Index) -> Samples {
-        self.subjects[index].parts.times(self.reference_ns.median())
+        let subject = &self.subjects[index];
+        let around = if subject.cycler.is_some() { self.cycler.median() } else { 0.0 };
+        subject.parts.less(around).times(self.reference_ns.median())
     }
 }
 
 impl Subject {
-    /// Nanoseconds of the reference, alone and with the cycler around it.
-    fn references(&self, reference: &OwnedFd, ingress: u32, start: u32) -> Result<(f64, f64)> {
-        let frame = self.frame(start)?;
-        let alone = bpf::time(reference.as_fd(), &frame, ingress, REPEAT)?;
-        match &self.cyclers {
-            Some((_, cycler)) => Ok((alone, bpf::time(cycler.program.as_fd(), &frame, ingress, REPEAT)?)),
-            None => Ok((alone, alone)),
-        }
+    fn timed(&self) -> &OwnedFd {
+        self.cycler.as_ref().map_or(&self.program, |cycler| &cycler.program)
     }
 
     /// The frame; a cycler counts on from `start`.
@@ -123,10 +134,9 @@ impl Subject {
 
     /// The verdict is the expected one, of many packets in turn.
     fn check(&self, ingress: u32) -> Result<()> {
-        let program = self.cyclers.as_ref().map_or(&self.program, |(cycler, _)| &cycler.program);
         for number in 0..CHECKED {
             let start = number.wrapping_mul(CHECKED_APART);
-            let verdict = bpf::once(program.as_fd(), &self.frame(start)?, ingress)?;
+            let verdict = bpf::once(self.timed().as_fd(), &self.frame(start)?, ingress)?;
             ensure!(verdict == self.verdict, "{}: packet {start} met {verdict}, not {}", self.name, self.verdict);
         }
         Ok(())
@@ -136,5 +146,5 @@ impl Subject {
 /// Packets of one measurement; four go round 65,536 sources.
 const REPEAT: u32 = 16_384;
 /// Packets whose verdict is looked at, and how far apart they are.
-const CHECKED: u32 = 64;
-const CHECKED_APART: u32 = 1021;
+const CHECKED: u32 = 16;
+const CHECKED_APART: u32 = 4099;

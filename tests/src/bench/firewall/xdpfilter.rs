@@ -20,6 +20,25 @@ use crate::bench::bpf::{self, map};
 use crate::bpffs;
 use crate::process::run;
 
+/// Which of its programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Features {
+    /// That which it loads unless told otherwise: addresses of all kinds and ports.
+    All,
+    /// The least one that knows addresses.
+    Addresses,
+}
+
+impl Features {
+    /// The program's name and the tool's word for it.
+    const fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::All => ("xdpfilt_alw_all", "all"),
+            Self::Addresses => ("xdpfilt_alw_ip", "ipv4"),
+        }
+    }
+}
+
 /// xdp-filter on an interface, with the first members in its table.
 #[derive(Debug)]
 pub(super) struct XdpFilter {
@@ -30,15 +49,16 @@ pub(super) struct XdpFilter {
 impl XdpFilter {
     /// Has its tool attach it to `interface` of the calling thread's namespace, and lets it drop what comes from `entries`
     /// members. `pins` is a folder in the BPF file system, `folder` one for files.
-    pub(super) fn load(pins: &Path, folder: &Path, interface: &str, entries: u32) -> Result<Self> {
+    pub(super) fn load(pins: &Path, folder: &Path, interface: &str, features: Features, entries: u32) -> Result<Self> {
         fs::create_dir(pins).with_context(|| format!("cannot make {}", pins.display()))?;
         let objects = objects(folder)?;
-        tool(pins, &objects, &["load", "--mode", "native", "--policy", "allow", "--features", "ipv4", interface])?;
+        let (program, word) = features.names();
+        tool(pins, &objects, &["load", "--mode", "native", "--policy", "allow", "--features", word, interface])?;
         let pinned = pins.join("xdp-filter");
         let table = bpf::pinned(&pinned.join("filter_ipv4"))?;
         let keys: Vec<[u8; 4]> = (0..entries).map(|number| Who::Members.address(number).octets()).collect();
         map::fill(table.as_fd(), &keys, &vec![SOURCE; keys.len() * processors()?])?;
-        Ok(Self { program: bpf::pinned(&pinned.join("programs").join(interface).join(PROGRAM))? })
+        Ok(Self { program: bpf::pinned(&pinned.join("programs").join(interface).join(program))? })
     }
 
     /// Takes it off the interface; the program can still be run by hand.
@@ -65,21 +85,24 @@ fn tool(pins: &Path, objects: &Path, arguments: &[&str]) -> Result<()> {
     run(&mut command).map(drop)
 }
 
-/// Folder with a copy of the tool's object whose tables hold [`TABLE`] addresses.
+/// Folder with copies of the tool's objects whose tables hold [`TABLE`] addresses.
 fn objects(folder: &Path) -> Result<PathBuf> {
     let objects = folder.join("xdp-filter");
-    let copy = objects.join(OBJECT);
-    if copy.exists() {
+    if objects.exists() {
         return Ok(objects);
     }
     fs::create_dir(&objects)?;
-    let source = Path::new(OBJECTS).join(OBJECT);
-    let mut bytes = fs::read(&source)
-        .with_context(|| format!("cannot read {}: `cargo xtask setup` installs xdp-tools", source.display()))?;
-    let places: Vec<usize> = (0..bytes.len() - 3).filter(|at| bytes[*at..*at + 4] == ITS_TABLE.to_le_bytes()).collect();
-    ensure!(places.len() == 1, "{} is not the xdp-filter that this bench knows", source.display());
-    bytes[places[0]..places[0] + 4].copy_from_slice(&TABLE.to_le_bytes());
-    fs::write(&copy, bytes)?;
+    for features in [Features::All, Features::Addresses] {
+        let object = format!("{}.o", features.names().0);
+        let source = PathBuf::from(format!("/usr/lib/{}-linux-gnu/bpf/{object}", std::env::consts::ARCH));
+        let mut bytes = fs::read(&source)
+            .with_context(|| format!("cannot read {}: `cargo xtask setup` installs xdp-tools", source.display()))?;
+        let here = |at: &usize| bytes[*at..*at + 4] == ITS_TABLE.to_le_bytes();
+        let places: Vec<usize> = (0..bytes.len() - 3).filter(here).collect();
+        ensure!(places.len() == 1, "{} is not the xdp-filter that this bench knows", source.display());
+        bytes[places[0]..places[0] + 4].copy_from_slice(&TABLE.to_le_bytes());
+        fs::write(objects.join(object), bytes)?;
+    }
     Ok(objects)
 }
 
@@ -88,10 +111,6 @@ fn processors() -> Result<usize> {
     aya::util::nr_cpus().map_err(|(file, error)| anyhow::anyhow!("cannot read {file}: {error}"))
 }
 
-/// Where Debian has the tool's objects.
-const OBJECTS: &str = "/usr/lib/x86_64-linux-gnu/bpf";
-const PROGRAM: &str = "xdpfilt_alw_ip";
-const OBJECT: &str = "xdpfilt_alw_ip.o";
 /// Its own table, and ours.
 const ITS_TABLE: u32 = 10_000;
 const TABLE: u32 = 131_072;
