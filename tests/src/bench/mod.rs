@@ -29,6 +29,9 @@ use row::Row;
 pub struct Arguments {
     /// Run only this bench
     bench: Option<Bench>,
+    /// Run only this part of the firewall bench
+    #[arg(long)]
+    part: Option<firewall::Part>,
     /// Print one JSON object a row; everything else goes to standard error
     #[arg(long)]
     json: bool,
@@ -72,7 +75,7 @@ fn benches(arguments: &Arguments, screen: &Screen) -> Result<()> {
     }
     if wanted(Bench::Firewall) {
         let seconds = Duration::from_secs(u64::from(arguments.seconds));
-        print(arguments, screen, &firewall::run(screen, arguments.rounds, seconds)?)?;
+        print(arguments, screen, &firewall::run(screen, arguments.part, arguments.rounds, seconds)?)?;
     }
     if wanted(Bench::Http) {
         print(arguments, screen, &http::run(screen, arguments.rounds, arguments.seconds)?)?;

@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::addresses::Cycle;
 use super::frame::{CLIENT, datagram};
-use super::priority::{self, Processor};
+use super::priority;
 use super::programs;
 use crate::bench::bpf;
 
@@ -26,7 +26,7 @@ impl Generator {
 
     /// Sends as much as it can for `time`; to be called on a thread of its own in the interface's namespace. What finds the cable full is lost.
     pub(super) fn flood(&self, time: Duration) -> Result<()> {
-        priority::keep(0, Processor::First)?;
+        priority::together(0)?;
         let end = Instant::now() + time;
         while Instant::now() < end {
             bpf::send(self.program.as_fd(), &self.frame, 0, AT_ONCE)?;

@@ -37,7 +37,7 @@ fn inside(lab: &Lab, progress: &dyn Progress) -> Result<Vec<Row>> {
         step(progress, "xdp-filter's least program", || filter_of(lab, &mut turns, Features::Addresses, THOUSAND))?;
     let tries = step(progress, "the kernel's tries", || tries(&mut turns))?;
     let sets = step(progress, "our sets", || ours_sets(&mut turns, &mut loaded))?;
-    priority::first(progress);
+    priority::first(0)?;
     let what = format!("{ROUNDS} rounds of {} programs", turns.count());
     step(progress, &what, || {
         (0..ROUNDS).try_for_each(|round| {

@@ -22,14 +22,34 @@ mod xdpfilter;
 use std::time::Duration;
 
 use anyhow::Result;
+use clap::ValueEnum;
 
 use super::row::Row;
 use crate::progress::Progress;
 
-/// Measures all three parts.
-pub(super) fn run(progress: &dyn Progress, rounds: u32, time: Duration) -> Result<Vec<Row>> {
-    let mut rows = lookups::run(progress)?;
-    rows.extend(floods::run(progress, rounds, time / 10)?);
-    rows.extend(connections::run(progress, rounds, time)?);
+/// What the firewall bench measures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Part {
+    /// Nanoseconds a packet, by BPF_PROG_TEST_RUN
+    Lookups,
+    /// Packets a second that one processor drops
+    Floods,
+    /// New TCP connections a second
+    Connections,
+}
+
+/// Measures all parts, or one.
+pub(super) fn run(progress: &dyn Progress, part: Option<Part>, rounds: u32, time: Duration) -> Result<Vec<Row>> {
+    let wanted = |other| part.is_none_or(|part| part == other);
+    let mut rows = Vec::new();
+    if wanted(Part::Lookups) {
+        rows.extend(lookups::run(progress)?);
+    }
+    if wanted(Part::Floods) {
+        rows.extend(floods::run(progress, rounds, time / 10)?);
+    }
+    if wanted(Part::Connections) {
+        rows.extend(connections::run(progress, rounds, time)?);
+    }
     Ok(rows)
 }

@@ -1,39 +1,26 @@
-//! Scheduling of what is measured: before all other programs, on processors of their own.
+//! Scheduling of what is measured: before all other programs, and the ends of a cable on one processor.
 
 use anyhow::{Context, Result};
+use nix::errno::Errno;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
-use crate::progress::Progress;
-
-/// Lets the calling thread run before all others for the rest of its life: a test run's time is that of the clock on the wall.
-pub(super) fn first(progress: &dyn Progress) {
+/// Lets a thread run before all others for the rest of its life; 0 is the calling one.
+///
+/// A test run's time is that of the clock on the wall; and a receive thread that waits for a compiler loses packets.
+pub(super) fn first(thread: i32) -> Result<()> {
     let parameters = libc::sched_param { sched_priority: 1 };
-    // SAFETY: the pointer is to a structure that outlives the call; 0 is the calling thread.
-    if unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameters) } != 0 {
-        progress.note("no real-time priority: other programs are in the figures");
-    }
+    // SAFETY: the pointer is to a structure that outlives the call.
+    let set = unsafe { libc::sched_setscheduler(thread, libc::SCHED_FIFO, &raw const parameters) };
+    Errno::result(set).map(drop).with_context(|| format!("cannot give thread {thread} real-time priority"))
 }
 
-/// A processor to stay on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Processor {
-    /// The first that this process may use.
-    First,
-    /// The last; with one processor the same.
-    Last,
-}
-
-/// Keeps a thread on a processor; 0 is the calling one.
-pub(super) fn keep(thread: i32, processor: Processor) -> Result<()> {
+/// Keeps a thread on the last processor that this process may use; 0 is the calling one.
+pub(super) fn together(thread: i32) -> Result<()> {
     let allowed = sched_getaffinity(Pid::from_raw(0)).context("cannot read the processors of this process")?;
-    let mut numbers = (0..CpuSet::count()).filter(|number| allowed.is_set(*number).unwrap_or(false));
-    let number = match processor {
-        Processor::First => numbers.next(),
-        Processor::Last => numbers.last(),
-    };
+    let last = (0..CpuSet::count()).rev().find(|number| allowed.is_set(*number).unwrap_or(false));
     let mut set = CpuSet::new();
-    set.set(number.context("no processor is allowed")?)?;
+    set.set(last.context("no processor is allowed")?)?;
     sched_setaffinity(Pid::from_raw(thread), &set)
         .with_context(|| format!("cannot keep thread {thread} on a processor"))
 }
