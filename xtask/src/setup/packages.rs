@@ -49,7 +49,12 @@ const SITE: &[(Package, Proof)] = &[
     (plain("iproute2"), "ip"),
     (plain("ethtool"), "ethtool"),
 ];
-const BENCH: &[(Package, Proof)] = &[(plain("wrk"), "wrk"), (service("haproxy", "haproxy"), "haproxy")];
+const BENCH: &[(Package, Proof)] = &[
+    (plain("wrk"), "wrk"),
+    (service("haproxy", "haproxy"), "haproxy"),
+    (service("nftables", "nftables"), "nft"),
+    (plain("xdp-tools"), "xdp-filter"),
+];
 const KERNELS: &[(Package, Proof)] = &[
     (plain("qemu-system-x86"), "qemu-system-x86_64"),
     (plain("busybox-static"), "busybox"),
