@@ -39,6 +39,7 @@ pub mod probe;
 pub mod process;
 pub mod progress;
 pub mod prometheus;
+pub mod reach;
 pub mod run;
 pub mod site;
 pub mod wrk;

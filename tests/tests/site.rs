@@ -12,6 +12,8 @@ mod identity;
 mod monitoring;
 #[path = "site/page.rs"]
 mod page;
+#[path = "site/reach.rs"]
+mod reach;
 #[path = "site/recovery.rs"]
 mod recovery;
 #[path = "site/redirect.rs"]
@@ -20,8 +22,6 @@ mod redirect;
 mod reload;
 #[path = "site/restart.rs"]
 mod restart;
-#[path = "site/tiers.rs"]
-mod tiers;
 #[path = "site/wire.rs"]
 mod wire;
 
@@ -45,7 +45,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("300_connections_are_150_and_150", balance::exact_over_nat),
     ("ipv6_connections_are_balanced", balance::exact_over_ipv6),
     ("datagrams_are_balanced_and_come_back", datagrams::echoed),
-    ("each_tier_is_reached_by_whom_the_file_allows", tiers::only_the_allowed),
+    ("every_door_opens_for_whom_the_file_allows_and_nobody_else", reach::exactly_the_allowed),
     ("no_plain_text_between_balancer_and_web", wire::encrypted),
     ("web_servers_ask_for_the_balancers_certificate", identity::client_certificates),
     ("prometheus_has_every_target_up", monitoring::targets_up),
