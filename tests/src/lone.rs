@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
 use crate::namespace::Namespace;
-use crate::process::{Process, output};
+use crate::process::{Process, output, run};
 use crate::site::Binaries;
 use crate::{Network, Silent, bpffs};
 
@@ -54,6 +54,28 @@ impl LoneServer {
     /// Its namespace.
     pub fn namespace(&self) -> Result<&Namespace> {
         self.network.namespace("monitor")
+    }
+
+    /// The namespace of another server of the same network, which has no agent.
+    pub fn neighbour(&self) -> Result<&Namespace> {
+        self.network.namespace("web1")
+    }
+
+    /// What `foobar <what>` says about it.
+    pub fn ask(&self, what: &str, arguments: &[&str]) -> Result<String> {
+        let mut command = Command::new(Binaries::find()?.foobar);
+        command.args([what, "--server", "monitor", "--run-dir"]).arg(self.folder.path().join("run")).args(arguments);
+        run(&mut command)
+    }
+
+    /// Takes the firewall out again: the server is as before its first start.
+    pub fn detach(&self) -> Result<()> {
+        let mut command = Command::new(Binaries::find()?.foobar);
+        command.args(["detach", "--server", "monitor", "--run-dir"]).arg(self.folder.path().join("run"));
+        command.arg("--bpffs").arg(self.bpffs());
+        self.namespace()?.attach(&mut command);
+        run(&mut command)?;
+        self.untouched()
     }
 
     /// Where its agent pins.

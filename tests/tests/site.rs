@@ -6,6 +6,8 @@ mod adoption;
 mod balance;
 #[path = "site/datagrams.rs"]
 mod datagrams;
+#[path = "site/flood.rs"]
+mod flood;
 #[path = "site/identity.rs"]
 mod identity;
 #[path = "site/monitoring.rs"]
@@ -22,6 +24,8 @@ mod redirect;
 mod reload;
 #[path = "site/restart.rs"]
 mod restart;
+#[path = "site/swap.rs"]
+mod swap;
 #[path = "site/wire.rs"]
 mod wire;
 
@@ -52,6 +56,9 @@ const CHECKS: &[(&str, Check)] = &[
     ("every_query_of_the_dashboard_has_an_answer", monitoring::dashboard_answers),
     ("a_bad_file_is_refused_and_changes_nothing", reload::bad_file),
     ("a_changed_file_is_applied", reload::changed_file),
+    ("rules_are_swapped_whole_under_load", swap::never_a_mix),
+    ("a_syn_flood_leaves_a_listener_its_goodput", flood::syns_to_a_listener),
+    ("half_open_flows_drive_out_no_idle_one", flood::half_open_flows_drive_out_no_idle_one),
     ("a_process_that_dies_is_started_again", restart::process),
     ("a_dead_web_server_costs_a_second_and_comes_back", recovery::web_server),
     ("the_data_path_outlives_the_agent", adoption::balancer_agent),

@@ -5,7 +5,6 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -14,10 +13,11 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::door::{Door, Knock};
 use crate::namespace::Namespace;
 use crate::probe::Outcome;
+use crate::process::raise_file_limit;
 
 /// Knocks at all `doors` from `namespace`, and waits for `deadline` for each.
 pub fn knock_all(namespace: &Namespace, doors: &[Door], deadline: Duration) -> Result<Vec<(Door, Outcome)>> {
-    raise_limit()?;
+    raise_file_limit()?;
     namespace.block_on(|| async {
         let end = Instant::now() + deadline;
         let mut knocks = JoinSet::new();
@@ -79,12 +79,6 @@ fn echo(address: IpAddr) -> io::Result<(UdpSocket, [u8; 8])> {
     };
     let socket = socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, protocol)?;
     Ok((UdpSocket::from(socket), [kind, 0, 0, 0, 0, 0, 0, 1]))
-}
-
-/// Some thousand sockets at once are more than a shell's usual limit.
-fn raise_limit() -> Result<()> {
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    setrlimit(Resource::RLIMIT_NOFILE, most, most).context("cannot raise the limit of open files")
 }
 
 const AGAIN: Duration = Duration::from_millis(500);
