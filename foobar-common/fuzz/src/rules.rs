@@ -8,13 +8,29 @@ use foobar_common::address::{Address, Be16, Family, Tuple};
 use foobar_common::firewall::{Allowed, judge};
 use foobar_common::host::HostTables;
 use foobar_common::parse::Headers;
-use foobar_common::rules::linear::Fields;
-use foobar_common::rules::{Action, Protocol, Rule};
+use foobar_common::rules::linear::{self, Fields};
+use foobar_common::rules::{Action, FlagMatch, Protocol, Rule};
 use foobar_common::verdict::Reason;
 use ipnet::IpNet;
 
 /// IP protocols that mean something here, and some that do not.
 const PROTOCOLS: [u8; 7] = [0, 1, 6, 17, 58, 89, 255];
+
+/// Interfaces that rules may name; the packet may come by another one.
+pub const INTERFACES: [&str; 2] = ["front", "back"];
+
+/// A packet, as far as rules look at it.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen {
+    /// What the linear matcher knows.
+    pub fields: Fields,
+    /// Source port of TCP and UDP.
+    pub source_port: u16,
+    /// TCP flags.
+    pub flags: u8,
+    /// Interface index: 1 and on are [`INTERFACES`].
+    pub interface: u32,
+}
 
 /// Rules.
 ///
@@ -26,9 +42,58 @@ pub fn rules(bytes: &mut Unstructured<'_>) -> Result<Vec<Rule>> {
 }
 
 fn rule(bytes: &mut Unstructured<'_>) -> Result<Rule> {
-    let action = if bytes.arbitrary()? { Action::Allow } else { Action::Deny };
+    let action = *bytes.choose(&[Action::Allow, Action::Deny])?;
     let (sources, destinations) = (prefixes(bytes)?.into(), prefixes(bytes)?.into());
-    Ok(Rule { sources, destinations, protocol: protocol(bytes)?, ..Rule::any("", action) })
+    let mut rule = Rule { sources, destinations, protocol: protocol(bytes)?, ..Rule::any("", action) };
+    if matches!(rule.protocol, Protocol::Tcp(_) | Protocol::Udp(_)) {
+        rule.source_ports = ranges(bytes)?;
+    }
+    if matches!(rule.protocol, Protocol::Tcp(_)) && bytes.arbitrary()? {
+        let (mask, value) = (bytes.int_in_range(0..=63_u8)?, bytes.int_in_range(0..=63_u8)?);
+        rule.flags = Some(FlagMatch { mask, value: value & mask });
+    }
+    if bytes.ratio(1, 4)? {
+        rule.interfaces.push((*bytes.choose(&INTERFACES)?).to_owned());
+    }
+    Ok(rule)
+}
+
+/// At most so many rules may shadow; turns the first ones of those that deny by the bytes' choice.
+///
+/// # Errors
+/// The bytes are at their end.
+pub fn shadow(bytes: &mut Unstructured<'_>, rules: &mut [Rule]) -> Result<()> {
+    for rule in rules.iter_mut().filter(|rule| rule.action == Action::Deny).take(32) {
+        if bytes.ratio(1, 4)? {
+            rule.action = Action::Shadow(None);
+        }
+    }
+    Ok(())
+}
+
+/// What the rules say of a packet, one after the other: the numbers of those that count it, and whether it may go on.
+#[must_use]
+pub fn walked(rules: &[Rule], seen: &Seen) -> (Vec<u32>, std::result::Result<(), Reason>) {
+    let mut counted = Vec::new();
+    for (number, rule) in (0..).zip(rules).filter(|(_, rule)| matches(rule, seen)) {
+        counted.push(number);
+        match rule.action {
+            Action::Allow => return (counted, Ok(())),
+            Action::Shadow(_) => {}
+            _ => return (counted, Err(Reason::RuleDeny)),
+        }
+    }
+    (counted, Err(Reason::NoRule))
+}
+
+fn matches(rule: &Rule, seen: &Seen) -> bool {
+    let named = |name: &String| {
+        INTERFACES.iter().position(|known| known == name).is_some_and(|at| at as u32 + 1 == seen.interface)
+    };
+    linear::matches(rule, &seen.fields)
+        && (rule.source_ports.is_empty() || rule.source_ports.iter().any(|range| range.contains(&seen.source_port)))
+        && rule.flags.is_none_or(|flags| flags.holds(seen.flags))
+        && (rule.interfaces.is_empty() || rule.interfaces.iter().any(named))
 }
 
 fn prefixes(bytes: &mut Unstructured<'_>) -> Result<Vec<IpNet>> {
@@ -87,48 +152,52 @@ fn types(bytes: &mut Unstructured<'_>) -> Result<Vec<u8>> {
 ///
 /// # Errors
 /// The bytes are at their end.
-pub fn fields(bytes: &mut Unstructured<'_>) -> Result<Fields> {
+pub fn seen(bytes: &mut Unstructured<'_>) -> Result<Seen> {
     let v6 = bytes.arbitrary()?;
-    Ok(Fields {
+    let fields = Fields {
         source: address(bytes, v6)?,
         destination: address(bytes, v6)?,
         protocol: *bytes.choose(&PROTOCOLS)?,
         port: port(bytes)?,
         icmp_type: bytes.arbitrary()?,
-    })
+    };
+    let flags = if fields.protocol == 6 { bytes.int_in_range(0..=63)? } else { 0 };
+    Ok(Seen { fields, source_port: port(bytes)?, flags, interface: bytes.int_in_range(0..=3)? })
 }
 
 /// What the compiled rules say of a packet.
 ///
 /// # Errors
 /// It is dropped.
-pub fn judged(tables: &HostTables, fields: &Fields) -> std::result::Result<Allowed, Reason> {
-    match (fields.source, fields.destination) {
-        (IpAddr::V4(a), IpAddr::V4(b)) => of_family(tables, fields, Address::from(a), Address::from(b)),
-        (IpAddr::V6(a), IpAddr::V6(b)) => of_family(tables, fields, Address::from(a), Address::from(b)),
+pub fn judged(tables: &HostTables, seen: &Seen) -> std::result::Result<Allowed, Reason> {
+    match (seen.fields.source, seen.fields.destination) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => of_family(tables, seen, Address::from(a), Address::from(b)),
+        (IpAddr::V6(a), IpAddr::V6(b)) => of_family(tables, seen, Address::from(a), Address::from(b)),
         _ => unreachable!("a packet has one family"),
     }
 }
 
 fn of_family<const W: usize>(
     tables: &HostTables,
-    fields: &Fields,
+    seen: &Seen,
     source: Address<W>,
     destination: Address<W>,
 ) -> std::result::Result<Allowed, Reason>
 where
     Address<W>: Family<W>,
 {
-    let port = if matches!(fields.protocol, 6 | 17) { fields.port } else { 0 };
+    let Seen { fields, source_port, flags, .. } = *seen;
+    let ports = if matches!(fields.protocol, 6 | 17) { [source_port, fields.port] } else { [0; 2] };
     let tuple = Tuple {
         source,
         destination,
-        source_port: Be16::new(0),
-        destination_port: Be16::new(port),
+        source_port: Be16::new(ports[0]),
+        destination_port: Be16::new(ports[1]),
         protocol: fields.protocol,
-        _pad: [0; 3],
+        _pad: 0,
+        _pad_more: 0,
     };
     let headers =
-        Headers { network: 14, transport: 34, length: 40, hops: 64, flags: 0, icmp_type: fields.icmp_type, tuple };
-    judge(&headers, tables, 60)
+        Headers { network: 14, transport: 34, length: 40, hops: 64, flags, icmp_type: fields.icmp_type, tuple };
+    judge(&headers, tables, &tables.rules.generation, 60)
 }

@@ -4,9 +4,10 @@ use std::net::IpAddr;
 
 use foobar_common::abi::{BACKEND_MEMBER, Backend, Endpoint, SERVICE_WIRE, Service};
 use foobar_common::address::{Address, Be16, SocketKey, words};
+use foobar_common::generation::USES_BALANCER;
 use foobar_common::host::{HostRoute, HostTables};
-use foobar_common::rules::compile::compile;
-use foobar_common::rules::{Action, Protocol, Rule};
+use foobar_common::rules::compile::{Surroundings, compile};
+use foobar_common::rules::{Action, FlagMatch, Limit, Limited, Protocol, Rate, Rule};
 use foobar_common::tables::{Mac, Route};
 
 /// VIPs, by protocol.
@@ -23,14 +24,18 @@ fn ip(text: &str) -> IpAddr {
 
 /// The tables; everything is reachable.
 pub fn tables() -> HostTables {
-    let enemy = Rule {
-        sources: vec!["198.51.66.0/24".parse().expect("a prefix")].into(),
-        ..Rule::any("enemy", Action::Deny)
-    };
+    let enemy =
+        Rule { sources: vec!["198.51.66.0/24".parse().expect("a prefix")].into(), ..Rule::any("enemy", Action::Deny) };
     let open = Rule { protocol: Protocol::Tcp(vec![443..=443, 8000..=8090]), ..Rule::any("open", Action::Allow) };
     let datagrams = Rule { protocol: Protocol::Udp(Vec::new()), ..Rule::any("datagrams", Action::Allow) };
-    let mut tables = HostTables::new(compile(&[enemy, open, datagrams]).expect("three rules"));
-    tables.balances = true;
+    let rate = Rate { count: 1, period_ms: 1000, burst: 2 };
+    let limit = Limit { what: Limited::Packets(rate), per4: 24, per6: 64 };
+    let limited = Rule { protocol: Protocol::Udp(vec![7007..=7007]), ..Rule::any("limited", Action::Limit(limit)) };
+    let shadow = Rule { flags: Some(FlagMatch { mask: 4, value: 4 }), ..Rule::any("shadow", Action::Shadow(None)) };
+    let rules = [enemy, limited, shadow, open, datagrams];
+    let surroundings = Surroundings { number: 1, uses: USES_BALANCER, ..Surroundings::default() };
+    let mut tables = HostTables::new(compile(&rules, &surroundings).expect("a few rules"));
+    tables.watched = true;
     for (slot, (protocol, vip, port, backend, to)) in (0..).zip(SERVICES) {
         add(&mut tables, slot, protocol, (ip(vip), Be16::new(port)), (ip(backend), Be16::new(to)));
     }
@@ -64,6 +69,8 @@ fn add(tables: &mut HostTables, slot: u32, protocol: u8, vip: (IpAddr, Be16), ba
 pub fn reset(tables: &HostTables) {
     tables.flows4.borrow_mut().clear();
     tables.flows6.borrow_mut().clear();
+    tables.buckets.borrow_mut().clear();
+    tables.events.borrow_mut().clear();
     tables.cursors.borrow_mut().clear();
     tables.rule_counters.borrow_mut().clear();
     tables.service_counters.borrow_mut().clear();

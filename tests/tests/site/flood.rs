@@ -1,6 +1,6 @@
 //! Floods, each beside its control: the same packets to a port that nobody may reach.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -42,7 +42,7 @@ pub(crate) fn syns_to_a_listener(bed: &Bed) -> Result<()> {
 pub(crate) fn half_open_flows_drive_out_no_idle_one(bed: &Bed) -> Result<()> {
     raise_file_limit()?;
     let survivors = |port: u16| -> Result<usize> {
-        let packets = 2 * u64::from(MAX_FLOWS);
+        let packets = 2 * u64::from(TABLE);
         let client = bed.host("client")?;
         let shape = shape(bed, Kind::Syn, port, packets, 100_000)?;
         client.block_on(|| async {
@@ -70,12 +70,71 @@ pub(crate) fn half_open_flows_drive_out_no_idle_one(bed: &Bed) -> Result<()> {
     Ok(())
 }
 
+/// More datagram flows than their table holds: nobody is refused, who was silent longest gives way, each is counted once.
+pub(crate) fn a_full_table_refuses_nobody(bed: &Bed) -> Result<()> {
+    let fill = |port: u16| -> Result<(u64, Counted)> {
+        let before = Counted::read(bed)?;
+        let packets = u64::from(TABLE) * 5 / 4;
+        let shape = shape(bed, Kind::Datagram, port, packets, 50_000)?;
+        let sent = Flood::start(bed.host("client")?, shape)?.join()?;
+        Ok((sent, Counted::read(bed)?.since(&before)))
+    };
+    let (_, control) = fill(CLOSED)?;
+    ensure!(control.connections == 0.0, "packets to a closed port became {control:?}");
+    let (sent, full) = fill(7007)?;
+    println!("{sent} datagrams of as many sources: {full:?}");
+    ensure!(full.connections > f64::from(TABLE), "{full:?} of {sent}: the table was not full");
+    ensure!(full.connections == full.allowed, "{full:?}: each packet is a flow of its own");
+    ensure!(full.refused == 0.0, "{full:?}: the table refused flows");
+    // The table is still full: a flow that begins now gets its place, and an answer.
+    let answered = bed.in_namespace("client", || -> Result<bool> {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+        socket.connect((VIP, 7007))?;
+        socket.send(b"late")?;
+        let mut answer = [0; 64];
+        let length = socket.recv(&mut answer)?;
+        Ok(answer[..length].ends_with(b" late"))
+    })??;
+    ensure!(answered, "a wrong answer");
+    Ok(())
+}
+
+/// What the balancer counted of datagram flows.
+#[derive(Clone, Copy, Debug)]
+struct Counted {
+    connections: f64,
+    allowed: f64,
+    refused: f64,
+}
+
+impl Counted {
+    fn read(bed: &Bed) -> Result<Self> {
+        let metrics = bed.metrics("lb1")?;
+        Ok(Self {
+            connections: metrics.sum("foobar_service_connections_total", &[("service", "echo")]),
+            allowed: metrics.sum("foobar_rule_packets_total", &[("rule", "vip-echo")]),
+            refused: metrics.sum("foobar_verdict_packets_total", &[("reason", "flow_table")]),
+        })
+    }
+
+    fn since(&self, before: &Self) -> Self {
+        Self {
+            connections: self.connections - before.connections,
+            allowed: self.allowed - before.allowed,
+            refused: self.refused - before.refused,
+        }
+    }
+}
+
 fn shape(bed: &Bed, kind: Kind, port: u16, packets: u64, rate: u64) -> Result<Shape> {
     let macs = [mac(bed.host("lb1")?, "eth1")?, mac(bed.host("client")?, "eth0")?];
     let to: (Ipv4Addr, u16) = (VIP, port);
     Ok(Shape { kind, to, macs, packets, rate, first: u32::from(port) << 12 })
 }
 
+/// Entries of the tables of half-open connections and of datagrams.
+const TABLE: u32 = MAX_FLOWS;
 const IDLE: usize = 1000;
 /// A port of the VIP that nobody may reach.
 const CLOSED: u16 = 8444;
