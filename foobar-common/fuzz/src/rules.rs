@@ -28,7 +28,7 @@ pub struct Seen {
     pub source_port: u16,
     /// TCP flags.
     pub flags: u8,
-    /// Interface index: 1 and on are [`INTERFACES`].
+    /// Interface index: 1 and 2 are [`INTERFACES`], 3 is one that no rule can name.
     pub interface: u32,
 }
 
@@ -162,7 +162,7 @@ pub fn seen(bytes: &mut Unstructured<'_>) -> Result<Seen> {
         icmp_type: bytes.arbitrary()?,
     };
     let flags = if fields.protocol == 6 { bytes.int_in_range(0..=63)? } else { 0 };
-    Ok(Seen { fields, source_port: port(bytes)?, flags, interface: bytes.int_in_range(0..=3)? })
+    Ok(Seen { fields, source_port: port(bytes)?, flags, interface: bytes.int_in_range(1..=3)? })
 }
 
 /// What the compiled rules say of a packet.
