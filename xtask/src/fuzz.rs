@@ -2,6 +2,7 @@
 //!
 //! A crash leaves its input below `target/fuzz/artifacts`; it becomes a named test of the crate before it is mended.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -30,6 +31,11 @@ pub(crate) const TARGETS: [Target; 3] = [
     Target { folder: "foobar-common/fuzz", name: "rules", longest: 1024, has_words: false },
     Target { folder: "foobar-user/fuzz", name: "site", longest: 8192, has_words: true },
 ];
+
+/// Folders of the crates that hold targets: workspaces of their own.
+pub(crate) fn folders() -> BTreeSet<&'static str> {
+    TARGETS.iter().map(|target| target.folder).collect()
+}
 
 /// What is to be installed; it may fail where there is no network.
 pub(crate) fn prepare() -> Result<()> {

@@ -33,9 +33,14 @@ pub(crate) fn run(options: &TestOptions) -> Result<bool> {
             "it loads programs into the kernel and makes network namespaces (`--layer host` does not)",
         )?;
     }
-    setup::groups(&groups(&chosen))?;
-    bpf::build()?;
-    let artifacts = artifacts::build()?;
+    // Fuzz targets are workspaces of their own, built when they run.
+    let artifacts = if chosen.iter().all(|layer| layer == "fuzz") {
+        Vec::new()
+    } else {
+        setup::groups(&groups(&chosen))?;
+        bpf::build()?;
+        artifacts::build()?
+    };
     let filter: Vec<String> = options.filter.iter().cloned().collect();
     let mut report = Report::default();
     for name in chosen {
