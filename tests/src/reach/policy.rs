@@ -50,11 +50,11 @@ impl Asked<'_> {
     }
 
     fn by_one_of(&self, peers: &[At<Peer>]) -> bool {
-        peers.iter().any(|peer| match &peer.value {
-            Peer::Any => true,
-            Peer::Role(role) => self.by(*role),
-            Peer::Server(name) => self.visitor.is_some_and(|visitor| *visitor.name == *name),
-            Peer::Prefix(prefix) => prefix.contains(&self.source),
+        peers.iter().map(|peer| &peer.value).any(|peer| {
+            *peer == Peer::Any
+                || matches!(peer, Peer::Role(role) if self.by(*role))
+                || matches!(peer, Peer::Server(name) if self.visitor.is_some_and(|visitor| *visitor.name == *name))
+                || matches!(peer, Peer::Prefix(prefix) if prefix.contains(&self.source))
         })
     }
 

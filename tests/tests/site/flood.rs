@@ -31,7 +31,7 @@ pub(crate) fn syns_to_a_listener(bed: &Bed) -> Result<()> {
         control += goodput(CLOSED)?;
         open += goodput(443)?;
     }
-    println!("goodput under a SYN flood: {:.2} of the control's", open / control);
+    println!("\n  goodput under a SYN flood: {:.2} of the control's", open / control);
     ensure!(open >= 0.8 * control, "{open:.0} requests/s under the flood, {control:.0} beside it ({rounds} rounds)");
     let https = bed.https()?;
     ensure!(bed.get(&https, "/small.txt")?.status == 200, "no new connection after the flood");
@@ -65,7 +65,7 @@ pub(crate) fn half_open_flows_drive_out_no_idle_one(bed: &Bed) -> Result<()> {
     let control = survivors(CLOSED)?;
     ensure!(control == IDLE, "{control} of {IDLE} survived packets to a closed port");
     let survivors = survivors(8080)?;
-    println!("{survivors} of {IDLE} idle flows survived");
+    println!("\n  {survivors} of {IDLE} idle flows survived");
     ensure!(survivors * 100 >= IDLE * 99, "only {survivors} of {IDLE} idle flows survived");
     Ok(())
 }
@@ -82,7 +82,7 @@ pub(crate) fn a_full_table_refuses_nobody(bed: &Bed) -> Result<()> {
     let (_, control) = fill(CLOSED)?;
     ensure!(control.connections == 0.0, "packets to a closed port became {control:?}");
     let (sent, full) = fill(7007)?;
-    println!("{sent} datagrams of as many sources: {full:?}");
+    println!("\n  {sent} datagrams of as many sources: {full:?}");
     ensure!(full.connections > f64::from(TABLE), "{full:?} of {sent}: the table was not full");
     ensure!(full.connections == full.allowed, "{full:?}: each packet is a flow of its own");
     ensure!(full.refused == 0.0, "{full:?}: the table refused flows");

@@ -69,7 +69,7 @@ fn swapped(bed: &Bed, good: &str, markers: &Markers) -> Result<()> {
         ensure!(report.failures.is_empty(), "{} of {} requests failed: {first}", report.failures.len(), report.good);
         ensure!(report.good > 0, "the load has answered nothing");
     }
-    println!("{reloads} reloads in {:.1} s, {sent} markers: {counts:?}", took.as_secs_f64());
+    println!("\n  {reloads} reloads in {:.1} s, {sent} markers: {counts:?}", took.as_secs_f64());
     ensure!(counts.wrong == 0.0, "{counts:?}: packets were judged by a mix");
     // What is on its way is not counted yet, and a full queue loses some; the kinds are sent alike.
     ensure!(counts.allowed > sent / 4.0 && counts.denied > sent / 4.0, "{counts:?} of {sent} markers");
