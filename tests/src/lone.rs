@@ -61,17 +61,9 @@ impl LoneServer {
         self.network.namespace("web1")
     }
 
-    /// What `foobar <what>` says about it.
-    pub fn ask(&self, what: &str, arguments: &[&str]) -> Result<String> {
-        let mut command = Command::new(Binaries::find()?.foobar);
-        command.args([what, "--server", "monitor", "--run-dir"]).arg(self.folder.path().join("run")).args(arguments);
-        run(&mut command)
-    }
-
     /// Takes the firewall out again: the server is as before its first start.
     pub fn detach(&self) -> Result<()> {
-        let mut command = Command::new(Binaries::find()?.foobar);
-        command.args(["detach", "--server", "monitor", "--run-dir"]).arg(self.folder.path().join("run"));
+        let mut command = self.command(&["detach"])?;
         command.arg("--bpffs").arg(self.bpffs());
         self.namespace()?.attach(&mut command);
         run(&mut command)?;
@@ -120,6 +112,19 @@ impl LoneServer {
         let said = String::from_utf8_lossy(&stderr).into_owned();
         ensure!(status.code() == Some(1), "it ended with {status}:\n{said}");
         Ok(said)
+    }
+
+    /// `foobar` with these arguments, against this server's agent, for an admin who came by no ssh.
+    pub fn command(&self, arguments: &[&str]) -> Result<Command> {
+        let mut command = Command::new(Binaries::find()?.foobar);
+        command.args(arguments).args(["--server", "monitor", "--run-dir"]).arg(self.folder().join("run"));
+        command.env_remove("SSH_CONNECTION").stdin(Stdio::null());
+        Ok(command)
+    }
+
+    /// What `foobar` with these arguments says; an error when it fails.
+    pub fn ask(&self, arguments: &[&str]) -> Result<String> {
+        run(&mut self.command(arguments)?)
     }
 
     /// Nothing is attached and nothing pinned.

@@ -48,7 +48,7 @@ fn start(server: &LoneServer, probes: &Probes) -> Result<()> {
     eventually(DEADLINE, "probes come through an open server", || Ok(probes.taken().len() > 100))?;
     let mut agent = server.start()?;
     eventually(DEADLINE, "the agent is ready", || {
-        let status: Value = serde_json::from_str(&server.ask("status", &["--json"])?)?;
+        let status: Value = serde_json::from_str(&server.ask(&["status", "--json"])?)?;
         Ok(status["ready"] == true)
     })?;
     let goal = probes.sent.load(Ordering::Relaxed) + 1000;
