@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
 use crate::namespace::Namespace;
-use crate::process::{Process, output};
+use crate::process::{Process, output, run};
 use crate::site::Binaries;
 use crate::{Network, Silent, bpffs};
 
@@ -56,6 +56,20 @@ impl LoneServer {
         self.network.namespace("monitor")
     }
 
+    /// The namespace of another server of the same network, which has no agent.
+    pub fn neighbour(&self) -> Result<&Namespace> {
+        self.network.namespace("web1")
+    }
+
+    /// Takes the firewall out again: the server is as before its first start.
+    pub fn detach(&self) -> Result<()> {
+        let mut command = self.command(&["detach"])?;
+        command.arg("--bpffs").arg(self.bpffs());
+        self.namespace()?.attach(&mut command);
+        run(&mut command)?;
+        self.untouched()
+    }
+
     /// Where its agent pins.
     pub fn pins(&self) -> PathBuf {
         self.bpffs().join("foobar/monitor")
@@ -98,6 +112,19 @@ impl LoneServer {
         let said = String::from_utf8_lossy(&stderr).into_owned();
         ensure!(status.code() == Some(1), "it ended with {status}:\n{said}");
         Ok(said)
+    }
+
+    /// `foobar` with these arguments, against this server's agent, for an admin who came by no ssh.
+    pub fn command(&self, arguments: &[&str]) -> Result<Command> {
+        let mut command = Command::new(Binaries::find()?.foobar);
+        command.args(arguments).args(["--server", "monitor", "--run-dir"]).arg(self.folder().join("run"));
+        command.env_remove("SSH_CONNECTION").stdin(Stdio::null());
+        Ok(command)
+    }
+
+    /// What `foobar` with these arguments says; an error when it fails.
+    pub fn ask(&self, arguments: &[&str]) -> Result<String> {
+        run(&mut self.command(arguments)?)
     }
 
     /// Nothing is attached and nothing pinned.

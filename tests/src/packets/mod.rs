@@ -19,6 +19,7 @@ pub mod model;
 pub mod network;
 pub mod own;
 pub mod random;
+pub mod seeds;
 pub mod session;
 pub mod shell;
 pub mod tables;

@@ -1,5 +1,6 @@
 //! The whole run: verifier's table, named cases, and what is left over for chance.
 
+use std::path::PathBuf;
 use std::time::{Instant, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
@@ -10,7 +11,7 @@ use super::kernel::{Kernel, prepare};
 use super::network::Network;
 use super::own::Sockets;
 use super::world::RuleSet;
-use super::{differential, tables, verified};
+use super::{differential, seeds, tables, verified};
 
 /// Runs packets through the host's core and the kernel's program
 #[derive(clap::Parser, Debug)]
@@ -21,6 +22,9 @@ pub struct Options {
     /// Seed of the random frames; by default another one each time
     #[arg(long)]
     pub seed: Option<u64>,
+    /// Write the frames of the cases into this folder, as seeds of the fuzz target `packet`, and do nothing else
+    #[arg(long, value_name = "FOLDER")]
+    pub seeds: Option<PathBuf>,
     /// Run only cases whose name contains this
     pub filter: Option<String>,
 }
@@ -49,6 +53,10 @@ impl Tally {
 
 /// Runs everything in a namespace of its own; whether all passed.
 pub fn run(options: &Options) -> Result<bool> {
+    if let Some(folder) = &options.seeds {
+        println!("{} passed, 0 failed", seeds::write(folder)?);
+        return Ok(true);
+    }
     std::thread::scope(|scope| scope.spawn(|| inside(options)).join().expect("the packets' thread panicked"))
 }
 

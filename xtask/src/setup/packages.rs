@@ -19,11 +19,13 @@ pub(crate) enum Group {
     Bench,
     /// Virtual machines with Debian's kernels.
     Kernels,
+    /// Fuzz targets.
+    Fuzz,
 }
 
 impl Group {
     /// Every group.
-    pub(crate) const ALL: [Self; 5] = [Self::Compile, Self::Lint, Self::Site, Self::Bench, Self::Kernels];
+    pub(crate) const ALL: [Self; 6] = [Self::Compile, Self::Lint, Self::Site, Self::Bench, Self::Kernels, Self::Fuzz];
 }
 
 /// A package to install.
@@ -60,6 +62,8 @@ const KERNELS: &[(Package, Proof)] = &[
     (plain("busybox-static"), "busybox"),
     (plain("kmod"), "depmod"),
 ];
+/// libFuzzer is C++, compiled with its targets.
+const FUZZ: &[(Package, Proof)] = &[(plain("g++"), "c++")];
 
 const fn plain(name: &'static str) -> Package {
     Package { name, service: None }
@@ -92,6 +96,7 @@ pub(crate) fn missing(groups: &[Group], toolchain: Option<&Toolchain>) -> Vec<Pa
             Group::Site => missing.extend(absent(SITE)),
             Group::Bench => missing.extend(absent(BENCH)),
             Group::Kernels => missing.extend(absent(KERNELS)),
+            Group::Fuzz => missing.extend(absent(FUZZ)),
         }
     }
     missing
