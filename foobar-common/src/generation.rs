@@ -123,7 +123,7 @@ pub const USES_REVERSE_PATH: u32 = 64;
 #[cfg_attr(feature = "std", derive(zerocopy::FromZeros, zerocopy::IntoBytes, zerocopy::Immutable))]
 #[repr(C)]
 pub struct Interface {
-    /// Interface index; 0: an unused entry.
+    /// Interface index; `u32::MAX`: an unused entry.
     pub index: u32,
     /// Its rule set.
     pub set: u32,

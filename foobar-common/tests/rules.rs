@@ -6,7 +6,7 @@ use foobar_common::address::{Address, Be16, Family, Tuple};
 use foobar_common::firewall::{Allowed, judge};
 use foobar_common::host::HostTables;
 use foobar_common::parse::Headers;
-use foobar_common::rules::compile::compile;
+use foobar_common::rules::compile::{Surroundings, compile};
 use foobar_common::rules::linear::{Fields, first_match};
 use foobar_common::rules::{Action, Protocol, Rule};
 use foobar_common::verdict::Reason;
@@ -85,13 +85,13 @@ where
     };
     let headers =
         Headers { network: 14, transport: 34, length: 40, hops: 64, flags: 0, icmp_type: fields.icmp_type, tuple };
-    judge(&headers, tables, 60)
+    judge(&headers, tables, &tables.rules.generation, 60)
 }
 
 proptest! {
     #[test]
     fn compiled_is_linear(rules in rules(), packets in prop::collection::vec(fields(), 1..40)) {
-        let tables = HostTables::new(compile(&rules).expect("few rules"));
+        let tables = HostTables::new(compile(&rules, &Surroundings::default()).expect("few rules"));
         for fields in packets {
             let answer = match (fields.source, fields.destination) {
                 (IpAddr::V4(a), IpAddr::V4(b)) => compiled(&tables, &fields, [Address::from(a), Address::from(b)]),
@@ -99,7 +99,7 @@ proptest! {
                 _ => unreachable!("filtered"),
             };
             let expected = match first_match(&rules, &fields) {
-                Some(rule) if rules[rule].action == Action::Allow => Ok(Allowed::Rule(rule as u32)),
+                Some(rule) if rules[rule].action == Action::Allow => Ok(Allowed { each_packet: false, counter: rule as u32 }),
                 Some(_) => Err(Reason::RuleDeny),
                 None => Err(Reason::NoRule),
             };

@@ -311,6 +311,8 @@ impl Compiler<'_> {
         if named.len() > MAX_INTERFACES {
             return Err(CompileError::Interfaces(named.len()));
         }
+        // No interface has the index of an unused place.
+        self.generation.interfaces.fill(Interface { index: u32::MAX, set: 0 });
         for (place, name) in named.into_iter().enumerate() {
             let index = known.iter().find(|(known, _)| known == name).map(|(_, index)| *index);
             let index = index.ok_or_else(|| CompileError::NoInterface(name.clone()))?;

@@ -3,8 +3,8 @@
 //! A rule that limits or shadows does not end the walk: what it lets by goes on to the rules behind it.
 
 pub mod compile;
-mod entry;
 pub mod cover;
+mod entry;
 pub mod linear;
 
 use std::net::IpAddr;

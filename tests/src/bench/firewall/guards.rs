@@ -59,10 +59,7 @@ impl Guard {
                 rules.push(ours::service());
                 attached(Ours::load(&rules)?, interface)?
             }
-            Self::Set(count) => match Ours::with_set(*count, ours::service())? {
-                Some(ours) => attached(ours, interface)?,
-                None => return Ok(None),
-            },
+            Self::Set(count) => attached(Ours::with_set(*count, ours::service())?, interface)?,
             Self::XdpFilter(entries) => {
                 let pins = lab.pins()?.join(interface);
                 Installed::XdpFilter(XdpFilter::load(&pins, lab.run().folder(), interface, Features::All, *entries)?)

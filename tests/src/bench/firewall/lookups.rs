@@ -126,7 +126,7 @@ fn tries(turns: &mut Turns) -> Result<Vec<Asked>> {
 fn ours_sets(turns: &mut Turns, loaded: &mut Vec<Ours>) -> Result<Vec<Asked>> {
     let mut sets = Vec::new();
     for count in SETS {
-        let Some(mut ours) = Ours::with_set(count, ours::service())? else { break };
+        let mut ours = Ours::with_set(count, ours::service())?;
         let program = ours.program()?;
         loaded.push(ours);
         sets.push(Asked::add(turns, &format!("set of {}", people(count)), &program, count)?);

@@ -5,9 +5,9 @@ use std::os::fd::OwnedFd;
 
 use anyhow::{Context, Result};
 use aya::programs::XdpMode;
-use foobar_common::rules::compile::compile;
-use foobar_common::rules::{Action, Protocol, Rule};
-use foobar_user::datapath::generation::{Generation, Parts};
+use foobar_common::rules::{Action, Places, Protocol, Rule};
+use foobar_user::datapath::instance::{Instance, Place};
+use foobar_user::datapath::sets::{Entry, Set};
 use ipnet::IpNet;
 
 use super::addresses::Who;
@@ -16,38 +16,48 @@ use super::frame::{CLOSED_PORT, SERVER, SERVICE_PORT};
 /// A loaded packet path; what it attached is detached when it is dropped.
 #[derive(Debug)]
 pub(super) struct Ours {
-    generation: Generation,
+    instance: Instance,
 }
 
 impl Ours {
     /// Loads it with these rules.
     pub(super) fn load(rules: &[Rule]) -> Result<Self> {
-        let rules = compile(rules)?;
-        let counters: Vec<u32> = (0..).take(rules.actions.len()).collect();
-        let parts =
-            Parts { state: None, rules: &rules, counters: &counters, number: 1, balances: false, log_drops: false };
-        Ok(Self { generation: Generation::load(&parts)? })
+        Self::load_with(rules, &[])
     }
 
-    /// Loads it with a set of the first `count` prefixes, from which a first rule denies, and `rule` behind that; `None` where
-    /// the packet path has no named sets yet.
-    pub(super) fn with_set(_count: u32, _rule: Rule) -> Result<Option<Self>> {
-        Ok(None)
+    /// Loads it with a set of the first `count` prefixes, from which a first rule denies, and `rule` behind that.
+    pub(super) fn with_set(count: u32, rule: Rule) -> Result<Self> {
+        let entry = |number| Entry { prefix: IpNet::from(IpAddr::V4(Who::Members.address(number))), expires_ns: None };
+        let set = Set { name: SET.to_owned(), entries: (0..count).map(entry).collect() };
+        let sources = Places { prefixes: Vec::new(), sets: vec![SET.to_owned()] };
+        let deny = Rule { sources, ..Rule::any("members", Action::Deny) };
+        Self::load_with(&[deny, rule], &[set])
+    }
+
+    fn load_with(rules: &[Rule], sets: &[Set]) -> Result<Self> {
+        let place = Place { state: None, own: None, jumbo: false, log_drops: false };
+        let mut instance = Instance::load(&place, sets)?;
+        instance.write(rules, &[], 1, 0, &[])?;
+        instance.flip(None)?;
+        Ok(Self { instance })
     }
 
     /// The program.
     pub(super) fn program(&mut self) -> Result<OwnedFd> {
-        let program = self.generation.xdp("foobar")?.fd()?.try_clone()?;
+        let program = self.instance.programs().xdp("foobar")?.fd()?.try_clone()?;
         Ok(std::os::fd::AsFd::as_fd(&program).try_clone_to_owned()?)
     }
 
     /// Attaches it to an interface of the calling thread's namespace.
     pub(super) fn attach(&mut self, interface: &str) -> Result<()> {
-        let program = self.generation.xdp("foobar")?;
+        let program = self.instance.programs().xdp("foobar")?;
         program.attach(interface, XdpMode::Driver).with_context(|| format!("cannot attach ours to {interface}"))?;
         Ok(())
     }
 }
+
+/// Name of the set.
+const SET: &str = "members";
 
 /// `count` five-tuple rules, each with a source of its own: the first members.
 pub(super) fn tuples(count: u32, action: Action, protocol: &Protocol) -> Vec<Rule> {
