@@ -113,6 +113,7 @@ pub fn note<const W: usize, P: Packet, T: Tables>(
     Address<W>: Family<W>,
 {
     let Found { flow, table } = found;
+    let before = *table;
     let now = tables.now_ns();
     let stale = now.saturating_sub(flow.last_seen_ns) > REFRESH_NS;
     let state = flow.state | marks(headers.flags, from_client);
@@ -124,7 +125,10 @@ pub fn note<const W: usize, P: Packet, T: Tables>(
     if changed {
         flow.last_seen_ns = now;
         // A refusal leaves the old entry, which still leads to the same backend.
-        let _: bool = Address::<W>::insert_flow(tables, *table, key, flow);
+        let accepted = Address::<W>::insert_flow(tables, *table, key, flow);
+        if accepted && *table != before {
+            Address::<W>::remove_flow(tables, before, key);
+        }
     }
 }
 
