@@ -125,7 +125,8 @@ pub fn note<const W: usize, P: Packet, T: Tables>(
     if changed {
         flow.last_seen_ns = now;
         // A refusal leaves the old entry, which still leads to the same backend.
-        if Address::<W>::insert_flow(tables, *table, key, flow) && *table != before {
+        let accepted = Address::<W>::insert_flow(tables, *table, key, flow);
+        if accepted && *table != before {
             Address::<W>::remove_flow(tables, before, key);
         }
     }

@@ -5,7 +5,7 @@
 //! contradict each other and combinations of TCP flags that no stack sends. Nothing here reads past the frame's end.
 
 use crate::address::{Address, Be16, Ipv4, Ipv6, Tuple};
-use crate::packet::{MAX_OFFSET, Packet};
+use crate::packet::{MAX_DEPTH, Packet};
 use crate::verdict::Reason;
 
 /// Length of an Ethernet header without tags.
@@ -204,7 +204,7 @@ pub fn ipv6<P: Packet>(packet: &P, network: usize) -> Result<Headers<4>, Reason>
     if ip[0] >> 4 != 6 || !fits(packet, network, length, IPV6) {
         return Err(Reason::IpHeader);
     }
-    let (protocol, transport) = behind_extensions(packet, ip[6], network + IPV6)?;
+    let (protocol, transport) = behind_extensions(packet, ip[6], network + IPV6, network + length as usize)?;
     let left = (network + length as usize).checked_sub(transport).ok_or(Reason::IpHeader)? as u16;
     let inner = transport_header(packet, transport, protocol, ICMPV6, left)?;
     Ok(Headers {
@@ -226,11 +226,14 @@ pub fn ipv6<P: Packet>(packet: &P, network: usize) -> Result<Headers<4>, Reason>
     })
 }
 
-/// The protocol behind the extension headers, and its offset.
+/// The protocol behind the extension headers, and its offset; `start` and `end` of the IP packet's payload.
 #[inline(always)]
-fn behind_extensions<P: Packet>(packet: &P, first: u8, network_end: usize) -> Result<(u8, usize), Reason> {
-    let (mut kind, mut offset) = (first, network_end);
+fn behind_extensions<P: Packet>(packet: &P, first: u8, start: usize, end: usize) -> Result<(u8, usize), Reason> {
+    let (mut kind, mut offset) = (first, start);
     for walked in 0..=EXTENSIONS {
+        if offset > MAX_DEPTH {
+            return Err(Reason::IpExtension);
+        }
         let units = match kind {
             HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS if walked == EXTENSIONS => {
                 return Err(Reason::IpExtension);
@@ -244,7 +247,8 @@ fn behind_extensions<P: Packet>(packet: &P, first: u8, network_end: usize) -> Re
             59 | 135 | 139 | 140 => return Err(Reason::IpExtension),
             _ => return Ok((kind, offset)),
         };
-        if offset > MAX_OFFSET {
+        // A header that the packet's own length cuts; padding behind the packet is none.
+        if offset + 8 > end {
             return Err(Reason::IpExtension);
         }
         let header = packet.load::<8>(offset).ok_or(Reason::Truncated)?;
@@ -255,7 +259,8 @@ fn behind_extensions<P: Packet>(packet: &P, first: u8, network_end: usize) -> Re
                 return Err(fragment_reason(fragment >> 3, header[0]));
             }
         }
-        if kind == ROUTING && header[3] != 0 {
+        // A segment left routes the packet elsewhere; an authentication header has 12 bytes at the least.
+        if (kind == ROUTING && header[3] != 0) || (kind == AUTHENTICATION && header[1] == 0) {
             return Err(Reason::IpExtension);
         }
         offset += match units {
@@ -263,6 +268,9 @@ fn behind_extensions<P: Packet>(packet: &P, first: u8, network_end: usize) -> Re
             4 => (header[1] as usize + 2) * 4,
             _ => 8,
         };
+        if offset > end {
+            return Err(Reason::IpExtension);
+        }
         kind = header[0];
     }
     Err(Reason::IpExtension)

@@ -11,7 +11,9 @@ use foobar_common::verdict::Verdict;
 
 use super::case::GENERATION;
 use super::counters::Counters;
+use super::everything::SETS;
 use super::hosts::{Host, VIP, Wire};
+use super::members::Members;
 use super::network::Network;
 use super::own;
 use super::shell::{Done, Key, Shell, XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX};
@@ -31,15 +33,22 @@ pub struct Core {
 impl Core {
     /// With these rules, on this network.
     pub fn new(rules: RuleSet, network: Network) -> Result<Self> {
+        let uses = rules.uses();
         let rules = rules.rules();
-        let interfaces = network.interfaces();
+        let (interfaces, members) = (network.interfaces(), Members::new()?);
+        let names: Vec<String> = SETS.iter().map(|named| named.name.to_owned()).collect();
         let surroundings = Surroundings {
             number: GENERATION,
-            uses: USES_BALANCER,
+            uses,
+            counters: &[],
             interfaces: &interfaces,
-            ..Surroundings::default()
+            sets: &names,
+            classes: &members.bits,
+            members: members.roots,
         };
         let mut tables = HostTables::new(compile(&rules, &surroundings)?);
+        (tables.members, tables.memberships) = (members.words, members.memberships);
+        tables.ways_back = network.ways_back();
         tables.now_ns = NOW_NS;
         tables.routes = network.routes();
         for key in own::connections() {
@@ -61,6 +70,11 @@ impl Core {
     pub fn firewall_only(mut self) -> Self {
         self.tables.rules.generation.head.uses &= !USES_BALANCER;
         self
+    }
+
+    /// Lets time go by.
+    pub const fn later(&mut self, ns: u64) {
+        self.tables.now_ns += ns;
     }
 
     /// All flows, sorted, without their times.
@@ -130,6 +144,8 @@ impl Shell for Core {
         self.tables.flows4.borrow_mut().clear();
         self.tables.flows6.borrow_mut().clear();
         self.tables.cursors.borrow_mut().clear();
+        self.tables.buckets.borrow_mut().clear();
+        self.tables.now_ns = NOW_NS;
         Ok(())
     }
 

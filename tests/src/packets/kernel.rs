@@ -1,8 +1,9 @@
 //! The packet path in the kernel: the loaded program by `BPF_PROG_TEST_RUN`, on an interface of the namespace.
 
 use anyhow::{Context, Result};
+use aya::maps::HashMap;
 use aya::programs::{TestRun as _, TestRunOptions, XdpMode};
-use foobar_common::abi::{Flow, SERVICE_WIRE};
+use foobar_common::abi::{BucketKey, Flow, SERVICE_WIRE};
 use foobar_common::generation::USES_BALANCER;
 use foobar_user::datapath::instance::{Instance, Place};
 use foobar_user::datapath::programs::Programs;
@@ -15,6 +16,7 @@ use super::case::GENERATION;
 use super::core::named;
 use super::counters::Counters;
 use super::hosts::{VIP, Wire};
+use super::members;
 use super::network::Network;
 use super::shell::{Done, Key, Shell};
 use super::world::{BACKEND_SLOTS, MEMBERS, RuleSet, SERVICE_SLOTS, SERVICES, Served};
@@ -30,15 +32,16 @@ pub struct Kernel {
 impl Kernel {
     /// Loads the programs with these rules.
     pub fn load(rules: RuleSet, network: Network, balances: bool) -> Result<Self> {
-        let rules = rules.rules();
+        let set = rules;
+        let rules = set.rules();
         let counters: Vec<u32> = (0..rules.len() as u32).collect();
-        let place = Place { state: None, own: None, jumbo: false, log_drops: false };
-        let mut instance = Instance::load(&place, &[])?;
+        let place = Place { state: None, own: None, jumbo: set.is_jumbo(), log_drops: false };
+        let mut instance = Instance::load(&place, &members::sets(now_ns()?))?;
         instance.write(
             &rules,
             &counters,
             GENERATION,
-            if balances { USES_BALANCER } else { 0 },
+            if balances { set.uses() } else { set.uses() & !USES_BALANCER },
             &network.interfaces(),
         )?;
         instance.flip(None)?;
@@ -109,6 +112,17 @@ fn add(state: &mut State, slot: u32, service: &Served, v6: bool) -> Result<()> {
     state.set_members(&[vip], slot, service.flags, &members)
 }
 
+fn now_ns() -> Result<u64> {
+    Ok(Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)?).as_nanos() as u64)
+}
+
+/// Empties the token buckets of limits.
+fn clear_buckets(programs: &mut Programs) -> Result<()> {
+    let mut buckets: HashMap<_, [u8; size_of::<BucketKey>()], u64> = programs.map_mut("BUCKETS")?.try_into()?;
+    let keys: Vec<_> = buckets.keys().collect::<Result<_, _>>()?;
+    Ok(keys.iter().try_for_each(|key| buckets.remove(key))?)
+}
+
 /// `struct xdp_md`: data, end, metadata, ingress interface, its queue, egress interface.
 fn context(interface: u32, length: usize) -> Vec<u8> {
     [0, length as u32, 0, interface, 0, 0].iter().flat_map(|word: &u32| word.to_ne_bytes()).collect()
@@ -118,12 +132,13 @@ impl Shell for Kernel {
     fn reset(&mut self) -> Result<()> {
         let state = self.instance.state_mut();
         state.clear_flows()?;
+        clear_buckets(self.instance.programs())?;
+        let state = self.instance.state_mut();
         (0..SERVICE_SLOTS).try_for_each(|slot| state.clear_service(slot, 0))
     }
 
     fn seed(&mut self, key: Key, flow: Flow, age_ns: u64) -> Result<bool> {
-        let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)?).as_nanos() as u64;
-        let Some(last_seen_ns) = now.checked_sub(age_ns) else { return Ok(false) };
+        let Some(last_seen_ns) = now_ns()?.checked_sub(age_ns) else { return Ok(false) };
         let flow = Flow { last_seen_ns, ..flow };
         match key {
             Key::V4(tuple) => self.instance.state_mut().set_flow4(key.table(), tuple, flow)?,

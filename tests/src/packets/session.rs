@@ -7,18 +7,23 @@ use anyhow::{Context, Result};
 
 use super::check::check;
 use super::core::Core;
+use super::differential::{self, Contest};
 use super::kernel::{Kernel, prepare};
+use super::model::Model;
 use super::network::Network;
 use super::own::Sockets;
 use super::world::RuleSet;
-use super::{differential, seeds, tables, verified};
+use super::{seeds, tables, verified};
+
+/// Rules of the frames by chance.
+const SET: RuleSet = RuleSet::Everything;
 
 /// Runs packets through the host's core and the kernel's program
 #[derive(clap::Parser, Debug)]
 pub struct Options {
-    /// Random frames to compare
-    #[arg(long, default_value_t = 10_000)]
-    pub frames: usize,
+    /// Random frames to compare; by default 1,000,000, and 10,000,000 with `FOOBAR_LONG` in the environment
+    #[arg(long)]
+    pub frames: Option<usize>,
     /// Seed of the random frames; by default another one each time
     #[arg(long)]
     pub seed: Option<u64>,
@@ -27,6 +32,13 @@ pub struct Options {
     pub seeds: Option<PathBuf>,
     /// Run only cases whose name contains this
     pub filter: Option<String>,
+}
+
+impl Options {
+    fn frames(&self) -> usize {
+        let long = std::env::var_os("FOOBAR_LONG").is_some();
+        self.frames.unwrap_or(if long { 10_000_000 } else { 1_000_000 })
+    }
 }
 
 /// What has passed and failed.
@@ -65,7 +77,7 @@ fn inside(options: &Options) -> Result<bool> {
     let _sockets = Sockets::open()?;
     let mut tally = Tally::default();
     let wanted = |name: &str| options.filter.as_ref().is_none_or(|filter| name.contains(filter.as_str()));
-    for set in [RuleSet::Site, RuleSet::Thousand] {
+    for set in RuleSet::ALL {
         let mut kernel = Kernel::load(set, network, true)?;
         if set == RuleSet::Site {
             prepare(kernel.programs())?;
@@ -79,36 +91,43 @@ fn inside(options: &Options) -> Result<bool> {
         let mut count = 0;
         for case in cases {
             count += 1;
-            let faults = check(&case, &rules, &mut core, &mut kernel).with_context(|| case.name.clone())?;
+            let faults = check(&case, &rules, &mut core, Some(&mut kernel)).with_context(|| case.name.clone())?;
             tally.note(&case.name, &faults);
         }
-        if set == RuleSet::Site && options.filter.is_none() {
-            by_chance(options, network, &mut core, &mut kernel, &mut tally)?;
-        }
         println!("{count} cases on {} rules in {:.1} s", rules.len(), started.elapsed().as_secs_f64());
+    }
+    if options.filter.is_none() {
+        by_chance(options, network, &mut tally)?;
     }
     println!("{} passed, {} failed", tally.passed, tally.failed);
     Ok(tally.failed == 0)
 }
 
-/// Random frames: the whole path in both shells, and the firewall against the model.
-fn by_chance(
-    options: &Options,
-    network: Network,
-    core: &mut Core,
-    kernel: &mut Kernel,
-    tally: &mut Tally,
-) -> Result<()> {
+/// Frames that nobody has thought of: sensible ones cut and bent, and random ones; each through both shells, and with the
+/// firewall alone through the model, too.
+fn by_chance(options: &Options, network: Network, tally: &mut Tally) -> Result<()> {
     let seed = options.seed.unwrap_or_else(|| UNIX_EPOCH.elapsed().map_or(1, |time| time.as_nanos() as u64));
-    println!("{} random frames, seed {seed}", options.frames);
     let started = Instant::now();
-    let faults = differential::compare(seed, options.frames, core, kernel)?;
-    tally.note("random frames: host and kernel agree", &faults);
-    let mut firewall = Core::new(RuleSet::Site, network)?.firewall_only();
-    let mut loaded = Kernel::load(RuleSet::Site, network, false)?;
-    let rules = RuleSet::Site.rules();
-    let faults = differential::against_model(seed, options.frames, &rules, &mut firewall, &mut loaded)?;
-    tally.note("random frames: the firewall and the model agree", &faults);
-    println!("random frames took {:.1} s", started.elapsed().as_secs_f64());
+    let contest = |balances| -> Result<Contest> {
+        let (core, kernel) = (Core::new(SET, network)?, Kernel::load(SET, network, balances)?);
+        let core = if balances { core } else { core.firewall_only() };
+        Ok(Contest { core, kernel, model: (!balances).then(|| Model::new(SET.rules())) })
+    };
+    // One frame in four goes through the services; where rules alone decide, the model knows better.
+    let run = |balances: bool, frames: usize| -> Result<(Vec<String>, usize)> {
+        let mut contest = contest(balances)?;
+        let bent = differential::cut_and_bent(&tables::samples());
+        let sweep = options.frames().min(bent.len());
+        let mut faults = contest.all(bent.into_iter().take(sweep))?;
+        faults.extend(contest.random(seed, frames)?);
+        Ok((faults, sweep + frames))
+    };
+    let quarter = options.frames() / 4;
+    let (rules, services) = differential::both(|| run(false, options.frames() - quarter), || run(true, quarter));
+    let ((rules, judged), (services, served)) = (rules?, services?);
+    tally.note("frames by chance: host, kernel and model agree on the rules", &rules);
+    tally.note("frames by chance: host and kernel agree on services", &services);
+    let seconds = started.elapsed().as_secs_f64();
+    println!("{judged} frames against the model, {served} more with services, seed {seed}, in {seconds:.1} s");
     Ok(())
 }
