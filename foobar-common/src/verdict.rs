@@ -41,6 +41,12 @@ macro_rules! reasons {
             /// Every reason.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
 
+            /// The reason of this number.
+            #[must_use]
+            pub fn numbered(number: u32) -> Option<Self> {
+                Self::ALL.iter().copied().find(|reason| *reason as u32 == number)
+            }
+
             /// Label of the metric.
             #[must_use]
             pub const fn label(self) -> &'static str {

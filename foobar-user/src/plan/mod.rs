@@ -6,7 +6,7 @@ mod processes;
 mod rules;
 mod services;
 mod sets;
-mod show;
+pub(crate) mod show;
 mod sources;
 
 use std::collections::BTreeMap;

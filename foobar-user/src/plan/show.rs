@@ -1,6 +1,6 @@
 //! A plan for people: aligned tables, one line a rule, service, process.
 
-mod rules;
+pub(crate) mod rules;
 
 use std::fmt::{Display, Write};
 

@@ -9,14 +9,14 @@ use super::super::{Origin, Plan, PlannedRule};
 use super::list;
 
 /// Heads of the columns.
-pub(super) const HEAD: [&str; 11] =
+pub(crate) const HEAD: [&str; 11] =
     ["rule", "action", "protocol", "from", "from port", "to", "flags", "interface", "limit", "log", "because of"];
 /// Most prefixes of a cell.
 const PREFIXES_MAX: usize = 6;
 /// Names of TCP flags by their bits.
 const FLAGS: [(u8, &str); 6] = [(1, "fin"), (2, "syn"), (4, "rst"), (8, "psh"), (16, "ack"), (32, "urg")];
 
-pub(super) fn rows(plan: &Plan) -> Vec<Vec<String>> {
+pub(crate) fn rows(plan: &Plan) -> Vec<Vec<String>> {
     plan.rules.iter().map(row).collect()
 }
 
