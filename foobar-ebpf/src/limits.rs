@@ -18,7 +18,7 @@ pub(crate) fn take(key: &BucketKey, interval_ns: u64, burst_ns: u64) -> bool {
     let Some(bucket) = BUCKETS.get_ptr_mut(key) else {
         let Some(next) = bucket::taken(0, now, interval_ns, burst_ns) else { return false };
         // Two CPUs may both begin a source's bucket: it then gives one more. A table that refuses an entry gives nothing.
-        return maps::dry() || BUCKETS.insert(key, &next, 0).is_ok();
+        return maps::dry() || BUCKETS.insert(key, next, 0).is_ok();
     };
     // SAFETY: a map value; whoever changes it in between is noticed below.
     let mut seen = unsafe { core::ptr::read_volatile(bucket) };

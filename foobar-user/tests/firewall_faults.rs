@@ -37,6 +37,7 @@ const ERRORS: &[Case] = &[
     ("limit of nothing", LIMIT, "{ burst = 20 }", "{ burst", "limits nothing"),
     ("limit misspelt", "connections =", "conections =", "conections", "did you mean `connections`?"),
     ("limit of two", "connections = \"10/minute\"", "packets = \"10/minute\", open = 3", "3,", "a rule has one limit"),
+    ("limit of open", "connections = \"10/minute\", burst = 20", "open = 20", "\"limit\"", "does not count yet"),
     ("limit of zero", "10/minute", "0/minute", "\"0/minute\"", "lets nothing by"),
     ("limit above any", "10/minute", "10000001/minute", "\"10000001", "no number from 1 to 10000000"),
     ("limit negative", "10/minute", "-1/minute", "\"-1/minute\"", "no number from 1"),
@@ -89,8 +90,6 @@ const WARNINGS: &[Case] = &[
     ("families apart", "[\"set:blocked\"]\nto = [\"any\"]", "[\"198.51.100.1\"]\nto = [\"fd00:1::1\"]", "\"blocked\"", "of both IPv4 and IPv6"),
     ("icmp for IPv6 only", "[\"set:blocked\"]\nto = [\"any\"]", "[\"2001:db8::1\"]\nprotocol = \"icmp\"", "\"blocked\"", "of both IPv4 and IPv6"),
     ("flags of no packet", "syn,!ack", "syn,fin", "\"brute\"", "dropped before the rules"),
-    // Connections that are not counted.
-    ("open behind nat", "ports = [\"22\"]\nsource_ports = [\"1024-65535\"]\ntcp_flags = \"syn,!ack\"\ninterfaces = [\"eth0\"]\naction = \"limit\"\nlimit = { connections = \"10/minute\", burst = 20", "ports = [\"8080\"]\naction = \"limit\"\nlimit = { open = 20", "\"limit\"", "forwarded by the kernel's nat"),
 ];
 
 fn parse(text: &str) -> Result<Checked, Faults> {

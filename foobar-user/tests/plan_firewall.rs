@@ -156,9 +156,6 @@ fn defaults_of_limits_and_logs() {
     let rate = Rate { count: 1500, period_ms: 1_000, burst: 1500 };
     let limit = Limit { what: Limited::Packets(rate), per4: 32, per6: 64 };
     assert_eq!((rule(&lb1, "brute").action, rule(&lb1, "brute").log_per_second), (Action::Limit(limit), 10));
-    let open = short.replacen("packets = \"1500/second\"", "open = 7", 1).replacen("\"limit\"", "\"shadow\"", 1);
-    let limit = Limit { what: Limited::Open(7), ..limit };
-    assert_eq!(rule(&planned(&open, "lb1"), "brute").action, Action::Shadow(Some(limit)));
     let all = short.replacen("limit = { packets = \"1500/second\" }\nlog = true", "log = false", 1);
     let all = planned(&all.replacen("\"limit\"", "\"shadow\"", 1), "lb1");
     assert_eq!((rule(&all, "brute").action, rule(&all, "brute").log_per_second), (Action::Shadow(None), 0));

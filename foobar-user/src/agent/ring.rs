@@ -31,7 +31,7 @@ async fn follow(ring: datapath::events::Events, events: &Events, datapath: &Shar
     loop {
         let mut ready = ring.readable_mut().await?;
         let ring = ready.get_inner_mut();
-        while let Some(event) = ring.next() {
+        while let Some(event) = ring.take() {
             if events.are_wanted() {
                 let rule = lock(datapath).slots().rules.name(event.rule).map(str::to_owned);
                 events.tell(Told::Event(Box::new(named(&event, rule, Now::read()))));

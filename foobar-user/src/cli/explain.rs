@@ -23,7 +23,7 @@ const FRAMES: usize = 1_000;
 pub(super) struct ExplainArguments {
     #[command(flatten)]
     server: ServerArguments,
-    /// Source: an address, or address and port (203.0.113.9:40000, [2001:db8::1]:40000).
+    /// Source: an address, or address and port (`203.0.113.9:40000`, `[2001:db8::1]:40000`).
     #[arg(long, value_parser = end, requires = "to", value_name = "IP[:PORT]")]
     from: Option<End>,
     /// Destination: an address, or address and port.

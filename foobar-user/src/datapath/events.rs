@@ -29,8 +29,8 @@ impl Events {
         Ok(Self { ring: Map::RingBuf(pinned("events")?).try_into()?, lost })
     }
 
-    /// The next event, if there is one.
-    pub fn next(&mut self) -> Option<Event> {
+    /// Takes the next event, if there is one.
+    pub fn take(&mut self) -> Option<Event> {
         let item = self.ring.next()?;
         Event::read_from_bytes(&item).ok()
     }

@@ -171,7 +171,7 @@ impl Instance {
         Ok(())
     }
 
-    /// Puts what was written in force; see [`Generations::flip`].
+    /// Puts what was written in force; with `confirm_within` only so long, unless it is confirmed.
     ///
     /// # Errors
     /// Nothing was written.

@@ -62,8 +62,8 @@ impl Mapping {
         ensure!(first * 8 + bytes.len() <= self.words * 8, "{} bytes do not fit into a table", bytes.len());
         // SAFETY: within the mapping by the check above, and no Rust reference to it exists.
         unsafe {
-            self.start.cast::<u8>().add(first * 8).copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len())
-        };
+            self.start.cast::<u8>().add(first * 8).copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len());
+        }
         Ok(())
     }
 }

@@ -154,7 +154,7 @@ impl Sets {
         self.memory.flush();
         // What was replaced is used again only when no packet reads it any more; to wait for each entry would be slow.
         self.changes += 1;
-        if self.changes % CHANGES_PER_GRACE == 0 {
+        if self.changes.is_multiple_of(CHANGES_PER_GRACE) {
             grace::wait()?;
             self.table.reclaim();
         }

@@ -1,12 +1,11 @@
 //! Rules of the file: their names are their own, their interfaces exist, and no server has more than the packet path takes.
 
 use std::collections::BTreeSet;
-use std::ops::RangeInclusive;
 
-use foobar_common::rules::{FlagMatch, Limited, Protocol};
+use foobar_common::rules::{FlagMatch, Limited};
 
-use crate::plan::{PASSING_RULES_MAX, PlannedRule, RULE_INTERFACES_MAX, RULES_MAX, Role, Transport, derive_rules};
-use crate::site::model::{Forward, Peer, Server, Service, Site, UserRule};
+use crate::plan::{PASSING_RULES_MAX, PlannedRule, RULE_INTERFACES_MAX, RULES_MAX, derive_rules};
+use crate::site::model::{Server, Site, UserRule};
 use crate::site::section::{Collector, nearest};
 
 /// Names of derived rules.
@@ -42,7 +41,7 @@ pub(super) fn check(site: &Site, faults: &Collector) {
             );
         }
         interfaces(site, rule, faults);
-        open_behind_nat(site, rule, faults);
+        uncounted(rule, faults);
         if rule.flags.is_some_and(|flags| !possible(flags)) {
             let message = format!(
                 "rule `{name}` can never match: packets with such `tcp_flags` are dropped before the rules, whatever they say"
@@ -81,38 +80,15 @@ fn possible(flags: FlagMatch) -> bool {
     VALID_FLAGS.into_iter().any(|valid| flags.holds(valid) || flags.holds(valid | PSH))
 }
 
-/// Open connections are counted at this host's own sockets, and nat's do not end at them.
-fn open_behind_nat(site: &Site, rule: &UserRule, faults: &Collector) {
-    let open = rule.action.limit().is_some_and(|limit| matches!(limit.what, Limited::Open(_)));
-    let Protocol::Tcp(ports) = &rule.protocol else { return };
-    if !open || !site.of_role(Role::Balancer).any(|server| rule.stands_on(server)) {
-        return;
+/// Nothing counts open connections yet: a limit that is not kept would be open by accident.
+fn uncounted(rule: &UserRule, faults: &Collector) {
+    if rule.action.limit().is_some_and(|limit| matches!(limit.what, Limited::Open(_))) {
+        let message = format!(
+            "rule `{}` limits open connections, which this version does not count yet; limit new ones with `connections`",
+            rule.name.value,
+        );
+        faults.error(rule.action.span, message);
     }
-    let nat = |service: &&Service| service.forward == Forward::Nat && service.protocol == Transport::Tcp;
-    for service in site.services.iter().filter(nat) {
-        if service.listen.iter().any(|listen| holds(ports, listen.port()) && aimed_at(rule, listen.ip())) {
-            let message = format!(
-                "rule `{}` limits open connections, but those of service `{}` are forwarded by the kernel's nat and not \
-                 counted; limit `connections` there",
-                rule.name.value, service.name.value,
-            );
-            faults.warning(rule.action.span, message);
-        }
-    }
-}
-
-fn holds(ports: &[RangeInclusive<u16>], port: u16) -> bool {
-    ports.is_empty() || ports.iter().any(|range| range.contains(&port))
-}
-
-/// Whether a rule's `to` may mean a VIP.
-fn aimed_at(rule: &UserRule, vip: std::net::IpAddr) -> bool {
-    let means = |peer: &Peer| match peer {
-        Peer::Any | Peer::Set(_) => true,
-        Peer::Prefix(prefix) => prefix.contains(&vip),
-        Peer::Role(_) | Peer::Server(_) => false,
-    };
-    rule.to.is_empty() || rule.to.iter().any(|peer| means(peer))
 }
 
 /// What one server's tables hold.
