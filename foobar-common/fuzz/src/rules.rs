@@ -23,11 +23,7 @@ pub const INTERFACES: [&str; 2] = ["front", "back"];
 #[derive(Clone, Copy, Debug)]
 pub struct Seen {
     /// What the linear matcher knows.
-    pub fields: Fields,
-    /// Source port of TCP and UDP.
-    pub source_port: u16,
-    /// TCP flags.
-    pub flags: u8,
+    pub fields: Fields<'static>,
     /// Interface index: 1 and 2 are [`INTERFACES`], 3 is one that no rule can name.
     pub interface: u32,
 }
@@ -75,7 +71,7 @@ pub fn shadow(bytes: &mut Unstructured<'_>, rules: &mut [Rule]) -> Result<()> {
 #[must_use]
 pub fn walked(rules: &[Rule], seen: &Seen) -> (Vec<u32>, std::result::Result<(), Reason>) {
     let mut counted = Vec::new();
-    for (number, rule) in (0..).zip(rules).filter(|(_, rule)| matches(rule, seen)) {
+    for (number, rule) in (0..).zip(rules).filter(|(_, rule)| linear::matches(rule, &seen.fields)) {
         counted.push(number);
         match rule.action {
             Action::Allow => return (counted, Ok(())),
@@ -84,16 +80,6 @@ pub fn walked(rules: &[Rule], seen: &Seen) -> (Vec<u32>, std::result::Result<(),
         }
     }
     (counted, Err(Reason::NoRule))
-}
-
-fn matches(rule: &Rule, seen: &Seen) -> bool {
-    let named = |name: &String| {
-        INTERFACES.iter().position(|known| known == name).is_some_and(|at| at as u32 + 1 == seen.interface)
-    };
-    linear::matches(rule, &seen.fields)
-        && (rule.source_ports.is_empty() || rule.source_ports.iter().any(|range| range.contains(&seen.source_port)))
-        && rule.flags.is_none_or(|flags| flags.holds(seen.flags))
-        && (rule.interfaces.is_empty() || rule.interfaces.iter().any(named))
 }
 
 fn prefixes(bytes: &mut Unstructured<'_>) -> Result<Vec<IpNet>> {
@@ -154,15 +140,14 @@ fn types(bytes: &mut Unstructured<'_>) -> Result<Vec<u8>> {
 /// The bytes are at their end.
 pub fn seen(bytes: &mut Unstructured<'_>) -> Result<Seen> {
     let v6 = bytes.arbitrary()?;
-    let fields = Fields {
-        source: address(bytes, v6)?,
-        destination: address(bytes, v6)?,
-        protocol: *bytes.choose(&PROTOCOLS)?,
-        port: port(bytes)?,
-        icmp_type: bytes.arbitrary()?,
-    };
-    let flags = if fields.protocol == 6 { bytes.int_in_range(0..=63)? } else { 0 };
-    Ok(Seen { fields, source_port: port(bytes)?, flags, interface: bytes.int_in_range(1..=3)? })
+    let (source, destination) = (address(bytes, v6)?, address(bytes, v6)?);
+    let plain = Fields::between(source, destination, *bytes.choose(&PROTOCOLS)?);
+    let (port_of, icmp_type) = (port(bytes)?, bytes.arbitrary()?);
+    let flags = if plain.protocol == 6 { bytes.int_in_range(0..=63)? } else { 0 };
+    let (source_port, interface) = (port(bytes)?, bytes.int_in_range(1..=3_u32)?);
+    let name = INTERFACES.get(interface as usize - 1).copied().unwrap_or("elsewhere");
+    let fields = Fields { source_port, port: port_of, icmp_type, flags, interface: name, ..plain };
+    Ok(Seen { fields, interface })
 }
 
 /// What the compiled rules say of a packet.
@@ -186,8 +171,9 @@ fn of_family<const W: usize>(
 where
     Address<W>: Family<W>,
 {
-    let Seen { fields, source_port, flags, .. } = *seen;
-    let ports = if matches!(fields.protocol, 6 | 17) { [source_port, fields.port] } else { [0; 2] };
+    let fields = seen.fields;
+    let flags = fields.flags;
+    let ports = if matches!(fields.protocol, 6 | 17) { [fields.source_port, fields.port] } else { [0; 2] };
     let tuple = Tuple {
         source,
         destination,

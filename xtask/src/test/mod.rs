@@ -77,7 +77,9 @@ fn chosen(options: &TestOptions) -> Result<Vec<String>> {
     }
     let of_kernel = |name: &String| name.starts_with("kernel-");
     let wanted = |name: &String| {
-        let named = options.layer.is_empty() || options.layer.contains(name);
+        // A first build of the fuzz targets takes longer than all tests: only when asked for.
+        let default = options.layer.is_empty() && (options.long || name != "fuzz");
+        let named = default || options.layer.contains(name);
         named && (!options.kernels || of_kernel(name)) && (!options.no_kernels || !of_kernel(name))
     };
     let chosen: Vec<String> = all.into_iter().filter(wanted).collect();
@@ -165,9 +167,11 @@ mod tests {
     #[test]
     fn options_choose_layers() {
         let names = |options: TestOptions| chosen(&options).expect("they name layers").join(" ");
-        assert_eq!(names(TestOptions::default()), "host packets fuzz site kernel-6.1 kernel-6.12");
+        assert_eq!(names(TestOptions::default()), "host packets site kernel-6.1 kernel-6.12");
+        let long = TestOptions { long: true, ..TestOptions::default() };
+        assert_eq!(names(long), "host packets fuzz site kernel-6.1 kernel-6.12");
         assert_eq!(names(TestOptions { kernels: true, ..TestOptions::default() }), "kernel-6.1 kernel-6.12");
-        assert_eq!(names(TestOptions { no_kernels: true, ..TestOptions::default() }), "host packets fuzz site");
+        assert_eq!(names(TestOptions { no_kernels: true, ..TestOptions::default() }), "host packets site");
         assert_eq!(names(TestOptions { layer: vec!["host".into()], ..TestOptions::default() }), "host");
         assert!(chosen(&TestOptions { layer: vec!["moon".into()], ..TestOptions::default() }).is_err());
     }
