@@ -30,26 +30,25 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Loads the programs with these rules.
-    pub fn load(rules: RuleSet, network: Network, balances: bool) -> Result<Self> {
-        let set = rules;
-        let rules = set.rules();
-        let counters: Vec<u32> = (0..rules.len() as u32).collect();
-        let place = Place { state: None, own: None, jumbo: set.is_jumbo(), log_drops: false };
+    /// Loads the programs, for frames of one buffer or of more.
+    pub fn load(network: Network, jumbo: bool) -> Result<Self> {
+        let place = Place { state: None, own: None, jumbo, log_drops: false };
         let mut instance = Instance::load(&place, &members::sets(now_ns()?))?;
-        instance.write(
-            &rules,
-            &counters,
-            GENERATION,
-            if balances { set.uses() } else { set.uses() & !USES_BALANCER },
-            &network.interfaces(),
-        )?;
-        instance.flip(None)?;
         for (slot, service) in (0..).zip(&SERVICES) {
             add(instance.state_mut(), 2 * slot, service, false)?;
             add(instance.state_mut(), 2 * slot + 1, service, true)?;
         }
-        Ok(Self { instance, network, rules: counters.len() as u32 })
+        Ok(Self { instance, network, rules: 0 })
+    }
+
+    /// Puts rules in force, with the services or without.
+    pub fn judge_by(&mut self, set: RuleSet, balances: bool) -> Result<()> {
+        let rules = set.rules();
+        let counters: Vec<u32> = (0..rules.len() as u32).collect();
+        let uses = if balances { set.uses() } else { set.uses() & !USES_BALANCER };
+        self.instance.write(&rules, &counters, GENERATION, uses, &self.network.interfaces())?;
+        self.rules = counters.len() as u32;
+        self.instance.flip(None)
     }
 
     /// The programs.
