@@ -1,9 +1,9 @@
 //! The packet path in the kernel: the loaded program by `BPF_PROG_TEST_RUN`, on an interface of the namespace.
 
 use anyhow::{Context, Result};
-use aya::maps::HashMap;
+use aya::maps::{HashMap, RingBuf};
 use aya::programs::{TestRun as _, TestRunOptions, XdpMode};
-use foobar_common::abi::{BucketKey, Flow, SERVICE_WIRE};
+use foobar_common::abi::{BucketKey, Event, Flow, SERVICE_WIRE};
 use foobar_common::generation::USES_BALANCER;
 use foobar_user::datapath::instance::{Instance, Place};
 use foobar_user::datapath::programs::Programs;
@@ -11,6 +11,7 @@ use foobar_user::datapath::state::{Socket, State};
 use nix::time::{ClockId, clock_gettime};
 use std::net::SocketAddr;
 use std::time::Duration;
+use zerocopy::FromBytes as _;
 
 use super::case::GENERATION;
 use super::core::named;
@@ -159,6 +160,16 @@ impl Shell for Kernel {
             self.instance.programs().xdp("foobar")?.test_run(options).context("the kernel refuses a test run")?;
         bytes.truncate(result.data_size_out as usize);
         Ok(Done { action: result.return_value, bytes })
+    }
+
+    fn events(&mut self) -> Result<Vec<Event>> {
+        let mut ring: RingBuf<_> = self.instance.programs().map_mut("EVENTS")?.try_into()?;
+        let mut events = Vec::new();
+        while let Some(item) = ring.next() {
+            let event = Event::read_from_bytes(&item).ok().context("an event has another size")?;
+            events.push(Event { time_ns: 0, ..event });
+        }
+        Ok(events)
     }
 
     fn counters(&self) -> Result<Counters> {
