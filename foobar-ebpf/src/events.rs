@@ -17,20 +17,20 @@ const WATCH_INTERVAL_NS: u64 = 20_000_000;
 /// Events that may come at once, in times of their interval.
 const BURST: u64 = 10;
 
-/// Tells of a packet for which a rule has decided. A function of its own, for few packets need its part of the stack.
+/// Tells of a packet for which a rule has decided. A function of its own, for few packets need its part of the stack;
+/// `reason_length` is both in one register, as Linux 6.1 has 32 bytes left for this function.
 #[inline(never)]
 pub(crate) fn of_rule<const W: usize>(
     headers: &Headers<W>,
     rule: &RuleEntry,
     interface: u32,
-    reason: u32,
-    length: u64,
+    reason_length: u64,
 ) {
     let interval = if rule.log_interval_ns == 0 { WATCH_INTERVAL_NS } else { rule.log_interval_ns };
     let time_ns = now();
     if may(rule.counter, time_ns, interval) {
-        let about =
-            About { time_ns, rule: rule.counter, reason, interface, length: length as u32, shadow: rule.shadow };
+        let (reason, length) = ((reason_length >> 32) as u32, reason_length as u32);
+        let about = About { time_ns, rule: rule.counter, reason, interface, length, shadow: rule.shadow };
         write(Some(headers), &about);
     }
 }

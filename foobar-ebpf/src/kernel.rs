@@ -204,7 +204,7 @@ impl Tables for Kernel {
     #[inline(always)]
     fn tell_rule<const W: usize>(&self, headers: &Headers<W>, rule: &RuleEntry, reason: Reason, bytes: u64) {
         if !maps::dry() {
-            events::of_rule(headers, rule, self.ingress, reason as u32, bytes);
+            events::of_rule(headers, rule, self.ingress, u64::from(reason as u32) << 32 | bytes);
         }
     }
     #[inline(always)]

@@ -3,8 +3,9 @@
 use std::fmt::Write;
 
 use anyhow::Result;
-use foobar_common::abi::FlowTable;
-use foobar_common::rules::Rule;
+use foobar_common::abi::{Event, FlowTable};
+use foobar_common::rules::{self, Rule};
+use foobar_common::verdict::Reason;
 
 use super::case::{Action, Case, Step};
 use super::core::Core;
@@ -47,13 +48,24 @@ pub fn check(case: &Case, rules: &[Rule], core: &mut Core, kernel: Option<&mut K
         {
             shells.push(("kernel", &mut **kernel));
         }
+        let told = told(step, rules);
+        let mut events = Vec::new();
         for (name, shell) in shells {
+            shell.events()?;
             let before = shell.counters()?;
             let done = shell.run(step.ingress, &step.frame)?;
             let changes = shell.counters()?.since(&before);
             for fault in differences(step, &done, &changes, &expected) {
                 faults.push(format!("{name}, packet {number}: {fault}"));
             }
+            let found = shell.events()?;
+            if found.iter().map(Told::of).ne(told.iter().copied()) {
+                faults.push(format!("{name}, packet {number}: {found:?} is told instead of {told:?}"));
+            }
+            events.push(found);
+        }
+        if events.windows(2).any(|pair| pair[0] != pair[1]) {
+            faults.push(format!("packet {number}, events of core and kernel: {events:?}"));
         }
     }
     if let Some((packet, table)) = &case.ends {
@@ -90,6 +102,38 @@ fn differences(step: &Step, done: &Done, changes: &Counters, expected: &Counters
         faults.push(format!("bytes (actual, expected):\n{}", hex_difference(&done.bytes, &step.after)));
     }
     faults
+}
+
+/// What an event says beside the packet's own fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Told {
+    rule: u32,
+    reason: u32,
+    shadow: u8,
+    length: u32,
+}
+
+impl Told {
+    const fn of(event: &Event) -> Self {
+        Self { rule: event.rule, reason: event.reason, shadow: event.shadow, length: event.length }
+    }
+}
+
+/// What is told of a packet, by the rules that count it and tell of their packets.
+fn told(step: &Step, rules: &[Rule]) -> Vec<Told> {
+    let telling = rules.iter().zip(0..).filter(|(rule, _)| rule.log_per_second > 0);
+    let counting = telling.filter(|(rule, _)| step.rules.contains(&rule.name.as_str()));
+    let told = |(rule, slot): (&Rule, u32)| {
+        let (reason, shadow) = match rule.action {
+            rules::Action::Allow => (Reason::RuleAllow, 0),
+            rules::Action::Deny => (Reason::RuleDeny, 0),
+            rules::Action::Limit(_) => (Reason::Limit, 0),
+            rules::Action::Shadow(None) => (Reason::RuleDeny, 1),
+            rules::Action::Shadow(Some(_)) => (Reason::Limit, 1),
+        };
+        Told { rule: slot, reason: reason as u32, shadow, length: step.frame.len() as u32 }
+    };
+    counting.map(told).collect()
 }
 
 /// The change of every counter.
@@ -139,7 +183,6 @@ mod tests {
     use crate::packets::random::Random;
     use crate::packets::tables;
     use crate::packets::world::RuleSet;
-    use foobar_common::verdict::Reason;
 
     /// Without root: what the kernel has to do as well is tried by `foobar-packets`.
     #[test]

@@ -1,7 +1,7 @@
 //! The packet path on the host: a byte buffer and hash maps.
 
 use anyhow::Result;
-use foobar_common::abi::{BACKEND_MEMBER, Backend, Endpoint, Flow, SERVICE_WIRE, Service};
+use foobar_common::abi::{BACKEND_MEMBER, Backend, Endpoint, Event, Flow, SERVICE_WIRE, Service};
 use foobar_common::address::{Address, Be16, SocketKey, words};
 use foobar_common::generation::USES_BALANCER;
 use foobar_common::host::HostTables;
@@ -145,6 +145,7 @@ impl Shell for Core {
         self.tables.flows6.borrow_mut().clear();
         self.tables.cursors.borrow_mut().clear();
         self.tables.buckets.borrow_mut().clear();
+        self.tables.events.borrow_mut().clear();
         self.tables.now_ns = NOW_NS;
         Ok(())
     }
@@ -173,6 +174,10 @@ impl Shell for Core {
             Verdict::Forward { .. } => XDP_REDIRECT,
         };
         Ok(Done { action, bytes })
+    }
+
+    fn events(&mut self) -> Result<Vec<Event>> {
+        Ok(self.tables.events.take().into_iter().map(|event| Event { time_ns: 0, ..event }).collect())
     }
 
     fn counters(&self) -> Result<Counters> {

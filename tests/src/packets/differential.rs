@@ -50,10 +50,11 @@ impl Faults {
 }
 
 impl Contest {
-    /// Runs so many random frames; what differs.
-    pub fn random(&mut self, seed: u64, frames: usize) -> Result<Vec<String>> {
+    /// Runs so many random frames of so many bytes at the most; what differs.
+    pub fn random(&mut self, seed: u64, frames: usize, longest: usize) -> Result<Vec<String>> {
         let mut random = Random::new(seed);
-        self.all((0..frames).map(|_| random.frame()))
+        let any = std::iter::repeat_with(|| random.frame());
+        self.all(any.filter(|(_, frame)| frame.len() <= longest).take(frames))
     }
 
     /// Runs frames; what differs.

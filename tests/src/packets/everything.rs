@@ -87,9 +87,18 @@ fn on(wire: Wire) -> Vec<String> {
     vec![wire.name().to_owned()]
 }
 
+/// Rules that tell of their packets: one of each action.
+const TELLING: [&str; 5] = ["spoofed", "would-drop", "dials", "blocked", "app"];
+/// So often that no case is ever told less.
+const TELLS_PER_SECOND: u32 = 100_000;
+
 /// The rules, in order.
 pub fn rules() -> Vec<Rule> {
-    [sources(), passing(), ends(), flags_and_ports(), accepted(), services()].concat()
+    let mut rules = [sources(), passing(), ends(), flags_and_ports(), accepted(), services()].concat();
+    for rule in rules.iter_mut().filter(|rule| TELLING.contains(&rule.name.as_str())) {
+        rule.log_per_second = TELLS_PER_SECOND;
+    }
+    rules
 }
 
 /// Sources that cannot be, and who is never locked out.

@@ -1,9 +1,9 @@
 //! The packet path in the kernel: the loaded program by `BPF_PROG_TEST_RUN`, on an interface of the namespace.
 
 use anyhow::{Context, Result};
-use aya::maps::HashMap;
+use aya::maps::{HashMap, RingBuf};
 use aya::programs::{TestRun as _, TestRunOptions, XdpMode};
-use foobar_common::abi::{BucketKey, Flow, SERVICE_WIRE};
+use foobar_common::abi::{BucketKey, Event, Flow, SERVICE_WIRE};
 use foobar_common::generation::USES_BALANCER;
 use foobar_user::datapath::instance::{Instance, Place};
 use foobar_user::datapath::programs::Programs;
@@ -11,6 +11,7 @@ use foobar_user::datapath::state::{Socket, State};
 use nix::time::{ClockId, clock_gettime};
 use std::net::SocketAddr;
 use std::time::Duration;
+use zerocopy::FromBytes as _;
 
 use super::case::GENERATION;
 use super::core::named;
@@ -30,26 +31,25 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Loads the programs with these rules.
-    pub fn load(rules: RuleSet, network: Network, balances: bool) -> Result<Self> {
-        let set = rules;
-        let rules = set.rules();
-        let counters: Vec<u32> = (0..rules.len() as u32).collect();
-        let place = Place { state: None, own: None, jumbo: set.is_jumbo(), log_drops: false };
+    /// Loads the programs, for frames of one buffer or of more.
+    pub fn load(network: Network, jumbo: bool) -> Result<Self> {
+        let place = Place { state: None, own: None, jumbo, log_drops: false };
         let mut instance = Instance::load(&place, &members::sets(now_ns()?))?;
-        instance.write(
-            &rules,
-            &counters,
-            GENERATION,
-            if balances { set.uses() } else { set.uses() & !USES_BALANCER },
-            &network.interfaces(),
-        )?;
-        instance.flip(None)?;
         for (slot, service) in (0..).zip(&SERVICES) {
             add(instance.state_mut(), 2 * slot, service, false)?;
             add(instance.state_mut(), 2 * slot + 1, service, true)?;
         }
-        Ok(Self { instance, network, rules: counters.len() as u32 })
+        Ok(Self { instance, network, rules: 0 })
+    }
+
+    /// Puts rules in force, with the services or without.
+    pub fn judge_by(&mut self, set: RuleSet, balances: bool) -> Result<()> {
+        let rules = set.rules();
+        let counters: Vec<u32> = (0..rules.len() as u32).collect();
+        let uses = if balances { set.uses() } else { set.uses() & !USES_BALANCER };
+        self.instance.write(&rules, &counters, GENERATION, uses, &self.network.interfaces())?;
+        self.rules = counters.len() as u32;
+        self.instance.flip(None)
     }
 
     /// The programs.
@@ -160,6 +160,16 @@ impl Shell for Kernel {
             self.instance.programs().xdp("foobar")?.test_run(options).context("the kernel refuses a test run")?;
         bytes.truncate(result.data_size_out as usize);
         Ok(Done { action: result.return_value, bytes })
+    }
+
+    fn events(&mut self) -> Result<Vec<Event>> {
+        let mut ring: RingBuf<_> = self.instance.programs().map_mut("EVENTS")?.try_into()?;
+        let mut events = Vec::new();
+        while let Some(item) = ring.next() {
+            let event = Event::read_from_bytes(&item).ok().context("an event has another size")?;
+            events.push(Event { time_ns: 0, ..event });
+        }
+        Ok(events)
     }
 
     fn counters(&self) -> Result<Counters> {

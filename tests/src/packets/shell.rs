@@ -1,7 +1,7 @@
 //! The two shells around the packet path that run the same packets: the host's tables, and the loaded program.
 
 use anyhow::Result;
-use foobar_common::abi::{Flow, FlowTable};
+use foobar_common::abi::{Event, Flow, FlowTable};
 use foobar_common::address::{Address, Be16, Tuple};
 use foobar_common::parse::UDP;
 use std::net::IpAddr;
@@ -85,6 +85,9 @@ pub trait Shell {
 
     /// Runs a frame.
     fn run(&mut self, ingress: Wire, frame: &[u8]) -> Result<Done>;
+
+    /// What was told since the last call, without its times.
+    fn events(&mut self) -> Result<Vec<Event>>;
 
     /// Reads all counters.
     fn counters(&self) -> Result<Counters>;

@@ -6,6 +6,8 @@ use foobar_user::datapath::programs::Programs;
 
 /// Programs, and the instructions that the verifier may walk at the most: half as many again as when this was set.
 const BOUNDS: [(&str, u32); 4] = [("foobar", 280_000), ("connect4", 144), ("connect6", 350), ("baseline", 610)];
+/// The same of `foobar` on Linux 6.1, which finds fewer states alike; it gives up at 1,000,000.
+const OLD_BOUND: u32 = 640_000;
 
 /// Prints the table; what breaks its bound.
 pub fn check(programs: &mut Programs) -> Result<Vec<String>> {
@@ -13,7 +15,9 @@ pub fn check(programs: &mut Programs) -> Result<Vec<String>> {
     println!("kernel {}", kernel.release().to_string_lossy());
     println!("{:<10} {:>12} {:>12} {:>12} {:>12}", "program", "verified", "bound", "translated", "machine code");
     let mut faults = Vec::new();
+    let old = kernel.release().to_string_lossy().starts_with("6.1.");
     for (name, bound) in BOUNDS {
+        let bound = if old && name == "foobar" { OLD_BOUND } else { bound };
         let info = info(programs, name)?;
         let verified = info.verified_instruction_count();
         println!(

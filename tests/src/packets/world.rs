@@ -88,11 +88,6 @@ impl RuleSet {
             _ => USES_BALANCER,
         }
     }
-
-    /// Whether frames may have more than one buffer.
-    pub const fn is_jumbo(self) -> bool {
-        matches!(self, Self::Site | Self::Everything)
-    }
 }
 
 fn rule(name: &str, from: &[&str], to: &[&str], protocol: Protocol, action: Action) -> Rule {

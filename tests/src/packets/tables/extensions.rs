@@ -37,7 +37,7 @@ fn walked() -> Vec<Case> {
         ),
         ok("an authentication header and a done routing header", &[Authentication(24), Routing(0, 0)]),
     ];
-    for (name, kind) in [(0x8100, "one tag"), (0x88a8, "a service tag")].map(|(kind, name)| (name, kind)) {
+    for (name, kind) in [("one tag", 0x8100), ("a service tag", 0x88a8)] {
         let frame = tcp(&[HopByHop(8), Destination(16)]).tag(kind, 5);
         cases.push(case(&format!("two extension headers under {name}"), vec![frame.allowed("office")]));
     }
