@@ -20,12 +20,7 @@ const BURST: u64 = 10;
 /// Tells of a packet for which a rule has decided. A function of its own, for few packets need its part of the stack;
 /// `reason_length` is both in one register, as Linux 6.1 has 32 bytes left for this function.
 #[inline(never)]
-pub(crate) fn of_rule<const W: usize>(
-    headers: &Headers<W>,
-    rule: &RuleEntry,
-    interface: u32,
-    reason_length: u64,
-) {
+pub(crate) fn of_rule<const W: usize>(headers: &Headers<W>, rule: &RuleEntry, interface: u32, reason_length: u64) {
     let interval = if rule.log_interval_ns == 0 { WATCH_INTERVAL_NS } else { rule.log_interval_ns };
     let time_ns = now();
     if may(rule.counter, time_ns, interval) {
