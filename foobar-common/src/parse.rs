@@ -65,6 +65,13 @@ const VALID_FLAGS: u64 = {
     bits
 };
 
+/// Whether stacks send packets with these TCP flags; others are dropped before the rules.
+#[inline(always)]
+#[must_use]
+pub const fn flags_are_valid(flags: u8) -> bool {
+    VALID_FLAGS >> (flags & 0x3f) & 1 != 0
+}
+
 /// What an Ethernet frame carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Network {
@@ -324,7 +331,7 @@ fn transport_header<P: Packet>(
         if data < 20 || data > length {
             return Err(Reason::TransportHeader);
         }
-        if VALID_FLAGS >> (tcp[13] & 0x3f) & 1 == 0 {
+        if !flags_are_valid(tcp[13]) {
             return Err(Reason::TcpFlags);
         }
         let (source_port, destination_port) = ports(tcp[0], tcp[1], tcp[2], tcp[3]);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use foobar_common::parse::flags_are_valid;
 use foobar_common::rules::{FlagMatch, Limited};
 
 use crate::plan::{PASSING_RULES_MAX, PlannedRule, RULE_INTERFACES_MAX, RULES_MAX, derive_rules};
@@ -26,10 +27,6 @@ const RESERVED: [&str; 13] = [
 ];
 /// Beginnings of names of derived rules.
 const RESERVED_PREFIXES: [&str; 3] = ["service-", "check-", "vip-"];
-/// Combinations of TCP flags that reach the rules, PSH aside; the packet path drops all others as `tcp_flags`.
-const VALID_FLAGS: [u8; 9] = [0x02, 0x22, 0x12, 0x04, 0x14, 0x11, 0x31, 0x10, 0x30];
-/// PSH goes with each of them.
-const PSH: u8 = 0x08;
 
 pub(super) fn check(site: &Site, faults: &Collector) {
     for rule in &site.rules {
@@ -77,7 +74,7 @@ fn interfaces(site: &Site, rule: &UserRule, faults: &Collector) {
 
 /// Whether a packet with such flags reaches the rules.
 fn possible(flags: FlagMatch) -> bool {
-    VALID_FLAGS.into_iter().any(|valid| flags.holds(valid) || flags.holds(valid | PSH))
+    (0..64).any(|seen| flags_are_valid(seen) && flags.holds(seen))
 }
 
 /// Nothing counts open connections yet: a limit that is not kept would be open by accident.
