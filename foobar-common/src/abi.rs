@@ -3,7 +3,7 @@
 use crate::address::Be16;
 
 /// Version of everything in this file and of the keys in `address`; pinned maps of another version are refused.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 3;
 
 /// Rules of one server at the most.
 pub const MAX_RULES: usize = 1024;
@@ -15,8 +15,20 @@ pub const MAX_SERVICES: u32 = 256;
 pub const MAX_MEMBERS: u32 = 128;
 /// Backend slots; a slot is one backend of one service slot.
 pub const MAX_BACKENDS: u32 = 4096;
-/// Flows of each family at the most; the least recently used gives way.
+/// Established flows of each family at the most; the least recently used gives way.
 pub const MAX_FLOWS: u32 = 262_144;
+/// Half-open flows of each family at the most, and UDP flows; the least recently used gives way.
+pub const MAX_HALF_OPEN: u32 = 65_536;
+/// Membership classes of all named sets at the most; class 0 is in no set.
+pub const MAX_CLASSES: usize = 16_384;
+/// Sources that limits know at the most, of all rules; the least recently used gives way.
+pub const MAX_BUCKETS: u32 = 131_072;
+/// Counter slots of rules: names keep their slot, so there are more than rules.
+pub const RULE_COUNTERS: u32 = 4 * MAX_RULES as u32;
+/// Token buckets of events: one for each counter slot of a rule, then one for each reason.
+pub const LOG_BUCKETS: u32 = RULE_COUNTERS + crate::verdict::REASONS;
+/// Bytes of the ring of events.
+pub const EVENT_BYTES: u32 = 1 << 18;
 
 /// Packets and bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,30 +52,95 @@ pub struct Traffic {
     pub bytes: u64,
 }
 
-/// A set of rules as a bitmap; bit `n % 64` of word `n / 64` is rule `n`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-#[repr(C)]
-pub struct RuleSet {
-    /// Bit `w` is set when word `w` is not zero: 1,000 rules cost what one costs.
-    pub summary: u64,
-    /// The bitmap.
-    pub words: [u64; RULE_WORDS],
-}
-
-/// What a matching rule does.
+/// A membership class: which named sets hold an address, as long as it says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
-pub struct RuleEntry {
-    /// [`RULE_ALLOW`] or [`RULE_DENY`].
-    pub action: u32,
-    /// Slot of the rule's counter, which its name keeps over reloads.
-    pub counter: u32,
+pub struct Membership {
+    /// Coarse monotonic time from which on `after` holds, in nanoseconds; 0: never. Entries of a set expire so even when no
+    /// agent is alive.
+    pub expires_ns: u64,
+    /// The class from then on.
+    pub after: u32,
+    /// Always zero.
+    pub _pad: u32,
 }
 
-/// [`RuleEntry::action`]: the packet is dropped.
-pub const RULE_DENY: u32 = 0;
-/// [`RuleEntry::action`]: the packet is accepted.
-pub const RULE_ALLOW: u32 = 1;
+/// What a limit counts for: a rule and a source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct BucketKey {
+    /// Counter slot of the rule.
+    pub rule: u32,
+    /// Always zero: it is a map key.
+    pub _pad: u32,
+    /// Source, its bits beyond the rule's prefix length cleared; IPv4 in the first half of the first word. Words of 64 bits:
+    /// the verifier refuses the unaligned stores that narrower ones are merged into.
+    pub source: [u64; 2],
+}
+
+impl BucketKey {
+    /// Of a rule's counter slot and a source whose other bits are cleared.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(rule: u32, [a, b, c, d]: [u32; 4]) -> Self {
+        Self { rule, _pad: 0, source: [a as u64 | (b as u64) << 32, c as u64 | (d as u64) << 32] }
+    }
+}
+
+/// What a rule, or the packet path itself, tells of one packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "std", derive(zerocopy::FromBytes, zerocopy::KnownLayout, zerocopy::Immutable))]
+#[repr(C)]
+pub struct Event {
+    /// Coarse monotonic time in nanoseconds.
+    pub time_ns: u64,
+    /// Counter slot of the rule; [`NO_RULE_SLOT`]: no rule decided.
+    pub rule: u32,
+    /// [`crate::verdict::Reason`] by number.
+    pub reason: u32,
+    /// Interface index.
+    pub interface: u32,
+    /// Length of the frame in bytes.
+    pub length: u32,
+    /// Source address; IPv4 in the first word.
+    pub source: [u32; 4],
+    /// Destination address.
+    pub destination: [u32; 4],
+    /// Source port.
+    pub source_port: Be16,
+    /// Destination port.
+    pub destination_port: Be16,
+    /// IANA protocol number.
+    pub protocol: u8,
+    /// 4 or 6; 0: the headers could not be read.
+    pub family: u8,
+    /// TCP flags, or type of ICMP.
+    pub detail: u8,
+    /// 1: the rule is a shadow, and the packet went on.
+    pub shadow: u8,
+}
+
+/// What the packet path would do with a packet; written by a program that was loaded to run dry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct Trace {
+    /// [`crate::verdict::Reason`] by number.
+    pub reason: u32,
+    /// Rules that would count the packet.
+    pub steps: u32,
+    /// Their counter slots, in order.
+    pub rules: [u32; MAX_STEPS],
+    /// Slot of the service; [`NO_RULE_SLOT`]: none.
+    pub service: u32,
+    /// Slot of the backend; [`NO_RULE_SLOT`]: none.
+    pub backend: u32,
+}
+
+/// Steps of a [`Trace`] at the most.
+pub const MAX_STEPS: usize = 64;
+
+/// [`Event::rule`]: no rule decided.
+pub const NO_RULE_SLOT: u32 = u32::MAX;
 
 /// A service: where its ring of healthy members lies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -125,22 +202,37 @@ pub struct Endpoint {
 pub struct Flow {
     /// Slot of the backend.
     pub backend: u32,
-    /// Generation of rules that allowed it; another generation judges again.
+    /// Generation of rules that allowed it; another generation judges again. 0: each packet is judged.
     pub generation: u32,
-    /// [`FLOW_CLIENT_FIN`], [`FLOW_BACKEND_FIN`], [`FLOW_RESET`].
-    pub state: u32,
+    /// [`FLOW_CLIENT_FIN`], [`FLOW_BACKEND_FIN`], [`FLOW_RESET`], [`FLOW_ANSWERED`].
+    pub state: u16,
     /// Counter slot of the rule that allowed it.
-    pub rule: u32,
+    pub rule: u16,
+    /// With [`FLOW_ANSWERED`]: the number that the client has to acknowledge, in host byte order.
+    pub answer: u32,
     /// Coarse monotonic time of its last packet, in nanoseconds.
     pub last_seen_ns: u64,
 }
 
 /// [`Flow::state`]: the client has sent FIN.
-pub const FLOW_CLIENT_FIN: u32 = 1;
+pub const FLOW_CLIENT_FIN: u16 = 1;
 /// [`Flow::state`]: the backend has sent FIN.
-pub const FLOW_BACKEND_FIN: u32 = 2;
+pub const FLOW_BACKEND_FIN: u16 = 2;
 /// [`Flow::state`]: either side has sent RST.
-pub const FLOW_RESET: u32 = 4;
+pub const FLOW_RESET: u16 = 4;
+/// [`Flow::state`], half open: the backend has answered the SYN.
+pub const FLOW_ANSWERED: u16 = 8;
+
+/// Which of the flow tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FlowTable {
+    /// TCP connections whose client has acknowledged the backend's answer.
+    Established,
+    /// TCP connections on their way there: a flood of SYNs drives out only these.
+    HalfOpen,
+    /// UDP.
+    Datagrams,
+}
 
 /// How SYN cookies are answered; written by the agent alone.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -167,6 +259,6 @@ pub const SYN_ECN: u32 = 8;
 
 const _: () = assert!(size_of::<SynSettings>() == 16);
 const _: () = assert!(size_of::<Counter>() == 16 && size_of::<Traffic>() == 24);
-const _: () = assert!(size_of::<RuleSet>() == 136 && size_of::<RuleEntry>() == 8);
+const _: () = assert!(size_of::<Membership>() == 16 && size_of::<BucketKey>() == 24 && size_of::<Event>() == 64);
 const _: () = assert!(size_of::<Service>() == 16 && size_of::<Backend>() == 24);
 const _: () = assert!(size_of::<Endpoint>() == 24 && size_of::<Flow>() == 24);

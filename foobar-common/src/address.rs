@@ -1,10 +1,16 @@
 //! Addresses and ports as they lie in a packet, and the two address families.
 
-use crate::abi::{Backend, Endpoint, Flow, Service};
+use crate::abi::{Backend, Endpoint, Flow, FlowTable, Service};
+use crate::generation::Roots;
+use crate::parse::Headers;
+use crate::path::Of;
+use crate::prefixes::{Words, look_up4, look_up6};
 use crate::tables::{Route, RouteQuery, Tables};
+use crate::verdict::Reason;
 
 /// A 16-bit number in network byte order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "std", derive(zerocopy::FromBytes, zerocopy::KnownLayout, zerocopy::Immutable))]
 #[repr(transparent)]
 pub struct Be16(u16);
 
@@ -101,7 +107,9 @@ pub struct Tuple<const W: usize> {
     /// IANA protocol number.
     pub protocol: u8,
     /// Always zero: the tuple is a map key.
-    pub _pad: [u8; 3],
+    pub _pad: u8,
+    /// Always zero, and apart from the byte before: three bytes at once would be set by a call.
+    pub _pad_more: u16,
 }
 
 /// One end of a connection: address, port and protocol. 8 bytes for IPv4, 20 for IPv6.
@@ -134,18 +142,28 @@ const _: () = assert!(size_of::<SocketKey<1>>() == 8 && size_of::<SocketKey<4>>(
 ///
 /// Implemented for `Ipv4` and `Ipv6`, so that every stage is written once.
 pub trait Family<const W: usize> {
+    /// See [`Tables::admit4`].
+    fn admit<T: Tables>(tables: &T, work: &mut Of<W>) -> Reason;
     /// See [`Tables::flow4`].
-    fn flow<T: Tables>(tables: &T, key: &Tuple<W>) -> Option<Flow>;
+    fn flow<T: Tables>(tables: &T, table: FlowTable, key: &Tuple<W>) -> Option<Flow>;
     /// See [`Tables::insert_flow4`].
-    fn insert_flow<T: Tables>(tables: &T, key: &Tuple<W>, flow: &Flow) -> bool;
+    fn insert_flow<T: Tables>(tables: &T, table: FlowTable, key: &Tuple<W>, flow: &Flow) -> bool;
+    /// See [`Tables::remove_flow4`].
+    fn remove_flow<T: Tables>(tables: &T, table: FlowTable, key: &Tuple<W>);
     /// See [`Tables::service4`].
     fn service<T: Tables>(tables: &T, key: &SocketKey<W>) -> Option<Service>;
     /// See [`Tables::endpoint4`].
     fn endpoint<T: Tables>(tables: &T, key: &SocketKey<W>) -> Option<Endpoint>;
-    /// See [`Tables::source_class4`].
-    fn source_class<T: Tables>(tables: &T, address: Address<W>) -> u32;
-    /// See [`Tables::destination_class4`].
-    fn destination_class<T: Tables>(tables: &T, address: Address<W>) -> u32;
+    /// Value of the longest prefix that holds an address.
+    fn look_up<D: Words>(words: &D, roots: Roots, address: Address<W>) -> u32;
+    /// Membership class of an address.
+    fn member<T: Tables>(tables: &T, roots: Roots, address: Address<W>) -> u32 {
+        Self::look_up(&Members(tables), roots, address)
+    }
+    /// The first `length` bits of an address, IPv4 in the first word.
+    fn masked(address: Address<W>, length: u8) -> [u32; 4];
+    /// See [`Tables::routed_back4`]; a link-local source is at home on every interface.
+    fn routed_back<T: Tables>(tables: &T, headers: &Headers<W>) -> bool;
     /// See [`Tables::own_connection4`].
     fn own_connection<T: Tables>(tables: &T, tuple: &Tuple<W>) -> bool;
     /// See [`Tables::route4`].
@@ -156,17 +174,41 @@ pub trait Family<const W: usize> {
     fn vip(endpoint: &Endpoint) -> Address<W>;
 }
 
+/// The named sets' prefix tables.
+struct Members<'t, T>(&'t T);
+
+impl<T: Tables> Words for Members<'_, T> {
+    #[inline(always)]
+    fn word(&self, index: u32) -> Option<u64> {
+        self.0.member_word(index)
+    }
+}
+
+/// The first `length` of the 32 bits of a word in network byte order.
+#[inline(always)]
+const fn first_bits(word: u32, length: u8) -> u32 {
+    if length >= 32 { word } else { word & (!(u32::MAX >> length)).to_be() }
+}
+
 macro_rules! family {
-    ($words:literal, $flow:ident, $insert:ident, $service:ident, $endpoint:ident, $source:ident, $destination:ident,
-     $own:ident, $route:ident, $address:expr) => {
+    ($words:literal, $admit:ident, $flow:ident, $insert:ident, $remove:ident, $service:ident, $endpoint:ident, $own:ident, $route:ident,
+     $back:ident, $root:ident, $look_up:ident, $address:expr, $link_local:expr, $masked:expr) => {
         impl Family<$words> for Address<$words> {
             #[inline(always)]
-            fn flow<T: Tables>(tables: &T, key: &Tuple<$words>) -> Option<Flow> {
-                tables.$flow(key)
+            fn admit<T: Tables>(tables: &T, work: &mut Of<$words>) -> Reason {
+                tables.$admit(work)
             }
             #[inline(always)]
-            fn insert_flow<T: Tables>(tables: &T, key: &Tuple<$words>, flow: &Flow) -> bool {
-                tables.$insert(key, flow)
+            fn flow<T: Tables>(tables: &T, table: FlowTable, key: &Tuple<$words>) -> Option<Flow> {
+                tables.$flow(table, key)
+            }
+            #[inline(always)]
+            fn insert_flow<T: Tables>(tables: &T, table: FlowTable, key: &Tuple<$words>, flow: &Flow) -> bool {
+                tables.$insert(table, key, flow)
+            }
+            #[inline(always)]
+            fn remove_flow<T: Tables>(tables: &T, table: FlowTable, key: &Tuple<$words>) {
+                tables.$remove(table, key);
             }
             #[inline(always)]
             fn service<T: Tables>(tables: &T, key: &SocketKey<$words>) -> Option<Service> {
@@ -177,12 +219,16 @@ macro_rules! family {
                 tables.$endpoint(key)
             }
             #[inline(always)]
-            fn source_class<T: Tables>(tables: &T, address: Self) -> u32 {
-                tables.$source(address)
+            fn look_up<D: Words>(words: &D, roots: Roots, address: Self) -> u32 {
+                $look_up(words, roots.$root, address)
             }
             #[inline(always)]
-            fn destination_class<T: Tables>(tables: &T, address: Self) -> u32 {
-                tables.$destination(address)
+            fn masked(address: Self, length: u8) -> [u32; 4] {
+                $masked(address, length)
+            }
+            #[inline(always)]
+            fn routed_back<T: Tables>(tables: &T, headers: &Headers<$words>) -> bool {
+                $link_local(headers.tuple.source) || tables.$back(headers.tuple.source)
             }
             #[inline(always)]
             fn own_connection<T: Tables>(tables: &T, tuple: &Tuple<$words>) -> bool {
@@ -206,27 +252,44 @@ macro_rules! family {
 
 family!(
     1,
+    admit4,
     flow4,
     insert_flow4,
+    remove_flow4,
     service4,
     endpoint4,
-    source_class4,
-    destination_class4,
     own_connection4,
     route4,
-    |words: [u32; 4]| Address([words[0]])
+    routed_back4,
+    v4,
+    look_up4,
+    |words: [u32; 4]| Address([words[0]]),
+    // 0.0.0.0, of a host that asks for its address, and 169.254.0.0/16.
+    |source: Ipv4| source.0[0] == 0 || matches!(source.bytes(), [169, 254, ..]),
+    |address: Ipv4, length| [first_bits(address.0[0], length), 0, 0, 0]
 );
 family!(
     4,
+    admit6,
     flow6,
     insert_flow6,
+    remove_flow6,
     service6,
     endpoint6,
-    source_class6,
-    destination_class6,
     own_connection6,
     route6,
-    Address
+    routed_back6,
+    v6,
+    look_up6,
+    Address,
+    // The unspecified address of duplicate detection, and fe80::/10.
+    |source: Ipv6| source.0 == [0; 4] || u32::from_be(source.0[0]) >> 22 == 0xfe80 >> 6,
+    |address: Ipv6, length: u8| [
+        first_bits(address.0[0], length),
+        first_bits(address.0[1], length.saturating_sub(32)),
+        first_bits(address.0[2], length.saturating_sub(64)),
+        first_bits(address.0[3], length.saturating_sub(96)),
+    ]
 );
 
 #[cfg(feature = "std")]

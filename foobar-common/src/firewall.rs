@@ -1,25 +1,18 @@
-//! Firewall: the first matching rule decides, then "belongs to a connection of this host", then deny.
+//! Firewall: the first matching rule that allows or denies decides; without one the packet is refused.
+//!
+//! Rules that limit or shadow and stand in front of it are asked before: what they let by goes on.
 
-use crate::abi::{RULE_ALLOW, RULE_WORDS, RuleSet};
+use crate::abi::{BucketKey, MAX_CLASSES, RULE_WORDS};
 use crate::address::{Address, Family};
+use crate::generation::{
+    Generation, KIND_ICMP, KIND_ICMPV6, KIND_OTHER, KIND_TCP, KIND_UDP, LIMIT_CONNECTIONS, LIMIT_OPEN, MAX_PASSING,
+    RULE_ALLOW, RULE_LIMIT, RuleEntry, RuleSet, USES_DESTINATION_SETS, USES_SOURCE_SETS,
+};
 use crate::parse::{Headers, ICMP, ICMPV6, TCP, UDP};
-use crate::tables::Tables;
+use crate::tables::{Step, Tables};
 use crate::verdict::Reason;
 
-/// Index of TCP port 0 in the table of protocol classes.
-pub const KIND_TCP: u32 = 0;
-/// Index of UDP port 0.
-pub const KIND_UDP: u32 = 0x1_0000;
-/// Index of ICMP type 0.
-pub const KIND_ICMP: u32 = 0x2_0000;
-/// Index of ICMPv6 type 0.
-pub const KIND_ICMPV6: u32 = KIND_ICMP + 256;
-/// Index of IP protocol 0; of the four protocols above only in the other family.
-pub const KIND_OTHER: u32 = KIND_ICMPV6 + 256;
-/// Entries of the table of protocol classes.
-pub const KINDS: u32 = KIND_OTHER + 256;
-
-/// Index of a packet in the table of protocol classes.
+/// Index of a packet in [`Generation::kinds`].
 #[inline(always)]
 #[must_use]
 pub const fn kind_index<const W: usize>(headers: &Headers<W>) -> u32 {
@@ -33,84 +26,228 @@ pub const fn kind_index<const W: usize>(headers: &Headers<W>) -> u32 {
     }
 }
 
-/// Why a packet may go on.
+/// The rule by which a packet may go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Allowed {
-    /// By a rule, with this counter slot.
-    Rule(u32),
-    /// As part of a connection of this host.
-    OwnConnection,
+pub struct Allowed {
+    /// A rule that limits or shadows was met on the way: the next packet must meet it, too.
+    pub each_packet: bool,
+    /// Counter slot of the rule.
+    pub counter: u32,
 }
 
-/// Judges a packet by the rules, and counts the rule that decides.
+/// Judges a packet by the rules, and counts the rules that decide or shadow.
 ///
 /// # Errors
-/// [`Reason::RuleDeny`] or [`Reason::NoRule`].
+/// [`Reason::RuleDeny`], [`Reason::Limit`] or [`Reason::NoRule`].
 #[inline(always)]
-pub fn judge<const W: usize, T: Tables>(headers: &Headers<W>, tables: &T, bytes: u64) -> Result<Allowed, Reason>
+pub fn judge<const W: usize, T: Tables>(
+    headers: &Headers<W>,
+    tables: &T,
+    generation: &Generation,
+    bytes: u64,
+) -> Result<Allowed, Reason>
 where
     Address<W>: Family<W>,
 {
-    if let Some(rule) = first_match(headers, tables) {
-        let entry = tables.rule(rule).ok_or(Reason::Internal)?;
-        tables.count_rule(entry.counter, bytes);
-        return if entry.action == RULE_ALLOW { Ok(Allowed::Rule(entry.counter)) } else { Err(Reason::RuleDeny) };
+    let candidates = Candidates::of(headers, tables, generation);
+    let rule = candidates.first().map(|rule| generation.rule(rule));
+    let passing = candidates.passing() & rule.map_or(u64::MAX, |rule| rule.passing_before);
+    if passing != 0 {
+        let mut walk = Passing { left: passing, dropped: 0, generation, headers, tables, bytes };
+        tables.repeat(MAX_PASSING as u32, &mut walk);
+        // What shadows drops nothing, so it was a limit.
+        if walk.dropped != 0 {
+            return Err(Reason::Limit);
+        }
     }
-    if <Address<W> as Family<W>>::own_connection(tables, &headers.tuple) {
-        return Ok(Allowed::OwnConnection);
-    }
-    Err(Reason::NoRule)
+    let Some(rule) = rule else { return Err(Reason::NoRule) };
+    let allows = rule.action == RULE_ALLOW;
+    account(rule, if allows { Reason::RuleAllow } else { Reason::RuleDeny }, headers, tables, bytes);
+    if allows { Ok(Allowed { counter: rule.counter, each_packet: passing != 0 }) } else { Err(Reason::RuleDeny) }
 }
 
-/// Index of the first rule that all three classes of the packet have in common.
-#[inline(always)]
-fn first_match<const W: usize, T: Tables>(headers: &Headers<W>, tables: &T) -> Option<u32>
+/// A walk over the rules that limit or shadow and match a packet.
+struct Passing<'p, const W: usize, T> {
+    /// Those that are left, as in [`RuleSet::passing`].
+    left: u64,
+    /// Not 0: one of them has dropped the packet.
+    dropped: u32,
+    generation: &'p Generation,
+    headers: &'p Headers<W>,
+    tables: &'p T,
+    bytes: u64,
+}
+
+impl<const W: usize, T: Tables> Step for Passing<'_, W, T>
 where
     Address<W>: Family<W>,
 {
-    let source = tables.source_rules(Address::<W>::source_class(tables, headers.tuple.source))?;
-    let destination = tables.destination_rules(Address::<W>::destination_class(tables, headers.tuple.destination))?;
-    let kind = tables.kind_rules(tables.kind_class(kind_index(headers)))?;
-    first_common(source, destination, kind)
+    #[inline(always)]
+    fn step(&mut self) -> bool {
+        if self.left == 0 {
+            return false;
+        }
+        let place = self.left.trailing_zeros() as usize & (MAX_PASSING - 1);
+        self.left &= self.left - 1;
+        let rule = self.generation.rule(u32::from(self.generation.passing[place]));
+        let limits = rule.action == RULE_LIMIT;
+        if limits && !above(rule, self.headers, self.tables) {
+            return true;
+        }
+        let reason = if limits { Reason::Limit } else { Reason::RuleDeny };
+        account(rule, reason, self.headers, self.tables, self.bytes);
+        if rule.shadow == 0 {
+            self.dropped = 1;
+            return false;
+        }
+        true
+    }
 }
 
-/// The lowest bit that three sets share.
+/// Counts a packet for the rule that decides, and tells of it.
 #[inline(always)]
-fn first_common(a: &RuleSet, b: &RuleSet, c: &RuleSet) -> Option<u32> {
-    let mut summary = a.summary & b.summary & c.summary;
-    // A counted loop, because the verifier wants to see its end; it is left at the first common word.
-    for _ in 0..RULE_WORDS {
-        if summary == 0 {
-            return None;
-        }
-        let word = summary.trailing_zeros() as usize & (RULE_WORDS - 1);
-        let common = a.words[word] & b.words[word] & c.words[word];
-        if common != 0 {
-            return Some(word as u32 * 64 + common.trailing_zeros());
-        }
-        summary &= summary - 1;
+fn account<const W: usize, T: Tables>(rule: &RuleEntry, reason: Reason, headers: &Headers<W>, tables: &T, bytes: u64) {
+    tables.count_rule(rule.counter, bytes);
+    if rule.log_interval_ns != 0 || (reason != Reason::RuleAllow && tables.watched()) {
+        tables.tell_rule(headers, rule, reason, bytes);
     }
-    None
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Whether the packet is above its source's limit.
+#[inline(always)]
+fn above<const W: usize, T: Tables>(rule: &RuleEntry, headers: &Headers<W>, tables: &T) -> bool
+where
+    Address<W>: Family<W>,
+{
+    if rule.limit >= LIMIT_CONNECTIONS && !headers.opens() {
+        return false;
+    }
+    let length = if W == 1 { rule.per4 } else { rule.per6 };
+    let key = BucketKey::new(rule.counter, Address::<W>::masked(headers.tuple.source, length));
+    if rule.limit == LIMIT_OPEN {
+        return tables.open_connections(&key) >= rule.open;
+    }
+    !tables.take(&key, rule.interval_ns, rule.burst_ns)
+}
 
-    fn set(rules: &[usize]) -> RuleSet {
-        let mut set = RuleSet::default();
-        for rule in rules {
-            set.words[rule / 64] |= 1 << (rule % 64);
-            set.summary |= 1 << (rule / 64);
+/// The rules that each dimension of a packet leaves.
+struct Candidates<'g> {
+    source: &'g RuleSet,
+    source_set: &'g RuleSet,
+    destination: &'g RuleSet,
+    destination_set: &'g RuleSet,
+    kind: &'g RuleSet,
+    source_port: &'g RuleSet,
+    flags: &'g RuleSet,
+    interface: &'g RuleSet,
+}
+
+impl<'g> Candidates<'g> {
+    #[inline(always)]
+    fn of<const W: usize, T: Tables>(headers: &Headers<W>, tables: &T, generation: &'g Generation) -> Self
+    where
+        Address<W>: Family<W>,
+    {
+        let (tuple, head) = (&headers.tuple, &generation.head);
+        // Each index is used at once for a load from a table: what comes from there is alike for the verifier, whatever the
+        // way to the index was, and it need not walk every combination of ways.
+        // The verifier of older kernels loses the bounds of the index on its way; hidden from the compiler, so that it leaves
+        // the check where it is. No index is outside, and the set for it would be the empty one.
+        let kind = core::hint::black_box(kind_index(headers)) as usize;
+        let kind = u32::from(generation.kinds.get(kind).copied().unwrap_or(0));
+        let ports = if tuple.protocol == UDP { KIND_UDP } else { KIND_TCP };
+        let source_port = u32::from(generation.source_ports[(ports + u32::from(tuple.source_port.host())) as usize]);
+        let interface = generation.interface_set(tables.interface());
+        let source = Address::<W>::look_up(generation, head.sources, tuple.source);
+        let destination = Address::<W>::look_up(generation, head.destinations, tuple.destination);
+        let mut source_set = u32::from(generation.source_classes[0]);
+        if generation.uses(USES_SOURCE_SETS) {
+            let class = member_class(tables, Address::<W>::member(tables, head.members, tuple.source));
+            source_set = u32::from(generation.source_classes[class]);
         }
-        set
+        let mut destination_set = u32::from(generation.destination_classes[0]);
+        if generation.uses(USES_DESTINATION_SETS) {
+            let class = member_class(tables, Address::<W>::member(tables, head.members, tuple.destination));
+            destination_set = u32::from(generation.destination_classes[class]);
+        }
+        Self {
+            source: generation.set(source),
+            source_set: generation.set(source_set),
+            destination: generation.set(destination),
+            destination_set: generation.set(destination_set),
+            kind: generation.set(kind),
+            source_port: generation.set(source_port),
+            flags: generation.set(u32::from(generation.flags[headers.flags as usize & 63])),
+            interface: generation.set(interface),
+        }
     }
 
-    #[test]
-    fn the_first_common_rule_is_found_over_all_words() {
-        assert_eq!(first_common(&set(&[3, 70, 1023]), &set(&[4, 1023]), &set(&[3, 4, 1023])), Some(1023));
-        assert_eq!(first_common(&set(&[3, 70]), &set(&[70, 90]), &set(&[1, 70, 90])), Some(70));
-        assert_eq!(first_common(&set(&[3]), &set(&[4]), &set(&[3, 4])), None);
-        assert_eq!(first_common(&set(&[]), &set(&[]), &set(&[])), None);
+    /// The first common rule that allows or denies.
+    #[inline(always)]
+    fn first(&self) -> Option<u32> {
+        let mut summary = self.summary();
+        // A counted loop, because the verifier wants to see its end; it is left at the first common word.
+        for _ in 0..RULE_WORDS {
+            if summary == 0 {
+                return None;
+            }
+            let word = summary.trailing_zeros() as usize & (RULE_WORDS - 1);
+            let common = self.word(word);
+            if common != 0 {
+                return Some(word as u32 * 64 + common.trailing_zeros());
+            }
+            summary &= summary - 1;
+        }
+        None
     }
+
+    /// The common rules that limit or shadow.
+    #[inline(always)]
+    const fn passing(&self) -> u64 {
+        (self.source.passing | self.source_set.passing)
+            & (self.destination.passing | self.destination_set.passing)
+            & self.kind.passing
+            & self.source_port.passing
+            & self.flags.passing
+            & self.interface.passing
+    }
+
+    /// A superset of the words in which rules are common.
+    #[inline(always)]
+    const fn summary(&self) -> u64 {
+        (self.source.summary | self.source_set.summary)
+            & (self.destination.summary | self.destination_set.summary)
+            & self.kind.summary
+            & self.source_port.summary
+            & self.flags.summary
+            & self.interface.summary
+    }
+
+    /// The common rules of a word.
+    #[inline(always)]
+    const fn word(&self, word: usize) -> u64 {
+        (self.source.words[word] | self.source_set.words[word])
+            & (self.destination.words[word] | self.destination_set.words[word])
+            & self.kind.words[word]
+            & self.source_port.words[word]
+            & self.flags.words[word]
+            & self.interface.words[word]
+    }
+}
+
+/// Steps over expired memberships at the most; the agent takes an address out of the sets long before it needs more.
+const EXPIRIES: usize = 4;
+
+/// The class that is in force of an address with memberships that may have expired.
+#[inline(always)]
+fn member_class<T: Tables>(tables: &T, class: u32) -> usize {
+    let mut class = class;
+    for _ in 0..EXPIRIES {
+        let Some(membership) = tables.membership(class) else { break };
+        if membership.expires_ns == 0 || tables.now_ns() < membership.expires_ns {
+            break;
+        }
+        class = membership.after;
+    }
+    class as usize & (MAX_CLASSES - 1)
 }

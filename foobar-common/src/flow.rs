@@ -2,10 +2,14 @@
 //!
 //! The entry is keyed by the client's tuple towards the VIP. A reply finds it through the endpoint table: an
 //! endpoint (backend, port, protocol) stands behind one VIP, so the VIP gives the client's tuple.
+//!
+//! A TCP flow is half open, in a table of its own, until its client acknowledges the number that the backend has chosen:
+//! who only sends SYNs, or cannot see the answers to a forged source, drives out nothing that is established.
 
-use crate::abi::{BACKEND_MEMBER, Endpoint, FLOW_BACKEND_FIN, FLOW_CLIENT_FIN, FLOW_RESET, Flow};
+use crate::abi::{BACKEND_MEMBER, FLOW_ANSWERED, FLOW_BACKEND_FIN, FLOW_CLIENT_FIN, FLOW_RESET, Flow, FlowTable};
 use crate::address::{Address, Family, SocketKey, Tuple};
-use crate::parse::{FIN, Headers, RST, UDP};
+use crate::packet::Packet;
+use crate::parse::{ACK, FIN, Headers, RST, SYN, UDP};
 use crate::tables::Tables;
 
 /// A UDP flow without a packet for so long is over.
@@ -13,78 +17,157 @@ pub const UDP_IDLE_NS: u64 = 30_000_000_000;
 /// An entry's time is written again only when it is older than this: a store for each packet would bounce its line.
 const REFRESH_NS: u64 = 1_000_000_000;
 
+/// A flow, and the table that holds it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The entry.
+    pub flow: Flow,
+    /// Its table.
+    pub table: FlowTable,
+}
+
+/// The entry of a client's tuple.
+#[inline(always)]
+fn find<const W: usize, T: Tables>(key: &Tuple<W>, tables: &T) -> Option<Found>
+where
+    Address<W>: Family<W>,
+{
+    let first = if key.protocol == UDP { FlowTable::Datagrams } else { FlowTable::Established };
+    if let Some(flow) = Address::<W>::flow(tables, first, key) {
+        return Some(Found { flow, table: first });
+    }
+    if key.protocol == UDP {
+        return None;
+    }
+    Address::<W>::flow(tables, FlowTable::HalfOpen, key).map(|flow| Found { flow, table: FlowTable::HalfOpen })
+}
+
 /// The living flow that a client's packet belongs to.
 ///
 /// An entry is passed over when the packet opens a connection and the old one has finished, for clients use ports again,
 /// or its backend is no member any more: who still waits for the answer of a dead one is given another.
 #[inline(always)]
-pub fn of_client<const W: usize, T: Tables>(headers: &Headers<W>, tables: &T) -> Option<Flow>
+pub fn of_client<const W: usize, T: Tables>(headers: &Headers<W>, tables: &T) -> Option<Found>
 where
     Address<W>: Family<W>,
 {
-    let flow = Address::<W>::flow(tables, &headers.tuple)?;
+    let found = find(&headers.tuple, tables)?;
     if !headers.opens() {
-        return Some(flow);
+        return Some(found);
     }
-    let idle = headers.tuple.protocol == UDP && tables.now_ns().saturating_sub(flow.last_seen_ns) > UDP_IDLE_NS;
+    let flow = &found.flow;
+    let idle = found.table == FlowTable::Datagrams && tables.now_ns().saturating_sub(flow.last_seen_ns) > UDP_IDLE_NS;
     let member = tables.backend(flow.backend).is_some_and(|backend| backend.state == BACKEND_MEMBER);
-    if idle || closed(flow.state) || !member { None } else { Some(flow) }
+    if idle || closed(flow.state) || !member {
+        // Its successor begins in another table, where it must not be found in front of it.
+        Address::<W>::remove_flow(tables, found.table, &headers.tuple);
+        return None;
+    }
+    Some(found)
 }
 
-/// The flow that a backend's packet replies to: the client's key, the entry, the endpoint.
+/// The flow that a backend's packet replies to; the client's tuple towards the VIP is left in `key`.
 #[inline(always)]
-pub fn of_backend<const W: usize, T: Tables>(headers: &Headers<W>, tables: &T) -> Option<(Tuple<W>, Flow, Endpoint)>
+pub fn of_backend<const W: usize, T: Tables>(headers: &Headers<W>, tables: &T, key: &mut Tuple<W>) -> Option<Found>
 where
     Address<W>: Family<W>,
 {
     let tuple = &headers.tuple;
     let endpoint = Address::<W>::endpoint(tables, &SocketKey::new(tuple.source, tuple.source_port, tuple.protocol))?;
-    let key = Tuple {
-        source: tuple.destination,
-        destination: Address::<W>::vip(&endpoint),
-        source_port: tuple.destination_port,
-        destination_port: endpoint.port,
-        protocol: tuple.protocol,
-        _pad: [0; 3],
-    };
-    let flow = Address::<W>::flow(tables, &key)?;
-    if flow.backend == endpoint.backend { Some((key, flow, endpoint)) } else { None }
+    key.source = tuple.destination;
+    key.destination = Address::<W>::vip(&endpoint);
+    key.source_port = tuple.destination_port;
+    key.destination_port = endpoint.port;
+    let found = find(key, tables)?;
+    if found.flow.backend == endpoint.backend { Some(found) } else { None }
 }
 
 /// Both sides have closed, or either has reset.
 #[inline(always)]
-const fn closed(state: u32) -> bool {
+const fn closed(state: u16) -> bool {
     let both = FLOW_CLIENT_FIN | FLOW_BACKEND_FIN;
     state & FLOW_RESET != 0 || state & both == both
 }
 
-/// Writes back what a packet changes in its flow's entry: `old` is there, `flow` shall be, with marks and time.
+/// The table of a new flow.
+#[inline(always)]
+pub const fn table_of_new(protocol: u8) -> FlowTable {
+    if protocol == UDP { FlowTable::Datagrams } else { FlowTable::HalfOpen }
+}
+
+/// Writes what a packet changes in its flow's entry: marks of TCP's flags, the backend's answer, the time. `judged`: the
+/// entry bears another generation than it had.
 ///
-/// Two CPUs may do this for one flow at once: the later store wins, and what can be lost is a mark of FIN or a
+/// Two CPUs may do this for one flow at once: the later store wins, and what can be lost is a mark of FIN, an answer or a
 /// time, which the next packet brings again; backend and key never change here.
 #[inline(always)]
-pub fn note<const W: usize, T: Tables>(
+pub fn note<const W: usize, P: Packet, T: Tables>(
+    packet: &P,
     headers: &Headers<W>,
     tables: &T,
     key: &Tuple<W>,
-    old: &Flow,
-    flow: &Flow,
+    found: &mut Found,
+    judged: bool,
     from_client: bool,
 ) where
     Address<W>: Family<W>,
 {
+    let Found { flow, table } = found;
+    let before = *table;
     let now = tables.now_ns();
-    let state = old.state | marks(headers.flags, from_client);
-    let stale = now.saturating_sub(old.last_seen_ns) > REFRESH_NS;
-    if state != old.state || stale || flow.generation != old.generation {
-        // A refusal leaves the old entry, which still leads to the same backend.
-        let _: bool = Address::<W>::insert_flow(tables, key, &Flow { state, last_seen_ns: now, ..*flow });
+    let stale = now.saturating_sub(flow.last_seen_ns) > REFRESH_NS;
+    let state = flow.state | marks(headers.flags, from_client);
+    let mut changed = judged || stale || state != flow.state;
+    flow.state = state;
+    if *table == FlowTable::HalfOpen {
+        changed |= shake(packet, headers, flow, table, from_client);
     }
+    if changed {
+        flow.last_seen_ns = now;
+        // A refusal leaves the old entry, which still leads to the same backend.
+        let accepted = Address::<W>::insert_flow(tables, *table, key, flow);
+        if accepted && *table != before {
+            Address::<W>::remove_flow(tables, before, key);
+        }
+    }
+}
+
+/// The handshake of a half-open flow: notes the backend's answer, and establishes the flow when the client has received it.
+/// Whether anything has changed.
+#[inline(always)]
+fn shake<const W: usize, P: Packet>(
+    packet: &P,
+    headers: &Headers<W>,
+    flow: &mut Flow,
+    table: &mut FlowTable,
+    from_client: bool,
+) -> bool {
+    match (from_client, headers.flags & (SYN | ACK)) {
+        (false, flags) if flags == SYN | ACK => {
+            let answer = number(packet, headers.transport + 4).wrapping_add(1);
+            let new = flow.state & FLOW_ANSWERED == 0 || flow.answer != answer;
+            flow.state |= FLOW_ANSWERED;
+            flow.answer = answer;
+            new
+        }
+        (true, ACK) if flow.state & FLOW_ANSWERED != 0 && number(packet, headers.transport + 8) == flow.answer => {
+            flow.state &= !FLOW_ANSWERED;
+            *table = FlowTable::Established;
+            true
+        }
+        _ => false,
+    }
+}
+
+/// A sequence or acknowledgement number; the header was parsed, so it is there.
+#[inline(always)]
+fn number<P: Packet>(packet: &P, offset: usize) -> u32 {
+    packet.load::<4>(offset).map_or(0, u32::from_be_bytes)
 }
 
 /// The marks that TCP flags leave.
 #[inline(always)]
-const fn marks(flags: u8, from_client: bool) -> u32 {
+const fn marks(flags: u8, from_client: bool) -> u16 {
     let fin = if flags & FIN == 0 {
         0
     } else if from_client {

@@ -6,10 +6,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-use crate::abi::{Backend, Counter, Endpoint, Flow, RuleEntry, RuleSet, Service, Traffic};
+use crate::abi::{
+    Backend, BucketKey, Counter, Endpoint, Event, Flow, FlowTable, Membership, NO_RULE_SLOT, Service, Traffic,
+};
 use crate::address::{Ipv4, Ipv6, SocketKey, Tuple};
+use crate::bucket;
+use crate::generation::{Generation, RuleEntry};
+use crate::parse::{Headers, TCP};
 use crate::rules::compile::Compiled;
-use crate::tables::{Route, RouteQuery, Tables};
+use crate::tables::{Route, RouteQuery, Step, Tables};
+use crate::verdict::Reason;
 
 /// A route of the host's tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,18 +31,18 @@ pub struct HostRoute {
 /// Everything that the packet path may look up or change.
 #[derive(Clone, Debug)]
 pub struct HostTables {
-    /// See [`Tables::generation`].
-    pub generation: u32,
-    /// See [`Tables::balances`].
-    pub balances: bool,
+    /// The rules.
+    pub rules: Compiled,
+    /// Words of the named sets' prefix tables.
+    pub members: Vec<u64>,
+    /// Membership classes.
+    pub memberships: Vec<Membership>,
     /// See [`Tables::interface`].
     pub interface: u32,
     /// See [`Tables::now_ns`].
     pub now_ns: u64,
-    /// The rule set.
-    pub rules: Compiled,
-    /// Rules as the maps hold them.
-    pub entries: Vec<RuleEntry>,
+    /// See [`Tables::watched`].
+    pub watched: bool,
     /// Services by VIP.
     pub services4: HashMap<SocketKey<1>, Service>,
     /// Services by VIP.
@@ -49,6 +55,8 @@ pub struct HostTables {
     pub ring: HashMap<u32, u32>,
     /// Backends by slot.
     pub backends: HashMap<u32, Backend>,
+    /// See [`Tables::answers_syns`].
+    pub answers_syns: bool,
     /// Connections of this host.
     pub own4: HashSet<Tuple<1>>,
     /// Connections of this host.
@@ -58,9 +66,17 @@ pub struct HostTables {
     /// Whether the flow tables refuse new entries.
     pub flows_refused: bool,
     /// Flows.
-    pub flows4: RefCell<HashMap<Tuple<1>, Flow>>,
+    pub flows4: RefCell<HashMap<(FlowTable, Tuple<1>), Flow>>,
     /// Flows.
-    pub flows6: RefCell<HashMap<Tuple<4>, Flow>>,
+    pub flows6: RefCell<HashMap<(FlowTable, Tuple<4>), Flow>>,
+    /// Interface by which each source would be answered, the longest prefix first in force; others by none.
+    pub ways_back: Vec<(IpNet, u32)>,
+    /// Token buckets of limits.
+    pub buckets: RefCell<HashMap<BucketKey, u64>>,
+    /// Open connections.
+    pub open: HashMap<BucketKey, u32>,
+    /// What was told; without the rates of the kernel.
+    pub events: RefCell<Vec<Event>>,
     /// Cursors by service slot.
     pub cursors: RefCell<HashMap<u32, u64>>,
     /// Counters by rule counter slot.
@@ -72,35 +88,58 @@ pub struct HostTables {
 }
 
 impl HostTables {
-    /// Tables with these rules, and nothing else in them; rule `n` counts in slot `n`.
+    /// Tables with these rules, and nothing else in them.
     #[must_use]
     pub fn new(rules: Compiled) -> Self {
-        let entries =
-            rules.actions.iter().zip(0..).map(|(action, counter)| RuleEntry { action: *action, counter }).collect();
         Self {
-            generation: 1,
-            balances: false,
+            rules,
+            members: Vec::new(),
+            memberships: Vec::new(),
             interface: 1,
             now_ns: 1_000_000_000,
-            rules,
-            entries,
+            watched: false,
             services4: HashMap::new(),
             services6: HashMap::new(),
             endpoints4: HashMap::new(),
             endpoints6: HashMap::new(),
             ring: HashMap::new(),
             backends: HashMap::new(),
+            answers_syns: false,
             own4: HashSet::new(),
             own6: HashSet::new(),
             routes: Vec::new(),
             flows_refused: false,
             flows4: RefCell::default(),
             flows6: RefCell::default(),
+            ways_back: Vec::new(),
+            buckets: RefCell::default(),
+            open: HashMap::new(),
+            events: RefCell::default(),
             cursors: RefCell::default(),
             rule_counters: RefCell::default(),
             service_counters: RefCell::default(),
             backend_counters: RefCell::default(),
         }
+    }
+
+    fn way_back(&self, source: IpAddr) -> Option<u32> {
+        let holding = self.ways_back.iter().filter(|(prefix, _)| prefix.contains(&source));
+        holding.max_by_key(|(prefix, _)| prefix.prefix_len()).map(|(_, interface)| *interface)
+    }
+
+    fn tell<const W: usize>(&self, headers: Option<&Headers<W>>, reason: Reason, bytes: u64, rule: u32, shadow: u8) {
+        let (interface, length) = (self.interface, bytes as u32);
+        let mut event =
+            Event { time_ns: self.now_ns, rule, reason: reason as u32, interface, length, shadow, ..Event::default() };
+        if let Some(headers) = headers {
+            let tuple = &headers.tuple;
+            event.source[..W].copy_from_slice(&tuple.source.0);
+            event.destination[..W].copy_from_slice(&tuple.destination.0);
+            (event.source_port, event.destination_port) = (tuple.source_port, tuple.destination_port);
+            (event.protocol, event.family) = (tuple.protocol, if W == 1 { 4 } else { 6 });
+            event.detail = if tuple.protocol == TCP { headers.flags } else { headers.icmp_type };
+        }
+        self.events.borrow_mut().push(event);
     }
 
     fn route(&self, destination: IpAddr, length: u16) -> Route {
@@ -126,11 +165,8 @@ fn ip6(address: Ipv6) -> IpAddr {
 }
 
 impl Tables for HostTables {
-    fn generation(&self) -> u32 {
-        self.generation
-    }
-    fn balances(&self) -> bool {
-        self.balances
+    fn generation(&self) -> Option<&Generation> {
+        Some(&self.rules.generation)
     }
     fn interface(&self) -> u32 {
         self.interface
@@ -138,23 +174,29 @@ impl Tables for HostTables {
     fn now_ns(&self) -> u64 {
         self.now_ns
     }
-    fn flow4(&self, key: &Tuple<1>) -> Option<Flow> {
-        self.flows4.borrow().get(key).copied()
+    fn flow4(&self, table: FlowTable, key: &Tuple<1>) -> Option<Flow> {
+        self.flows4.borrow().get(&(table, *key)).copied()
     }
-    fn flow6(&self, key: &Tuple<4>) -> Option<Flow> {
-        self.flows6.borrow().get(key).copied()
+    fn flow6(&self, table: FlowTable, key: &Tuple<4>) -> Option<Flow> {
+        self.flows6.borrow().get(&(table, *key)).copied()
     }
-    fn insert_flow4(&self, key: &Tuple<1>, flow: &Flow) -> bool {
+    fn insert_flow4(&self, table: FlowTable, key: &Tuple<1>, flow: &Flow) -> bool {
         if !self.flows_refused {
-            self.flows4.borrow_mut().insert(*key, *flow);
+            self.flows4.borrow_mut().insert((table, *key), *flow);
         }
         !self.flows_refused
     }
-    fn insert_flow6(&self, key: &Tuple<4>, flow: &Flow) -> bool {
+    fn remove_flow4(&self, table: FlowTable, key: &Tuple<1>) {
+        self.flows4.borrow_mut().remove(&(table, *key));
+    }
+    fn insert_flow6(&self, table: FlowTable, key: &Tuple<4>, flow: &Flow) -> bool {
         if !self.flows_refused {
-            self.flows6.borrow_mut().insert(*key, *flow);
+            self.flows6.borrow_mut().insert((table, *key), *flow);
         }
         !self.flows_refused
+    }
+    fn remove_flow6(&self, table: FlowTable, key: &Tuple<4>) {
+        self.flows6.borrow_mut().remove(&(table, *key));
     }
     fn service4(&self, key: &SocketKey<1>) -> Option<Service> {
         self.services4.get(key).copied()
@@ -180,32 +222,26 @@ impl Tables for HostTables {
     fn backend(&self, slot: u32) -> Option<Backend> {
         self.backends.get(&slot).copied()
     }
-    fn source_class4(&self, address: Ipv4) -> u32 {
-        self.rules.sources.class(ip4(address))
+    fn member_word(&self, index: u32) -> Option<u64> {
+        self.members.get(index as usize).copied()
     }
-    fn source_class6(&self, address: Ipv6) -> u32 {
-        self.rules.sources.class(ip6(address))
+    fn membership(&self, class: u32) -> Option<Membership> {
+        self.memberships.get(class as usize).copied()
     }
-    fn destination_class4(&self, address: Ipv4) -> u32 {
-        self.rules.destinations.class(ip4(address))
+    fn take(&self, key: &BucketKey, interval_ns: u64, burst_ns: u64) -> bool {
+        let mut buckets = self.buckets.borrow_mut();
+        let full_at = buckets.get(key).copied().unwrap_or(0);
+        let next = bucket::taken(full_at, self.now_ns, interval_ns, burst_ns);
+        next.is_some_and(|next| {
+            buckets.insert(*key, next);
+            true
+        })
     }
-    fn destination_class6(&self, address: Ipv6) -> u32 {
-        self.rules.destinations.class(ip6(address))
+    fn open_connections(&self, key: &BucketKey) -> u32 {
+        self.open.get(key).copied().unwrap_or(0)
     }
-    fn kind_class(&self, index: u32) -> u32 {
-        self.rules.kind_class(index)
-    }
-    fn source_rules(&self, class: u32) -> Option<&RuleSet> {
-        self.rules.sources.sets.get(class as usize)
-    }
-    fn destination_rules(&self, class: u32) -> Option<&RuleSet> {
-        self.rules.destinations.sets.get(class as usize)
-    }
-    fn kind_rules(&self, class: u32) -> Option<&RuleSet> {
-        self.rules.kind_sets.get(class as usize)
-    }
-    fn rule(&self, index: u32) -> Option<RuleEntry> {
-        self.entries.get(index as usize).copied()
+    fn answers_syns(&self) -> bool {
+        self.answers_syns
     }
     fn own_connection4(&self, tuple: &Tuple<1>) -> bool {
         self.own4.contains(tuple)
@@ -222,6 +258,25 @@ impl Tables for HostTables {
             return Route::Unreachable;
         }
         self.route(ip6(query.destination), query.length)
+    }
+    fn routed_back4(&self, source: Ipv4) -> bool {
+        self.way_back(ip4(source)) == Some(self.interface)
+    }
+    fn routed_back6(&self, source: Ipv6) -> bool {
+        self.way_back(ip6(source)) == Some(self.interface)
+    }
+    fn repeat<S: Step>(&self, times: u32, state: &mut S) {
+        let mut turns = 0..times;
+        while turns.next().is_some() && state.step() {}
+    }
+    fn watched(&self) -> bool {
+        self.watched
+    }
+    fn tell_rule<const W: usize>(&self, headers: &Headers<W>, rule: &RuleEntry, reason: Reason, bytes: u64) {
+        self.tell(Some(headers), reason, bytes, rule.counter, rule.shadow);
+    }
+    fn tell_drop<const W: usize>(&self, headers: Option<&Headers<W>>, reason: Reason, bytes: u64) {
+        self.tell(headers, reason, bytes, NO_RULE_SLOT, 0);
     }
     fn count_rule(&self, counter: u32, bytes: u64) {
         let mut counters = self.rule_counters.borrow_mut();

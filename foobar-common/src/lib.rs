@@ -12,10 +12,12 @@
 
 pub mod abi;
 pub mod address;
+pub mod bucket;
 pub mod checksum;
 pub mod choose;
 pub mod firewall;
 pub mod flow;
+pub mod generation;
 #[cfg(feature = "std")]
 pub mod host;
 pub mod open;

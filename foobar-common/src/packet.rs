@@ -14,8 +14,10 @@ pub trait Packet {
     fn store<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) -> Option<()>;
 }
 
-/// Offsets are capped, so that the verifier can bound them.
-pub const MAX_OFFSET: usize = 255;
+/// The header behind IP begins here at the latest.
+pub const MAX_DEPTH: usize = 255;
+/// Offsets are capped, so that the verifier can bound them: the deepest TCP header's checksum can just be reached.
+pub const MAX_OFFSET: usize = MAX_DEPTH + 16;
 
 #[cfg(feature = "std")]
 impl Packet for Vec<u8> {
@@ -24,11 +26,14 @@ impl Packet for Vec<u8> {
     }
 
     fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
-        self.get(offset..offset.checked_add(N)?)?.try_into().ok()
+        if offset > MAX_OFFSET { None } else { self.get(offset..offset + N)?.try_into().ok() }
     }
 
     fn store<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) -> Option<()> {
-        self.get_mut(offset..offset.checked_add(N)?)?.copy_from_slice(&bytes);
+        if offset > MAX_OFFSET {
+            return None;
+        }
+        self.get_mut(offset..offset + N)?.copy_from_slice(&bytes);
         Some(())
     }
 }

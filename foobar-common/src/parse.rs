@@ -1,10 +1,11 @@
 //! Headers of a frame: Ethernet, VLAN tags, IPv4 or IPv6, and TCP, UDP or ICMP.
 //!
-//! Stated verdicts: at most two VLAN tags; IPv4 options, IPv6 extension headers and fragments are dropped, each
-//! with its own reason; lengths that contradict each other are dropped. Nothing here reads past the frame's end.
+//! Stated verdicts: at most two VLAN tags; IPv6 extension headers are walked, eight at the most and within the frame's
+//! first 255 bytes; IPv4 options, source routes and fragments are dropped, each with its own reason; so are lengths that
+//! contradict each other and combinations of TCP flags that no stack sends. Nothing here reads past the frame's end.
 
 use crate::address::{Address, Be16, Ipv4, Ipv6, Tuple};
-use crate::packet::Packet;
+use crate::packet::{MAX_DEPTH, Packet};
 use crate::verdict::Reason;
 
 /// Length of an Ethernet header without tags.
@@ -25,18 +26,55 @@ pub const UDP: u8 = 17;
 /// See [`ICMP`].
 pub const ICMPV6: u8 = 58;
 
+/// IPv6 extension headers (RFC 8200, RFC 4302).
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const AUTHENTICATION: u8 = 51;
+const DESTINATION_OPTIONS: u8 = 60;
+/// Extension headers of one packet at the most.
+const EXTENSIONS: usize = 8;
+
 /// TCP flag FIN.
 pub const FIN: u8 = 0x01;
 /// TCP flag SYN.
 pub const SYN: u8 = 0x02;
 /// TCP flag RST.
 pub const RST: u8 = 0x04;
+/// TCP flag PSH.
+pub const PSH: u8 = 0x08;
 /// TCP flag ACK.
 pub const ACK: u8 = 0x10;
+/// TCP flag URG.
+pub const URG: u8 = 0x20;
 /// TCP flag ECE.
 pub const ECE: u8 = 0x40;
 /// TCP flag CWR.
 pub const CWR: u8 = 0x80;
+
+/// Bit `f` is set when stacks send packets with the flags `f` (the six low ones; with and without PSH): SYN, SYN-ACK, RST,
+/// FIN-ACK, ACK, with URG where it can be. What is none of these is a scan or broken.
+const VALID_FLAGS: u64 = {
+    let urgent = [SYN | URG, FIN | ACK | URG, ACK | URG];
+    let plain = [SYN, SYN | ACK, RST, RST | ACK, FIN | ACK, ACK];
+    let mut bits = 0;
+    let mut i = 0;
+    while i < plain.len() {
+        bits |= 1 << plain[i] | 1 << (plain[i] | PSH);
+        if i < urgent.len() {
+            bits |= 1 << urgent[i] | 1 << (urgent[i] | PSH);
+        }
+        i += 1;
+    }
+    bits
+};
+
+/// Whether stacks send packets with these TCP flags; others are dropped before the rules.
+#[inline(always)]
+#[must_use]
+pub const fn flags_are_valid(flags: u8) -> bool {
+    VALID_FLAGS >> (flags & 0x3f) & 1 != 0
+}
 
 /// What an Ethernet frame carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +85,8 @@ pub enum Network {
     Ipv6,
     /// ARP (RFC 826).
     Arp,
+    /// A slow protocol: the LACP without which a bond has no link (IEEE 802.3, annex 57A).
+    Slow,
 }
 
 /// Headers of an IP packet.
@@ -104,6 +144,7 @@ pub fn ethernet<P: Packet>(packet: &P) -> Result<(Network, usize), Reason> {
         0x0800 => Ok((Network::Ipv4, offset)),
         0x86dd => Ok((Network::Ipv6, offset)),
         0x0806 => Ok((Network::Arp, offset)),
+        0x8809 => Ok((Network::Slow, offset)),
         kind if is_tag(kind) => Err(Reason::VlanDepth),
         _ => Err(Reason::EtherType),
     }
@@ -135,9 +176,9 @@ pub fn ipv4<P: Packet>(packet: &P, network: usize) -> Result<Headers<1>, Reason>
     if ip[0] & 0x0f > 5 {
         return Err(Reason::IpOptions);
     }
-    // More fragments, or an offset: ports of later ones are unknown, so none is judged.
-    if u16::from_be_bytes([ip[6], ip[7]]) & 0x3fff != 0 {
-        return Err(Reason::Fragment);
+    let fragment = u16::from_be_bytes([ip[6], ip[7]]);
+    if fragment & 0x3fff != 0 {
+        return Err(fragment_reason(fragment & 0x1fff, ip[9]));
     }
     let transport = network + IPV4;
     let inner = transport_header(packet, transport, ip[9], ICMP, length - IPV4 as u16)?;
@@ -154,7 +195,8 @@ pub fn ipv4<P: Packet>(packet: &P, network: usize) -> Result<Headers<1>, Reason>
             source_port: inner.source_port,
             destination_port: inner.destination_port,
             protocol: ip[9],
-            _pad: [0; 3],
+            _pad: 0,
+            _pad_more: 0,
         },
     })
 }
@@ -173,14 +215,9 @@ pub fn ipv6<P: Packet>(packet: &P, network: usize) -> Result<Headers<4>, Reason>
     if ip[0] >> 4 != 6 || !fits(packet, network, length, IPV6) {
         return Err(Reason::IpHeader);
     }
-    match ip[6] {
-        44 => return Err(Reason::Fragment),
-        // Hop-by-hop, routing, authentication, no next header, destination, mobility, HIP, shim6.
-        0 | 43 | 51 | 59 | 60 | 135 | 139 | 140 => return Err(Reason::IpExtension),
-        _ => {}
-    }
-    let transport = network + IPV6;
-    let inner = transport_header(packet, transport, ip[6], ICMPV6, payload)?;
+    let (protocol, transport) = behind_extensions(packet, ip[6], network + IPV6, network + length as usize)?;
+    let left = (network + length as usize).checked_sub(transport).ok_or(Reason::IpHeader)? as u16;
+    let inner = transport_header(packet, transport, protocol, ICMPV6, left)?;
     Ok(Headers {
         network,
         transport,
@@ -193,10 +230,72 @@ pub fn ipv6<P: Packet>(packet: &P, network: usize) -> Result<Headers<4>, Reason>
             destination,
             source_port: inner.source_port,
             destination_port: inner.destination_port,
-            protocol: ip[6],
-            _pad: [0; 3],
+            protocol,
+            _pad: 0,
+            _pad_more: 0,
         },
     })
+}
+
+/// The protocol behind the extension headers, and its offset; `start` and `end` of the IP packet's payload.
+#[inline(always)]
+fn behind_extensions<P: Packet>(packet: &P, first: u8, start: usize, end: usize) -> Result<(u8, usize), Reason> {
+    let (mut kind, mut offset) = (first, start);
+    for walked in 0..=EXTENSIONS {
+        if offset > MAX_DEPTH {
+            return Err(Reason::IpExtension);
+        }
+        let units = match kind {
+            HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS if walked == EXTENSIONS => {
+                return Err(Reason::IpExtension);
+            }
+            // Only the first header may be hop-by-hop: others behind it would be hidden from routers.
+            HOP_BY_HOP if walked > 0 => return Err(Reason::IpExtension),
+            HOP_BY_HOP | ROUTING | DESTINATION_OPTIONS => 8,
+            AUTHENTICATION => 4,
+            FRAGMENT => 0,
+            // No next header, mobility, HIP, shim6: nothing that a site's server answers.
+            59 | 135 | 139 | 140 => return Err(Reason::IpExtension),
+            _ => return Ok((kind, offset)),
+        };
+        // A header that the packet's own length cuts; padding behind the packet is none.
+        if offset + 8 > end {
+            return Err(Reason::IpExtension);
+        }
+        let header = packet.load::<8>(offset).ok_or(Reason::Truncated)?;
+        if kind == FRAGMENT {
+            let fragment = u16::from_be_bytes([header[2], header[3]]);
+            // Offset 0 and no more to come is a whole packet (RFC 6946).
+            if fragment & 0xfff9 != 0 {
+                return Err(fragment_reason(fragment >> 3, header[0]));
+            }
+        }
+        // A segment left routes the packet elsewhere; an authentication header has 12 bytes at the least.
+        if (kind == ROUTING && header[3] != 0) || (kind == AUTHENTICATION && header[1] == 0) {
+            return Err(Reason::IpExtension);
+        }
+        offset += match units {
+            8 => (header[1] as usize + 1) * 8,
+            4 => (header[1] as usize + 2) * 4,
+            _ => 8,
+        };
+        if offset > end {
+            return Err(Reason::IpExtension);
+        }
+        kind = header[0];
+    }
+    Err(Reason::IpExtension)
+}
+
+/// Which fragment is dropped: `offset` in units of eight bytes. Ports of later ones are unknown, so none is judged; one
+/// that would lie over the transport header is the way to smuggle other ports past a firewall (RFC 1858, RFC 3128).
+#[inline(always)]
+const fn fragment_reason(offset: u16, protocol: u8) -> Reason {
+    match (offset, protocol) {
+        (0, _) => Reason::FragmentFirst,
+        (1 | 2, TCP) => Reason::FragmentOverlap,
+        _ => Reason::FragmentLater,
+    }
 }
 
 /// The 16 bytes of an IPv6 address as words.
@@ -235,6 +334,9 @@ fn transport_header<P: Packet>(
         let data = u16::from(tcp[12] >> 4) * 4;
         if data < 20 || data > length {
             return Err(Reason::TransportHeader);
+        }
+        if !flags_are_valid(tcp[13]) {
+            return Err(Reason::TcpFlags);
         }
         let (source_port, destination_port) = ports(tcp[0], tcp[1], tcp[2], tcp[3]);
         return Ok(Transport { source_port, destination_port, flags: tcp[13], icmp_type: 0 });

@@ -1,132 +1,295 @@
 //! The way of a packet: parse, flow, service, firewall, choice, rewriting, verdict.
 
-use crate::abi::{BACKEND_ABSENT, Flow, Service};
-use crate::address::{Address, Be16, Family};
+use crate::abi::{BACKEND_ABSENT, Flow, FlowTable, Service};
+use crate::address::{Address, Be16, Family, Tuple};
 use crate::choose;
 use crate::firewall::{self, Allowed};
-use crate::flow;
+use crate::flow::{self, Found};
+use crate::generation::{Generation, USES_BALANCER, USES_REVERSE_PATH};
 use crate::packet::Packet;
-use crate::parse::{self, Headers, Network, TCP, UDP};
+use crate::parse::{self, ACK, Headers, Network, RST, SYN, TCP, UDP};
 use crate::rewrite::{self, End, Translation};
 use crate::service;
 use crate::tables::Tables;
-use crate::verdict::{Reason, Verdict};
+use crate::verdict::{HANDSHAKE4, HANDSHAKE6, Reason, Verdict};
 
-/// Judges one frame, and rewrites it when it is to be forwarded.
-#[inline(always)]
-pub fn process<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Verdict {
-    judged(packet, tables).unwrap_or_else(Verdict::Drop)
+/// What is known of one packet while it is on its way. The shell brings it: the kernel's stack has no room for it.
+#[derive(Clone, Copy, Debug)]
+pub struct Work {
+    /// Of an IPv4 packet.
+    pub v4: Of<1>,
+    /// Of an IPv6 packet.
+    pub v6: Of<4>,
 }
 
+/// The same for one family.
+#[derive(Clone, Copy, Debug)]
+pub struct Of<const W: usize> {
+    /// Length of the frame.
+    bytes: u64,
+    headers: Headers<W>,
+    /// The client's tuple towards the VIP.
+    key: Tuple<W>,
+    /// Its flow.
+    found: Found,
+    /// The service that it asks for.
+    service: Service,
+    /// The other end that it gets.
+    translation: Translation<W>,
+}
+
+impl Default for Work {
+    fn default() -> Self {
+        Self { v4: Of::new(), v6: Of::new() }
+    }
+}
+
+impl<const W: usize> Of<W> {
+    /// Its headers, once they are parsed.
+    #[inline(always)]
+    #[must_use]
+    pub const fn headers(&self) -> &Headers<W> {
+        &self.headers
+    }
+
+    fn new() -> Self {
+        let (none, nowhere) = (Be16::new(0), Address([0; W]));
+        let tuple = Tuple {
+            source: nowhere,
+            destination: nowhere,
+            source_port: none,
+            destination_port: none,
+            protocol: 0,
+            _pad: 0,
+            _pad_more: 0,
+        };
+        let headers = Headers { network: 0, transport: 0, length: 0, hops: 0, flags: 0, icmp_type: 0, tuple };
+        let found = Found { flow: Flow::default(), table: FlowTable::Established };
+        let translation = Translation { end: End::Source, address: nowhere, port: none };
+        Self { bytes: 0, headers, key: tuple, found, service: Service::default(), translation }
+    }
+}
+
+/// Judges one frame, and rewrites it when it is to be forwarded; `work` may hold anything before and after.
 #[inline(always)]
-fn judged<P: Packet, T: Tables>(packet: &mut P, tables: &T) -> Result<Verdict, Reason> {
-    match parse::ethernet(packet)? {
-        (Network::Arp, _) => Ok(Verdict::Pass(Reason::Arp)),
-        (Network::Ipv4, offset) => route(packet, &parse::ipv4(packet, offset)?, tables),
-        (Network::Ipv6, offset) => route(packet, &parse::ipv6(packet, offset)?, tables),
+pub fn process<P: Packet, T: Tables>(packet: &mut P, tables: &T, work: &mut Work) -> Verdict {
+    let judged = match parse::ethernet(packet) {
+        Ok((Network::Arp, _)) => Ok(Verdict::Pass(Reason::Arp)),
+        Ok((Network::Slow, _)) => Ok(Verdict::Pass(Reason::SlowProtocol)),
+        Ok((Network::Ipv4, offset)) => ipv4(packet, offset, tables, &mut work.v4),
+        Ok((Network::Ipv6, offset)) => ipv6(packet, offset, tables, &mut work.v6),
+        Err(reason) => told::<1, P, T>(packet, None, Err(reason), tables),
+    };
+    judged.unwrap_or_else(Verdict::Drop)
+}
+
+/// A function of its own, as is IPv6's: the kernel's stack is too small for both families side by side.
+#[inline(never)]
+fn ipv4<P: Packet, T: Tables>(packet: &mut P, offset: usize, tables: &T, work: &mut Of<1>) -> Result<Verdict, Reason> {
+    match parse::ipv4(packet, offset) {
+        Ok(headers) => {
+            work.headers = headers;
+            let result = route(packet, tables, work);
+            told(packet, Some(&work.headers), result, tables)
+        }
+        Err(reason) => told::<1, P, T>(packet, None, Err(reason), tables),
+    }
+}
+
+/// See [`ipv4`].
+#[inline(never)]
+fn ipv6<P: Packet, T: Tables>(packet: &mut P, offset: usize, tables: &T, work: &mut Of<4>) -> Result<Verdict, Reason> {
+    match read_ipv6(packet, offset, &mut work.headers) {
+        Ok(()) => {
+            let result = route(packet, tables, work);
+            told(packet, Some(&work.headers), result, tables)
+        }
+        Err(reason) => told::<4, P, T>(packet, None, Err(reason), tables),
+    }
+}
+
+/// Parses into the packet's work: its part of the stack is given back before the other stages need theirs.
+#[inline(never)]
+fn read_ipv6<P: Packet>(packet: &P, offset: usize, headers: &mut Headers<4>) -> Result<(), Reason> {
+    *headers = parse::ipv6(packet, offset)?;
+    Ok(())
+}
+
+/// Who watches is told of a packet that is dropped; rules tell of theirs themselves.
+#[inline(always)]
+fn told<const W: usize, P: Packet, T: Tables>(
+    packet: &P,
+    headers: Option<&Headers<W>>,
+    result: Result<Verdict, Reason>,
+    tables: &T,
+) -> Result<Verdict, Reason> {
+    if let Err(reason) = result
+        && !reason.is_of_a_rule()
+        && tables.watched()
+    {
+        tables.tell_drop(headers, reason, packet.length() as u64);
+    }
+    result
+}
+
+/// What a packet is to the balancer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Nothing: it is for this host.
+    Local,
+    /// A client's packet of a known flow.
+    Known,
+    /// A client's packet to a service, of no known flow.
+    Unknown,
+    /// A backend's reply.
+    Reply,
+}
+
+impl Way {
+    /// Why a packet is forwarded.
+    const fn reason(self) -> Reason {
+        match self {
+            Self::Unknown => Reason::NewFlow,
+            Self::Reply => Reason::FlowReply,
+            Self::Local | Self::Known => Reason::Flow,
+        }
+    }
+}
+
+/// What the packet is to the balancer; its key and flow are left in `work`.
+#[inline(never)]
+fn way<const W: usize, T: Tables>(tables: &T, generation: &Generation, work: &mut Of<W>) -> Way
+where
+    Address<W>: Family<W>,
+{
+    let Of { headers, key, found, service, .. } = work;
+    if !generation.uses(USES_BALANCER) || !matches!(headers.tuple.protocol, TCP | UDP) {
+        return Way::Local;
+    }
+    *key = headers.tuple;
+    if let Some(known) = flow::of_client(headers, tables) {
+        *found = known;
+        return Way::Known;
+    }
+    if let Some(known) = service::on_wire(headers, tables) {
+        // Field by field: a copy of the whole would be a call.
+        (service.slot, service.ring, service.members, service.flags) =
+            (known.slot, known.ring, known.members, known.flags);
+        return Way::Unknown;
+    }
+    match flow::of_backend(headers, tables, key) {
+        Some(known) => {
+            *found = known;
+            Way::Reply
+        }
+        None => Way::Local,
     }
 }
 
 /// A packet of a service's flow is forwarded; every other one is for this host's firewall.
 #[inline(always)]
-fn route<const W: usize, P: Packet, T: Tables>(
-    packet: &mut P,
-    headers: &Headers<W>,
-    tables: &T,
-) -> Result<Verdict, Reason>
+fn route<const W: usize, P: Packet, T: Tables>(packet: &mut P, tables: &T, work: &mut Of<W>) -> Result<Verdict, Reason>
 where
     Address<W>: Family<W>,
 {
+    let generation = tables.generation().ok_or(Reason::Internal)?;
     let bytes = packet.length() as u64;
-    let balanced = tables.balances() && (headers.tuple.protocol == TCP || headers.tuple.protocol == UDP);
-    if balanced {
-        if let Some(flow) = flow::of_client(headers, tables) {
-            return to_backend(packet, headers, tables, &flow, Reason::Flow);
-        }
-        if let Some(service) = service::on_wire(headers, tables) {
-            return open(packet, headers, tables, &service);
-        }
-        if let Some((key, flow, endpoint)) = flow::of_backend(headers, tables) {
-            untagged(headers)?;
-            flow::note(headers, tables, &key, &flow, &flow, false);
-            let backend = tables.backend(flow.backend).ok_or(Reason::Internal)?;
-            tables.count_backend(backend.service, flow.backend, 0, 1, bytes);
-            let source = translation(End::Source, Address::<W>::vip(&endpoint), endpoint.port);
-            return rewrite::forward(packet, headers, &source, tables, Reason::FlowReply);
-        }
+    work.bytes = bytes;
+    let way = way(tables, generation, work);
+    if way != Way::Local {
+        untagged(&work.headers)?;
     }
-    match firewall::judge(headers, tables, bytes)? {
-        Allowed::Rule(_) => Ok(Verdict::Pass(Reason::RuleAllow)),
-        Allowed::OwnConnection => Ok(Verdict::Pass(Reason::OwnConnection)),
+    let before = work.found.flow.generation;
+    if matches!(way, Way::Local | Way::Unknown) || (way == Way::Known && before != generation.head.number) {
+        match Address::<W>::admit(tables, work) {
+            Reason::RuleAllow if way == Way::Local => return Ok(let_in(&work.headers, tables)),
+            Reason::RuleAllow => {}
+            // What no rule says may still belong to a connection that this host has opened.
+            Reason::NoRule if way == Way::Local && Address::<W>::own_connection(tables, &work.headers.tuple) => {
+                return Ok(Verdict::Pass(Reason::OwnConnection));
+            }
+            reason => return Err(reason),
+        }
+    } else if way == Way::Known {
+        tables.count_rule(u32::from(work.found.flow.rule), bytes);
+    }
+    let Of { headers, key, found, service, translation, .. } = work;
+    if way == Way::Unknown {
+        open(headers, tables, service, found)?;
+    }
+    let backend = tables.backend(found.flow.backend).filter(|backend| backend.state != BACKEND_ABSENT);
+    let backend = backend.ok_or(Reason::NoFlow)?;
+    let judged = way == Way::Known && found.flow.generation != before;
+    flow::note(packet, headers, tables, key, found, judged, way != Way::Reply);
+    tables.count_backend(backend.service, found.flow.backend, 0, 1, bytes);
+    *translation = if way == Way::Reply {
+        Translation { end: End::Source, address: key.destination, port: key.destination_port }
+    } else {
+        Translation { end: End::Destination, address: Address::<W>::backend_address(&backend), port: backend.port }
+    };
+    Ok(match rewrite::forward(packet, headers, translation, tables)? {
+        Some(interface) => Verdict::Forward { reason: way.reason(), interface },
+        None => Verdict::Pass(Reason::Neighbour),
+    })
+}
+
+/// What the rules let through to this host; of handshakes SYN cookies judge once more.
+#[inline(always)]
+fn let_in<const W: usize, T: Tables>(headers: &Headers<W>, tables: &T) -> Verdict {
+    let completes = headers.flags & (SYN | ACK | RST) == ACK;
+    if headers.tuple.protocol == TCP && (headers.opens() || completes && tables.answers_syns()) {
+        return Verdict::Handshake { program: if W == 1 { HANDSHAKE4 } else { HANDSHAKE6 } };
+    }
+    Verdict::Pass(Reason::RuleAllow)
+}
+
+/// The firewall, in front of it the question whether the source can be where it claims to be. The rule that allows, and its
+/// generation, are left in the flow; returns [`Reason::RuleAllow`] or why the packet is dropped.
+#[inline(always)]
+pub fn admit<const W: usize, T: Tables>(tables: &T, work: &mut Of<W>) -> Reason
+where
+    Address<W>: Family<W>,
+{
+    let Some(generation) = tables.generation() else { return Reason::Internal };
+    if generation.uses(USES_REVERSE_PATH) && !Address::<W>::routed_back(tables, &work.headers) {
+        return Reason::ReversePath;
+    }
+    match firewall::judge(&work.headers, tables, generation, work.bytes) {
+        Ok(Allowed { counter, each_packet }) => {
+            work.found.flow.rule = counter as u16;
+            work.found.flow.generation = if each_packet { 0 } else { generation.head.number };
+            Reason::RuleAllow
+        }
+        Err(reason) => reason,
     }
 }
 
-/// The first packet of a flow: judged by the rules, then given to the next backend.
+/// The first packet of a flow is given to the next backend.
 #[inline(always)]
-fn open<const W: usize, P: Packet, T: Tables>(
-    packet: &mut P,
+fn open<const W: usize, T: Tables>(
     headers: &Headers<W>,
     tables: &T,
     service: &Service,
-) -> Result<Verdict, Reason>
+    found: &mut Found,
+) -> Result<(), Reason>
 where
     Address<W>: Family<W>,
 {
-    untagged(headers)?;
-    let Allowed::Rule(rule) = firewall::judge(headers, tables, packet.length() as u64)? else {
-        return Err(Reason::NoRule);
-    };
     if !headers.opens() {
         return Err(Reason::NoFlow);
     }
     let (slot, _) = choose::next(service, tables).ok_or(Reason::NoBackend)?;
-    let flow = Flow { backend: slot, generation: tables.generation(), state: 0, rule, last_seen_ns: tables.now_ns() };
-    if !Address::<W>::insert_flow(tables, &headers.tuple, &flow) {
+    found.flow = Flow { backend: slot, state: 0, answer: 0, last_seen_ns: tables.now_ns(), ..found.flow };
+    found.table = flow::table_of_new(headers.tuple.protocol);
+    if !Address::<W>::insert_flow(tables, found.table, &headers.tuple, &found.flow) {
         return Err(Reason::FlowTable);
     }
     tables.count_backend(service.slot, slot, 1, 0, 0);
-    to_backend(packet, headers, tables, &flow, Reason::NewFlow)
-}
-
-/// A packet of a flow on its way to the backend; a flow of an older generation of rules is judged again.
-#[inline(always)]
-fn to_backend<const W: usize, P: Packet, T: Tables>(
-    packet: &mut P,
-    headers: &Headers<W>,
-    tables: &T,
-    flow: &Flow,
-    reason: Reason,
-) -> Result<Verdict, Reason>
-where
-    Address<W>: Family<W>,
-{
-    untagged(headers)?;
-    let bytes = packet.length() as u64;
-    let mut judged = *flow;
-    if flow.generation != tables.generation() {
-        judged.generation = tables.generation();
-        judged.rule = match firewall::judge(headers, tables, bytes)? {
-            Allowed::Rule(rule) => rule,
-            Allowed::OwnConnection => return Err(Reason::NoRule),
-        };
-    } else if reason == Reason::Flow {
-        tables.count_rule(flow.rule, bytes);
-    }
-    let backend =
-        tables.backend(flow.backend).filter(|backend| backend.state != BACKEND_ABSENT).ok_or(Reason::NoFlow)?;
-    flow::note(headers, tables, &headers.tuple, flow, &judged, true);
-    tables.count_backend(backend.service, flow.backend, 0, 1, bytes);
-    let destination = translation(End::Destination, Address::<W>::backend_address(&backend), backend.port);
-    rewrite::forward(packet, headers, &destination, tables, reason)
+    Ok(())
 }
 
 /// Services are not forwarded from under VLAN tags: the tag of the next link is not known here.
 #[inline(always)]
 const fn untagged<const W: usize>(headers: &Headers<W>) -> Result<(), Reason> {
     if headers.tagged() { Err(Reason::TaggedService) } else { Ok(()) }
-}
-
-#[inline(always)]
-const fn translation<const W: usize>(end: End, address: Address<W>, port: Be16) -> Translation<W> {
-    Translation { end, address, port }
 }

@@ -76,7 +76,9 @@ pub fn look_up4<T: Words + ?Sized>(words: &T, root: u32, address: Ipv4) -> u32 {
 #[inline(always)]
 #[must_use]
 pub fn look_up6<T: Words + ?Sized>(words: &T, root: u32, address: Ipv6) -> u32 {
-    find6(words, root, address).unwrap_or(0)
+    let [a, b, c, d] = address.0;
+    let half = |upper: u32, lower: u32| u64::from(u32::from_be(upper)) << 32 | u64::from(u32::from_be(lower));
+    find6(words, root, half(a, b), half(c, d))
 }
 
 #[inline(always)]
@@ -93,12 +95,15 @@ fn find4<T: Words + ?Sized>(words: &T, root: u32, address: Ipv4) -> Option<u32> 
     value(entry)
 }
 
+/// A function of its own: its loop needs registers that others would have to put on the stack.
+#[inline(never)]
+fn find6<T: Words + ?Sized>(words: &T, root: u32, high: u64, low: u64) -> u32 {
+    walk6(words, root, high, low).unwrap_or(0)
+}
+
+/// The bits that are not decided yet are in `high` and `low`, the next ones at the top.
 #[inline(always)]
-fn find6<T: Words + ?Sized>(words: &T, root: u32, address: Ipv6) -> Option<u32> {
-    let [a, b, c, d] = address.0;
-    // The bits that are not decided yet, the next ones at the top.
-    let mut high = (u32::from_be(a) as u64) << 32 | u32::from_be(b) as u64;
-    let mut low = (u32::from_be(c) as u64) << 32 | u32::from_be(d) as u64;
+fn walk6<T: Words + ?Sized>(words: &T, root: u32, mut high: u64, mut low: u64) -> Option<u32> {
     let mut entry = pair(words, root, (high >> 48) as u32)?;
     high = high << 16 | low >> 48;
     low <<= 16;

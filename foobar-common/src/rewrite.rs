@@ -7,7 +7,7 @@ use crate::checksum::Sum;
 use crate::packet::Packet;
 use crate::parse::{Headers, TCP};
 use crate::tables::{Route, RouteQuery, Tables};
-use crate::verdict::{Reason, Verdict};
+use crate::verdict::Reason;
 
 /// Which end of the tuple NAT replaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,18 +29,19 @@ pub struct Translation<const W: usize> {
     pub port: Be16,
 }
 
-/// Translates the packet and sends it to its next hop; `reason` is that of a forwarded packet.
+/// Translates the packet for its next hop, and returns the interface by which it leaves; `None`: the stack has to forward it.
+///
+/// A function of its own: what the route needs of the stack is given back before other stages need theirs.
 ///
 /// # Errors
 /// The reason for which it is dropped; it is then as it came.
-#[inline(always)]
+#[inline(never)]
 pub fn forward<const W: usize, P: Packet, T: Tables>(
     packet: &mut P,
     headers: &Headers<W>,
     translation: &Translation<W>,
     tables: &T,
-    reason: Reason,
-) -> Result<Verdict, Reason>
+) -> Result<Option<u32>, Reason>
 where
     Address<W>: Family<W>,
 {
@@ -57,12 +58,12 @@ where
     translate(packet, headers, translation).ok_or(Reason::Truncated)?;
     let Some((interface, source, destination)) = hop else {
         // The stack forwards it, counts the hop and resolves the neighbour on the way.
-        return Ok(Verdict::Pass(Reason::Neighbour));
+        return Ok(None);
     };
     count_hop(packet, headers).ok_or(Reason::Truncated)?;
     packet.store::<6>(0, destination.bytes()).ok_or(Reason::Truncated)?;
     packet.store::<6>(6, source.bytes()).ok_or(Reason::Truncated)?;
-    Ok(Verdict::Forward { reason, interface })
+    Ok(Some(interface))
 }
 
 /// The question for the next hop of the translated packet.

@@ -1,7 +1,11 @@
 //! What the packet path asks of its surroundings: maps and helpers in the kernel, hash maps on the host.
 
-use crate::abi::{Backend, Endpoint, Flow, RuleEntry, RuleSet, Service};
-use crate::address::{Address, Ipv4, Ipv6, SocketKey, Tuple};
+use crate::abi::{Backend, BucketKey, Endpoint, Flow, FlowTable, Membership, Service};
+use crate::address::{Address, SocketKey, Tuple};
+use crate::generation::{Generation, RuleEntry};
+use crate::parse::Headers;
+use crate::path::{self, Of};
+use crate::verdict::Reason;
 
 /// A question to the kernel's routing and neighbour tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,25 +62,48 @@ pub enum Route {
     Unreachable,
 }
 
+/// One turn of a loop.
+pub trait Step {
+    /// Takes it; false: it was the last.
+    fn step(&mut self) -> bool;
+}
+
 /// Look-ups and counters of the packet path; methods ending in 4 and 6 are the same for each family.
 pub trait Tables {
-    /// Number of the rule set in force.
-    fn generation(&self) -> u32;
-    /// Whether this server has services on the wire at all; constant for a loaded program.
-    fn balances(&self) -> bool;
+    /// The rules in force; the same for the whole way of a packet.
+    fn generation(&self) -> Option<&Generation>;
     /// Interface on which the packet came.
     fn interface(&self) -> u32;
     /// Coarse monotonic time in nanoseconds.
     fn now_ns(&self) -> u64;
 
+    /// See [`path::admit`]; the kernel's is a function that is verified once, whatever the ways to it are.
+    fn admit4(&self, work: &mut Of<1>) -> Reason
+    where
+        Self: Sized,
+    {
+        path::admit(self, work)
+    }
+    /// See [`Tables::admit4`].
+    fn admit6(&self, work: &mut Of<4>) -> Reason
+    where
+        Self: Sized,
+    {
+        path::admit(self, work)
+    }
+
     /// The flow of a client's tuple.
-    fn flow4(&self, key: &Tuple<1>) -> Option<Flow>;
+    fn flow4(&self, table: FlowTable, key: &Tuple<1>) -> Option<Flow>;
     /// The flow of a client's tuple.
-    fn flow6(&self, key: &Tuple<4>) -> Option<Flow>;
+    fn flow6(&self, table: FlowTable, key: &Tuple<4>) -> Option<Flow>;
     /// Inserts or replaces a flow; false: the table refused it.
-    fn insert_flow4(&self, key: &Tuple<1>, flow: &Flow) -> bool;
+    fn insert_flow4(&self, table: FlowTable, key: &Tuple<1>, flow: &Flow) -> bool;
     /// Inserts or replaces a flow; false: the table refused it.
-    fn insert_flow6(&self, key: &Tuple<4>, flow: &Flow) -> bool;
+    fn insert_flow6(&self, table: FlowTable, key: &Tuple<4>, flow: &Flow) -> bool;
+    /// Removes a flow.
+    fn remove_flow4(&self, table: FlowTable, key: &Tuple<1>);
+    /// Removes a flow.
+    fn remove_flow6(&self, table: FlowTable, key: &Tuple<4>);
 
     /// The service at a VIP and port.
     fn service4(&self, key: &SocketKey<1>) -> Option<Service>;
@@ -93,25 +120,17 @@ pub trait Tables {
     /// A backend by its slot.
     fn backend(&self, slot: u32) -> Option<Backend>;
 
-    /// Class of a source address; 0: no rule names a prefix that holds it.
-    fn source_class4(&self, address: Ipv4) -> u32;
-    /// Class of a source address; 0: no rule names a prefix that holds it.
-    fn source_class6(&self, address: Ipv6) -> u32;
-    /// Class of a destination address; 0: no rule names a prefix that holds it.
-    fn destination_class4(&self, address: Ipv4) -> u32;
-    /// Class of a destination address; 0: no rule names a prefix that holds it.
-    fn destination_class6(&self, address: Ipv6) -> u32;
-    /// Class of a protocol with its port or type, see `firewall::kind_index`.
-    fn kind_class(&self, index: u32) -> u32;
-    /// Rules that a source class may match.
-    fn source_rules(&self, class: u32) -> Option<&RuleSet>;
-    /// Rules that a destination class may match.
-    fn destination_rules(&self, class: u32) -> Option<&RuleSet>;
-    /// Rules that a protocol class may match.
-    fn kind_rules(&self, class: u32) -> Option<&RuleSet>;
-    /// What a rule does.
-    fn rule(&self, index: u32) -> Option<RuleEntry>;
+    /// A word of the named sets' prefix tables.
+    fn member_word(&self, index: u32) -> Option<u64>;
+    /// What is known of a membership class.
+    fn membership(&self, class: u32) -> Option<Membership>;
+    /// Takes one from a source's token bucket; false: it is empty. See [`crate::bucket::taken`].
+    fn take(&self, key: &BucketKey, interval_ns: u64, burst_ns: u64) -> bool;
+    /// TCP connections that a source has open to this host's own sockets.
+    fn open_connections(&self, key: &BucketKey) -> u32;
 
+    /// Whether SYNs to listeners of this host are answered with cookies now.
+    fn answers_syns(&self) -> bool;
     /// Whether the packet belongs to a connection of this host: a TCP socket with this tuple that does not
     /// listen, or a connected UDP socket.
     fn own_connection4(&self, tuple: &Tuple<1>) -> bool;
@@ -122,6 +141,19 @@ pub trait Tables {
     /// Next hop by the kernel's tables.
     fn route6(&self, query: &RouteQuery<4>) -> Route;
 
+    /// Whether a packet from here would be answered by the interface on which it came.
+    fn routed_back4(&self, source: Address<1>) -> bool;
+    /// See [`Tables::routed_back4`].
+    fn routed_back6(&self, source: Address<4>) -> bool;
+
+    /// Takes so many turns at the most. The kernel has a helper for this, so that the verifier sees a turn once.
+    fn repeat<S: Step>(&self, times: u32, state: &mut S);
+    /// Whether somebody watches: then drops are told, too.
+    fn watched(&self) -> bool;
+    /// Tells of a packet for which a rule has decided, as often as the rule may.
+    fn tell_rule<const W: usize>(&self, headers: &Headers<W>, rule: &RuleEntry, reason: Reason, bytes: u64);
+    /// Tells of a packet that is dropped by no rule, as often as its reason may.
+    fn tell_drop<const W: usize>(&self, headers: Option<&Headers<W>>, reason: Reason, bytes: u64);
     /// Counts one packet for a rule's counter slot.
     fn count_rule(&self, counter: u32, bytes: u64);
     /// Counts connections, packets and bytes for a service slot and a backend slot.

@@ -1,5 +1,10 @@
 //! What happens to a packet, and why: one exit, every outcome numbered and counted.
 
+/// [`Verdict::Handshake`]: of IPv4.
+pub const HANDSHAKE4: u32 = 0;
+/// [`Verdict::Handshake`]: of IPv6.
+pub const HANDSHAKE6: u32 = 1;
+
 /// The outcome of the packet path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use = "a verdict that is dropped is a packet that is not judged"]
@@ -8,6 +13,11 @@ pub enum Verdict {
     Drop(Reason),
     /// The packet goes up to the kernel's network stack.
     Pass(Reason),
+    /// The rules let the packet go up, and it may begin or end a handshake with a listener: SYN cookies have the last word.
+    Handshake {
+        /// Index of the program of its family in `HANDSHAKES`: [`HANDSHAKE4`] or [`HANDSHAKE6`].
+        program: u32,
+    },
     /// The packet has become its own answer, and leaves where it came from.
     Answer(Reason),
     /// The packet leaves by this interface.
@@ -26,6 +36,7 @@ impl Verdict {
     pub const fn reason(self) -> Reason {
         match self {
             Self::Drop(reason) | Self::Pass(reason) | Self::Answer(reason) | Self::Forward { reason, .. } => reason,
+            Self::Handshake { .. } => Reason::RuleAllow,
         }
     }
 }
@@ -43,10 +54,42 @@ macro_rules! reasons {
             /// Every reason.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
 
+            /// The reason of this number.
+            #[must_use]
+            pub fn numbered(number: u32) -> Option<Self> {
+                Self::ALL.iter().copied().find(|reason| *reason as u32 == number)
+            }
+
             /// Label of the metric.
             #[must_use]
             pub const fn label(self) -> &'static str {
                 match self { $(Self::$name => $label,)* }
+            }
+
+            /// A reason of the firewall by its number.
+            #[inline(always)]
+            #[must_use]
+            pub const fn of_firewall(number: u32) -> Self {
+                const ALLOW: u32 = Reason::RuleAllow as u32;
+                const DENY: u32 = Reason::RuleDeny as u32;
+                const LIMIT: u32 = Reason::Limit as u32;
+                const NO_RULE: u32 = Reason::NoRule as u32;
+                const REVERSE_PATH: u32 = Reason::ReversePath as u32;
+                match number {
+                    ALLOW => Self::RuleAllow,
+                    DENY => Self::RuleDeny,
+                    LIMIT => Self::Limit,
+                    NO_RULE => Self::NoRule,
+                    REVERSE_PATH => Self::ReversePath,
+                    _ => Self::Internal,
+                }
+            }
+
+            /// Whether a rule has decided so; rules tell of their packets themselves.
+            #[inline(always)]
+            #[must_use]
+            pub const fn is_of_a_rule(self) -> bool {
+                matches!(self, Self::RuleDeny | Self::Limit)
             }
 
             /// The verdict that this reason goes with: `pass`, `forward`, `answer` or `drop`.
@@ -65,14 +108,13 @@ reasons! {
     RuleAllow = 1, "pass", "rule";
     /// It belongs to a connection that this host opened.
     OwnConnection = 2, "pass", "own_connection";
+    /// A slow protocol, such as a bond's LACP, always reaches the stack.
+    SlowProtocol = 4, "pass", "slow_protocol";
     /// Rewritten, and left to the stack to forward: the neighbour is not resolved yet.
     Neighbour = 3, "pass", "neighbour";
 
     /// It ends a handshake that a SYN cookie began.
     SynCookie = 5, "pass", "syn_cookie";
-
-    /// A SYN, answered with a cookie.
-    SynAnswered = 24, "answer", "syn_cookie";
 
     /// First packet of a flow to a service.
     NewFlow = 16, "forward", "new_flow";
@@ -80,6 +122,9 @@ reasons! {
     Flow = 17, "forward", "flow";
     /// Packet of a known flow back to its client.
     FlowReply = 18, "forward", "flow_reply";
+
+    /// A SYN, answered with a cookie.
+    SynAnswered = 24, "answer", "syn_cookie";
 
     /// The frame ends within a header.
     Truncated = 32, "drop", "truncated";
@@ -91,17 +136,27 @@ reasons! {
     IpHeader = 35, "drop", "ip_header";
     /// IPv4 options.
     IpOptions = 36, "drop", "ip_options";
-    /// IPv6 extension headers.
+    /// IPv6 extension headers that are too many, too deep, or route the packet elsewhere.
     IpExtension = 37, "drop", "ip_extension";
-    /// A fragment, first or later.
-    Fragment = 38, "drop", "fragment";
+    /// A first fragment.
+    FragmentFirst = 44, "drop", "fragment_first";
     /// Lengths within TCP, UDP or ICMP do not fit.
     TransportHeader = 39, "drop", "transport_header";
+    /// A later fragment.
+    FragmentLater = 40, "drop", "fragment_later";
+    /// A later fragment that would lie over the transport header.
+    FragmentOverlap = 41, "drop", "fragment_overlap";
+    /// TCP flags in a combination that no stack sends.
+    TcpFlags = 42, "drop", "tcp_flags";
+    /// Its source is not routed back by the interface on which it came.
+    ReversePath = 43, "drop", "reverse_path";
 
     /// A rule denies it.
     RuleDeny = 48, "drop", "rule";
     /// No rule allows it.
     NoRule = 49, "drop", "no_rule";
+    /// It is above a rule's limit.
+    Limit = 50, "drop", "limit";
 
     /// It ends a handshake that never began, while SYNs are answered with cookies.
     BadCookie = 55, "drop", "bad_cookie";

@@ -2,8 +2,11 @@
 
 use core::mem::offset_of;
 
-use foobar_common::abi::{ABI_VERSION, Backend, Counter, Endpoint, Flow, RuleEntry, RuleSet, Service, Traffic};
+use foobar_common::abi::{
+    ABI_VERSION, Backend, BucketKey, Counter, Endpoint, Event, Flow, Membership, Service, Trace, Traffic,
+};
 use foobar_common::address::{Address, SocketKey, Tuple};
+use foobar_common::generation::{Generation, Head, Interface, RuleEntry, RuleSet};
 
 macro_rules! layout {
     ($text:ident, $type:ty, $($field:ident),+) => {
@@ -15,17 +18,24 @@ macro_rules! layout {
 
 /// A change below needs a new `ABI_VERSION` in `abi.rs`, and then a new number here.
 const GOLDEN: (u32, &str) = (
-    1,
+    2,
     "Counter 16: packets@0 bytes@8\n\
      Traffic 24: connections@0 packets@8 bytes@16\n\
-     RuleSet 136: summary@0 words@8\n\
-     RuleEntry 8: action@0 counter@4\n\
+     Generation 6014824: head@0 kinds@40 source_ports@263720 flags@525864 interfaces@525992 source_classes@526120 destination_classes@558888 passing@591656 rules@591720 sets@640872 words@1820520\n\
+     Head 40: number@0 uses@4 sources@8 destinations@16 members@24 elsewhere@32 _pad@36\n\
+     Interface 8: index@0 set@4\n\
+     RuleSet 144: summary@0 passing@8 words@16\n\
+     RuleEntry 48: action@0 shadow@1 limit@2 per4@3 per6@4 _pad@5 counter@8 open@12 interval_ns@16 burst_ns@24 log_interval_ns@32 passing_before@40\n\
+     Membership 16: expires_ns@0 after@8 _pad@12\n\
+     BucketKey 24: rule@0 _pad@4 source@8\n\
+     Event 64: time_ns@0 rule@8 reason@12 interface@16 length@20 source@24 destination@40 source_port@56 destination_port@58 protocol@60 family@61 detail@62 shadow@63\n\
+     Trace 272: reason@0 steps@4 rules@8 service@264 backend@268\n\
      Service 16: slot@0 ring@4 members@8 flags@12\n\
      Backend 24: address@0 port@16 state@18 service@20\n\
      Endpoint 24: vip@0 port@16 _pad@18 backend@20\n\
-     Flow 24: backend@0 generation@4 state@8 rule@12 last_seen_ns@16\n\
-     Tuple<1> 16: source@0 destination@4 source_port@8 destination_port@10 protocol@12 _pad@13\n\
-     Tuple<4> 40: source@0 destination@16 source_port@32 destination_port@34 protocol@36 _pad@37\n\
+     Flow 24: backend@0 generation@4 state@8 rule@10 answer@12 last_seen_ns@16\n\
+     Tuple<1> 16: source@0 destination@4 source_port@8 destination_port@10 protocol@12 _pad@13 _pad_more@14\n\
+     Tuple<4> 40: source@0 destination@16 source_port@32 destination_port@34 protocol@36 _pad@37 _pad_more@38\n\
      SocketKey<1> 8: address@0 port@4 protocol@6 _pad@7\n\
      SocketKey<4> 20: address@0 port@16 protocol@18 _pad@19\n\
      Address<1> 4, Address<4> 16\n",
@@ -36,14 +46,66 @@ fn the_layout_changes_only_with_the_version() {
     let mut text = String::new();
     layout!(text, Counter, packets, bytes);
     layout!(text, Traffic, connections, packets, bytes);
-    layout!(text, RuleSet, summary, words);
-    layout!(text, RuleEntry, action, counter);
+    layout!(
+        text,
+        Generation,
+        head,
+        kinds,
+        source_ports,
+        flags,
+        interfaces,
+        source_classes,
+        destination_classes,
+        passing,
+        rules,
+        sets,
+        words
+    );
+    layout!(text, Head, number, uses, sources, destinations, members, elsewhere, _pad);
+    layout!(text, Interface, index, set);
+    layout!(text, RuleSet, summary, passing, words);
+    layout!(
+        text,
+        RuleEntry,
+        action,
+        shadow,
+        limit,
+        per4,
+        per6,
+        _pad,
+        counter,
+        open,
+        interval_ns,
+        burst_ns,
+        log_interval_ns,
+        passing_before
+    );
+    layout!(text, Membership, expires_ns, after, _pad);
+    layout!(text, BucketKey, rule, _pad, source);
+    layout!(
+        text,
+        Event,
+        time_ns,
+        rule,
+        reason,
+        interface,
+        length,
+        source,
+        destination,
+        source_port,
+        destination_port,
+        protocol,
+        family,
+        detail,
+        shadow
+    );
+    layout!(text, Trace, reason, steps, rules, service, backend);
     layout!(text, Service, slot, ring, members, flags);
     layout!(text, Backend, address, port, state, service);
     layout!(text, Endpoint, vip, port, _pad, backend);
-    layout!(text, Flow, backend, generation, state, rule, last_seen_ns);
-    layout!(text, Tuple<1>, source, destination, source_port, destination_port, protocol, _pad);
-    layout!(text, Tuple<4>, source, destination, source_port, destination_port, protocol, _pad);
+    layout!(text, Flow, backend, generation, state, rule, answer, last_seen_ns);
+    layout!(text, Tuple<1>, source, destination, source_port, destination_port, protocol, _pad, _pad_more);
+    layout!(text, Tuple<4>, source, destination, source_port, destination_port, protocol, _pad, _pad_more);
     layout!(text, SocketKey<1>, address, port, protocol, _pad);
     layout!(text, SocketKey<4>, address, port, protocol, _pad);
     text.push_str(&format!("Address<1> {}, Address<4> {}\n", size_of::<Address<1>>(), size_of::<Address<4>>()));

@@ -6,7 +6,7 @@ use foobar_common::address::{Address, Be16, Family, Tuple};
 use foobar_common::firewall::{Allowed, judge};
 use foobar_common::host::HostTables;
 use foobar_common::parse::Headers;
-use foobar_common::rules::compile::compile;
+use foobar_common::rules::compile::{Surroundings, compile};
 use foobar_common::rules::linear::{Fields, first_match};
 use foobar_common::rules::{Action, Protocol, Rule};
 use foobar_common::verdict::Reason;
@@ -56,22 +56,20 @@ fn rules() -> impl Strategy<Value = Vec<Rule>> {
 }
 
 /// A packet: two addresses of one family, protocol, port, type.
-fn fields() -> impl Strategy<Value = Fields> {
+fn fields() -> impl Strategy<Value = Fields<'static>> {
     let protocol = prop::sample::select(vec![0_u8, 1, 6, 17, 58, 89, 90, 255]);
     let port = prop_oneof![0_u16..16, 65_529..=65_535_u16];
     let icmp_type = prop_oneof![0_u8..7, 252..=255_u8];
     (address(), address(), protocol, port, icmp_type)
         .prop_filter("one family", |(source, destination, ..)| source.is_ipv4() == destination.is_ipv4())
         .prop_map(|(source, destination, protocol, port, icmp_type)| Fields {
-            source,
-            destination,
-            protocol,
             port,
             icmp_type,
+            ..Fields::between(source, destination, protocol)
         })
 }
 
-fn compiled<const W: usize>(tables: &HostTables, fields: &Fields, ends: [Address<W>; 2]) -> Result<Allowed, Reason>
+fn compiled<const W: usize>(tables: &HostTables, fields: &Fields<'_>, ends: [Address<W>; 2]) -> Result<Allowed, Reason>
 where
     Address<W>: Family<W>,
 {
@@ -82,17 +80,18 @@ where
         source_port: Be16::new(0),
         destination_port: Be16::new(port),
         protocol: fields.protocol,
-        _pad: [0; 3],
+        _pad: 0,
+        _pad_more: 0,
     };
     let headers =
         Headers { network: 14, transport: 34, length: 40, hops: 64, flags: 0, icmp_type: fields.icmp_type, tuple };
-    judge(&headers, tables, 60)
+    judge(&headers, tables, &tables.rules.generation, 60)
 }
 
 proptest! {
     #[test]
     fn compiled_is_linear(rules in rules(), packets in prop::collection::vec(fields(), 1..40)) {
-        let tables = HostTables::new(compile(&rules).expect("few rules"));
+        let tables = HostTables::new(compile(&rules, &Surroundings::default()).expect("few rules"));
         for fields in packets {
             let answer = match (fields.source, fields.destination) {
                 (IpAddr::V4(a), IpAddr::V4(b)) => compiled(&tables, &fields, [Address::from(a), Address::from(b)]),
@@ -100,7 +99,7 @@ proptest! {
                 _ => unreachable!("filtered"),
             };
             let expected = match first_match(&rules, &fields) {
-                Some(rule) if rules[rule].action == Action::Allow => Ok(Allowed::Rule(rule as u32)),
+                Some(rule) if rules[rule].action == Action::Allow => Ok(Allowed { each_packet: false, counter: rule as u32 }),
                 Some(_) => Err(Reason::RuleDeny),
                 None => Err(Reason::NoRule),
             };

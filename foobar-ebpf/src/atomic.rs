@@ -1,4 +1,4 @@
-//! The one atomic operation that the target has no intrinsic for.
+//! The atomic operations that the target has no intrinsics for.
 
 use core::arch::asm;
 
@@ -16,16 +16,16 @@ pub(crate) unsafe fn fetch_add(pointer: *mut u64, value: u64) -> u64 {
     word
 }
 
-/// Replaces the word at `pointer` when it is `old`; whether it was.
+/// Writes `new` to the word at `pointer` if `old` is there, and returns what was there before.
 ///
 /// # Safety
 /// `pointer` is an aligned word of a map value, which the verifier checks.
 #[inline(always)]
-pub(crate) unsafe fn exchange(pointer: *mut u64, old: u64, new: u64) -> bool {
-    let mut found = old;
-    // SAFETY: `BPF_ATOMIC | BPF_CMPXCHG` on a map value; the instruction compares with and answers in `r0`.
+pub(crate) unsafe fn compare_exchange(pointer: *mut u64, old: u64, new: u64) -> u64 {
+    let mut word = old;
+    // SAFETY: `BPF_ATOMIC | BPF_CMPXCHG` on a map value; the instruction compares with r0.
     unsafe {
-        asm!("r0 = cmpxchg_64({pointer} + 0, r0, {new})", pointer = in(reg) pointer, new = in(reg) new, inout("r0") found);
+        asm!("r0 = cmpxchg_64({pointer} + 0, r0, {new})", inout("r0") word, pointer = in(reg) pointer, new = in(reg) new);
     }
-    found == old
+    word
 }

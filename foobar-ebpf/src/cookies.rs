@@ -16,12 +16,14 @@ use aya_ebpf::programs::XdpContext;
 use foobar_common::abi::SynSettings;
 use foobar_common::address::Address;
 use foobar_common::packet::Packet as _;
-use foobar_common::parse::{self, ACK, Headers, Network, RST, SYN, TCP};
+use foobar_common::parse::{ACK, Headers, RST, SYN, TCP};
 use foobar_common::syn::{ROOM, TCP_MAX};
 use foobar_common::synack::{self, Question, SynAck};
+use foobar_common::tables::Tables as _;
 use foobar_common::verdict::{Reason, Verdict};
 
 use crate::frame::Frame;
+use crate::kernel::Kernel;
 use crate::listener::Listener;
 use crate::maps::{FLOOD_SEEN, SEGMENT, SYN_SETTINGS};
 use crate::own::Keyed;
@@ -36,28 +38,22 @@ const REFRESH_NS: u64 = 10_000_000;
 /// What the rules allowed goes up to the stack.
 const PASS: Verdict = Verdict::Pass(Reason::RuleAllow);
 
-/// The verdict over an IPv4 packet that the rules allow.
+/// The last word over the packet whose headers these are, which the rules let through to this host. `H` is the length of its
+/// IP header without options or extensions.
 #[inline(always)]
-pub(crate) fn ipv4(context: &XdpContext) -> Verdict {
-    let frame = Frame::new(context);
+pub(crate) fn judge<const W: usize, const H: usize>(context: &XdpContext, headers: &Headers<W>) -> Verdict
+where
+    Address<W>: synack::Network + Keyed<W>,
+{
     let Some(settings) = SYN_SETTINGS.get(0) else { return PASS };
-    let Ok((Network::Ipv4, offset)) = parse::ethernet(&frame) else { return PASS };
-    match parse::ipv4(&frame, offset) {
-        Ok(headers) => segment::<1, 20>(context, &headers, settings),
-        Err(_) => PASS,
+    let verdict = segment::<W, H>(context, headers, settings);
+    let tables = Kernel::new(context);
+    if let Verdict::Drop(reason) = verdict
+        && tables.watched()
+    {
+        tables.tell_drop(Some(headers), reason, Frame::new(context).length() as u64);
     }
-}
-
-/// The verdict over an IPv6 packet that the rules allow.
-#[inline(always)]
-pub(crate) fn ipv6(context: &XdpContext) -> Verdict {
-    let frame = Frame::new(context);
-    let Some(settings) = SYN_SETTINGS.get(0) else { return PASS };
-    let Ok((Network::Ipv6, offset)) = parse::ethernet(&frame) else { return PASS };
-    match parse::ipv6(&frame, offset) {
-        Ok(headers) => segment::<4, 40>(context, &headers, settings),
-        Err(_) => PASS,
-    }
+    verdict
 }
 
 /// A SYN may be answered, an ACK may bear a cookie; all else is the stack's. `H` is the length of the IP header.
@@ -172,7 +168,7 @@ where
     Address<W>: synack::Network,
 {
     // Masked, or LLVM subtracts the pointers in another order, which the verifier refuses.
-    let length = masked::<0xffff>((context.data_end() - context.data()) as u64);
+    let length = masked::<0x7fff_ffff>(Frame::new(context).length() as u64);
     let change = answer.frame(headers) as i32 - length as i32;
     // SAFETY: the context of a running program; pointers into the frame are taken anew below.
     if unsafe { bpf_xdp_adjust_tail(context.ctx, change) } != 0 {

@@ -1,19 +1,27 @@
 //! The frame of an `XdpContext`: every access checked against its end, as the verifier demands.
 
+use aya_ebpf::helpers::generated::bpf_xdp_get_buff_len;
 use aya_ebpf::programs::XdpContext;
 use foobar_common::packet::{MAX_OFFSET, Packet};
+
+use crate::maps;
 
 /// A frame while the program looks at it.
 pub(crate) struct Frame {
     data: usize,
     end: usize,
+    length: usize,
 }
 
 impl Frame {
     /// The context's frame.
     #[inline(always)]
     pub(crate) fn new(context: &XdpContext) -> Self {
-        Self { data: context.data(), end: context.data_end() }
+        let (data, end) = (context.data(), context.data_end());
+        // Of a frame in several buffers only the first can be read, which holds all headers.
+        // SAFETY: a helper that takes the context of the running program.
+        let length = if maps::jumbo() { unsafe { bpf_xdp_get_buff_len(context.ctx) as usize } } else { end - data };
+        Self { data, end, length }
     }
 
     /// A pointer to `N` bytes at `offset`, for helpers.
@@ -36,7 +44,7 @@ impl Frame {
 impl Packet for Frame {
     #[inline(always)]
     fn length(&self) -> usize {
-        self.end - self.data
+        self.length
     }
 
     #[inline(always)]

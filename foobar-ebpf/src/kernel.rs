@@ -1,19 +1,27 @@
 //! The kernel's answers to what the packet path asks: maps and helpers.
 
 use aya_ebpf::EbpfContext as _;
-use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
-use aya_ebpf::maps::lpm_trie::Key;
+use aya_ebpf::bindings::xdp_md;
+use aya_ebpf::helpers::generated::{bpf_ktime_get_coarse_ns, bpf_loop};
+use aya_ebpf::maps::LruHashMap;
 use aya_ebpf::programs::XdpContext;
 use core::ffi::c_void;
-use foobar_common::abi::{Backend, Endpoint, Flow, RuleEntry, RuleSet, Service};
-use foobar_common::address::{Ipv4, Ipv6, SocketKey, Tuple};
-use foobar_common::tables::{Route, RouteQuery, Tables};
+use foobar_common::abi::{Backend, BucketKey, Endpoint, Flow, FlowTable, Membership, Service};
+use foobar_common::address::{Address, SocketKey, Tuple};
+use foobar_common::generation::{Generation, RuleEntry, in_force};
+use foobar_common::parse::Headers;
+use foobar_common::path::Of;
+use foobar_common::tables::{Route, RouteQuery, Step, Tables};
+use foobar_common::verdict::Reason;
 
 use crate::maps::{
-    BACKENDS, CURSORS, DESTINATION_SETS, DESTINATIONS4, DESTINATIONS6, ENDPOINTS4, ENDPOINTS6, FLOWS4, FLOWS6,
-    KIND_CLASSES, KIND_SETS, RINGS, RULES, SERVICES4, SERVICES6, SOURCE_SETS, SOURCES4, SOURCES6,
+    BACKENDS, CONTROL, CURSORS, DATAGRAMS4, DATAGRAMS6, ENDPOINTS4, ENDPOINTS6, FLOWS4, FLOWS6, HALF_OPEN4, HALF_OPEN6,
+    MEMBERS, MEMBERSHIPS, RINGS, RULES, SERVICES4, SERVICES6, SYN_SETTINGS,
 };
-use crate::{atomic, count, maps, own, route};
+use crate::{admit, atomic, count, events, limits, maps, own, route, trace};
+
+/// Index in `CONTROL` of the word that says whether somebody watches.
+const WATCHED: u32 = 1;
 
 /// Maps and helpers, on behalf of one program's context.
 pub(crate) struct Kernel {
@@ -26,6 +34,14 @@ impl Kernel {
     #[inline(always)]
     pub(crate) fn new(context: &XdpContext) -> Self {
         Self { context: context.as_ptr(), ingress: context.ingress_ifindex() as u32 }
+    }
+
+    /// For the packet of a context.
+    #[inline(always)]
+    pub(crate) fn of_packet(context: *mut xdp_md) -> Self {
+        // SAFETY: the context of a running program; volatile, as the verifier demands a load of this very field.
+        let ingress = unsafe { core::ptr::read_volatile(&raw const (*context).ingress_ifindex) };
+        Self { context: context.cast(), ingress }
     }
 
     /// For a socket, which came by no interface.
@@ -43,12 +59,11 @@ impl Kernel {
 
 impl Tables for Kernel {
     #[inline(always)]
-    fn generation(&self) -> u32 {
-        maps::generation()
-    }
-    #[inline(always)]
-    fn balances(&self) -> bool {
-        maps::balances()
+    fn generation(&self) -> Option<&Generation> {
+        // Volatile: user space writes it through a mapping, at any time.
+        // SAFETY: an aligned word of a map value.
+        let control = unsafe { core::ptr::read_volatile(CONTROL.get_ptr(0)?) };
+        RULES.get(in_force(control, || self.now_ns()))
     }
     #[inline(always)]
     fn interface(&self) -> u32 {
@@ -60,23 +75,44 @@ impl Tables for Kernel {
         unsafe { bpf_ktime_get_coarse_ns() }
     }
     #[inline(always)]
-    fn flow4(&self, key: &Tuple<1>) -> Option<Flow> {
+    fn admit4(&self, _: &mut Of<1>) -> Reason {
+        admit::ipv4(self.context.cast())
+    }
+    #[inline(always)]
+    fn admit6(&self, _: &mut Of<4>) -> Reason {
+        admit::ipv6(self.context.cast())
+    }
+    #[inline(always)]
+    fn flow4(&self, table: FlowTable, key: &Tuple<1>) -> Option<Flow> {
         // SAFETY: the value is copied at once; an element that is used again in between is another flow's entry
         // of the same layout, as the kernel documents for every hash map.
-        unsafe { FLOWS4.get(key).copied() }
+        unsafe { flows4(table).get(key).copied() }
     }
     #[inline(always)]
-    fn flow6(&self, key: &Tuple<4>) -> Option<Flow> {
+    fn flow6(&self, table: FlowTable, key: &Tuple<4>) -> Option<Flow> {
         // SAFETY: as in `flow4`.
-        unsafe { FLOWS6.get(key).copied() }
+        unsafe { flows6(table).get(key).copied() }
     }
     #[inline(always)]
-    fn insert_flow4(&self, key: &Tuple<1>, flow: &Flow) -> bool {
-        FLOWS4.insert(key, flow, 0).is_ok()
+    fn insert_flow4(&self, table: FlowTable, key: &Tuple<1>, flow: &Flow) -> bool {
+        maps::dry() || flows4(table).insert(key, flow, 0).is_ok()
     }
     #[inline(always)]
-    fn insert_flow6(&self, key: &Tuple<4>, flow: &Flow) -> bool {
-        FLOWS6.insert(key, flow, 0).is_ok()
+    fn insert_flow6(&self, table: FlowTable, key: &Tuple<4>, flow: &Flow) -> bool {
+        maps::dry() || flows6(table).insert(key, flow, 0).is_ok()
+    }
+    #[inline(always)]
+    fn remove_flow4(&self, table: FlowTable, key: &Tuple<1>) {
+        if !maps::dry() {
+            // It may have been driven out in between.
+            let _ = flows4(table).remove(key);
+        }
+    }
+    #[inline(always)]
+    fn remove_flow6(&self, table: FlowTable, key: &Tuple<4>) {
+        if !maps::dry() {
+            let _ = flows6(table).remove(key);
+        }
     }
     #[inline(always)]
     fn service4(&self, key: &SocketKey<1>) -> Option<Service> {
@@ -101,7 +137,9 @@ impl Tables for Kernel {
     #[inline(always)]
     fn advance(&self, slot: u32) -> Option<u64> {
         // SAFETY: a word of a map value.
-        CURSORS.get_ptr_mut(slot).map(|cursor| unsafe { atomic::fetch_add(cursor, 1) })
+        CURSORS
+            .get_ptr_mut(slot)
+            .map(|cursor| unsafe { if maps::dry() { *cursor } else { atomic::fetch_add(cursor, 1) } })
     }
     #[inline(always)]
     fn member(&self, index: u32) -> Option<u32> {
@@ -112,40 +150,25 @@ impl Tables for Kernel {
         BACKENDS.get(slot).copied()
     }
     #[inline(always)]
-    fn source_class4(&self, address: Ipv4) -> u32 {
-        SOURCES4.get(Key::new(32, address)).copied().unwrap_or(0)
+    fn member_word(&self, index: u32) -> Option<u64> {
+        // SAFETY: an aligned word of a map value; volatile, because user space writes it through a mapping.
+        MEMBERS.get_ptr(index).map(|word| unsafe { core::ptr::read_volatile(word) })
     }
     #[inline(always)]
-    fn source_class6(&self, address: Ipv6) -> u32 {
-        SOURCES6.get(Key::new(128, address)).copied().unwrap_or(0)
+    fn membership(&self, class: u32) -> Option<Membership> {
+        MEMBERSHIPS.get(class).copied()
     }
     #[inline(always)]
-    fn destination_class4(&self, address: Ipv4) -> u32 {
-        DESTINATIONS4.get(Key::new(32, address)).copied().unwrap_or(0)
+    fn take(&self, key: &BucketKey, interval_ns: u64, burst_ns: u64) -> bool {
+        limits::take(key, interval_ns, burst_ns)
     }
     #[inline(always)]
-    fn destination_class6(&self, address: Ipv6) -> u32 {
-        DESTINATIONS6.get(Key::new(128, address)).copied().unwrap_or(0)
+    fn open_connections(&self, key: &BucketKey) -> u32 {
+        limits::open_connections(key)
     }
     #[inline(always)]
-    fn kind_class(&self, index: u32) -> u32 {
-        KIND_CLASSES.get(index).copied().unwrap_or(0)
-    }
-    #[inline(always)]
-    fn source_rules(&self, class: u32) -> Option<&RuleSet> {
-        SOURCE_SETS.get(class)
-    }
-    #[inline(always)]
-    fn destination_rules(&self, class: u32) -> Option<&RuleSet> {
-        DESTINATION_SETS.get(class)
-    }
-    #[inline(always)]
-    fn kind_rules(&self, class: u32) -> Option<&RuleSet> {
-        KIND_SETS.get(class)
-    }
-    #[inline(always)]
-    fn rule(&self, index: u32) -> Option<RuleEntry> {
-        RULES.get(index).copied()
+    fn answers_syns(&self) -> bool {
+        SYN_SETTINGS.get(0).is_some_and(|settings| settings.answer != 0)
     }
     #[inline(always)]
     fn own_connection4(&self, tuple: &Tuple<1>) -> bool {
@@ -164,11 +187,72 @@ impl Tables for Kernel {
         route::ipv6(self.context, self.ingress, query)
     }
     #[inline(always)]
+    fn routed_back4(&self, source: Address<1>) -> bool {
+        route::way_back4(self.context, source) == self.ingress
+    }
+    #[inline(always)]
+    fn routed_back6(&self, source: Address<4>) -> bool {
+        route::way_back6(self.context, source) == self.ingress
+    }
+    #[inline(always)]
+    fn repeat<S: Step>(&self, times: u32, state: &mut S) {
+        let turn = turn::<S> as extern "C" fn(u32, *mut S) -> i64;
+        // SAFETY: the state outlives the call, and the kernel hands it to the function and to nobody else.
+        unsafe { bpf_loop(times, turn as *mut c_void, core::ptr::from_mut(state).cast(), 0) };
+    }
+    #[inline(always)]
+    fn watched(&self) -> bool {
+        // SAFETY: as in `generation`.
+        !maps::dry() && CONTROL.get_ptr(WATCHED).is_some_and(|word| unsafe { core::ptr::read_volatile(word) != 0 })
+    }
+    #[inline(always)]
+    fn tell_rule<const W: usize>(&self, headers: &Headers<W>, rule: &RuleEntry, reason: Reason, bytes: u64) {
+        if !maps::dry() {
+            events::of_rule(headers, rule, self.ingress, u64::from(reason as u32) << 32 | bytes);
+        }
+    }
+    #[inline(always)]
+    fn tell_drop<const W: usize>(&self, headers: Option<&Headers<W>>, reason: Reason, bytes: u64) {
+        events::of_reason(headers, self.ingress, reason as u32, bytes);
+    }
+    #[inline(always)]
     fn count_rule(&self, counter: u32, bytes: u64) {
-        count::rule(counter, bytes);
+        if maps::dry() {
+            trace::rule(counter);
+        } else {
+            count::rule(counter, bytes);
+        }
     }
     #[inline(always)]
     fn count_backend(&self, service: u32, backend: u32, connections: u64, packets: u64, bytes: u64) {
-        count::backend(service, backend, connections, packets, bytes);
+        if maps::dry() {
+            trace::backend(service, backend);
+        } else {
+            count::backend(service, backend, connections, packets, bytes);
+        }
+    }
+}
+
+/// One turn of `bpf_loop`; 1 ends it.
+extern "C" fn turn<S: Step>(_: u32, state: *mut S) -> i64 {
+    // SAFETY: the state that `repeat` has handed over.
+    i64::from(!unsafe { (*state).step() })
+}
+
+#[inline(always)]
+fn flows4(table: FlowTable) -> &'static LruHashMap<Tuple<1>, Flow> {
+    match table {
+        FlowTable::Established => &FLOWS4,
+        FlowTable::HalfOpen => &HALF_OPEN4,
+        FlowTable::Datagrams => &DATAGRAMS4,
+    }
+}
+
+#[inline(always)]
+fn flows6(table: FlowTable) -> &'static LruHashMap<Tuple<4>, Flow> {
+    match table {
+        FlowTable::Established => &FLOWS6,
+        FlowTable::HalfOpen => &HALF_OPEN6,
+        FlowTable::Datagrams => &DATAGRAMS6,
     }
 }

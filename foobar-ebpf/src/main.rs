@@ -4,12 +4,15 @@
 #![feature(asm_experimental_arch)]
 #![expect(clippy::needless_pass_by_value, reason = "aya's entry points hand the context over by value")]
 
+mod admit;
 mod atomic;
 mod connect;
 mod cookies;
 mod count;
+mod events;
 mod frame;
 mod kernel;
+mod limits;
 mod listener;
 mod log;
 mod maps;
@@ -17,6 +20,7 @@ mod open;
 mod own;
 mod route;
 mod segment;
+mod trace;
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::helpers::bpf_redirect;
@@ -31,47 +35,62 @@ use crate::kernel::Kernel;
 
 /// Firewall and balancer of one interface.
 // Inlined into the entry point: Linux 6.1 counts at least 32 bytes of stack for every frame, and all calls share 512.
-#[xdp]
+#[xdp(frags)]
 #[inline(always)]
 fn foobar(context: XdpContext) -> u32 {
     let mut frame = Frame::new(&context);
     let tables = Kernel::new(&context);
     let bytes = frame.length() as u64;
-    let verdict = path::process(&mut frame, &tables);
-    count::verdict(verdict.reason(), bytes);
-    log::verdict(verdict, bytes);
+    let Some(work) = maps::WORK.get_ptr_mut(0) else { return XDP_DROP };
+    // SAFETY: a map value of this CPU, on which one packet at a time is on its way.
+    let verdict = path::process(&mut frame, &tables, unsafe { &mut *work });
+    if maps::dry() {
+        trace::verdict(verdict.reason());
+    } else {
+        if let Verdict::Handshake { program } = verdict {
+            // It comes back only when the program is not there: then the stack is on its own.
+            // SAFETY: the context of the running program.
+            unsafe { maps::HANDSHAKES.tail_call(&context, program) };
+        }
+        count::verdict(verdict.reason(), bytes);
+        log::verdict(verdict, bytes);
+    }
     match verdict {
         Verdict::Answer(_) => XDP_TX,
         Verdict::Drop(_) => XDP_DROP,
-        Verdict::Pass(_) => XDP_PASS,
+        Verdict::Pass(_) | Verdict::Handshake { .. } => XDP_PASS,
         Verdict::Forward { interface, .. } if interface == tables.ingress() => XDP_TX,
         // SAFETY: a helper without pointers.
         Verdict::Forward { interface, .. } => unsafe { bpf_redirect(interface, 0) as u32 },
     }
 }
 
-/// SYN cookies for IPv4: where the packet path ends for what opens a connection.
-#[xdp]
+/// The last word over an IPv4 packet of a handshake with a listener of this host.
+#[xdp(frags)]
 #[inline(always)]
-fn syn_cookies4(context: XdpContext) -> u32 {
-    finish(&context, cookies::ipv4(&context))
+fn handshake4(context: XdpContext) -> u32 {
+    let Some(work) = maps::WORK.get_ptr_mut(0) else { return XDP_DROP };
+    // SAFETY: a map value of this CPU, in which `foobar` has left what it knows of this packet.
+    finish(&context, cookies::judge::<1, 20>(&context, unsafe { (*work).v4.headers() }))
 }
 
-/// SYN cookies for IPv6.
-#[xdp]
+/// The same for IPv6.
+#[xdp(frags)]
 #[inline(always)]
-fn syn_cookies6(context: XdpContext) -> u32 {
-    finish(&context, cookies::ipv6(&context))
+fn handshake6(context: XdpContext) -> u32 {
+    let Some(work) = maps::WORK.get_ptr_mut(0) else { return XDP_DROP };
+    // SAFETY: as in `handshake4`.
+    finish(&context, cookies::judge::<4, 40>(&context, unsafe { (*work).v6.headers() }))
 }
 
-/// Counts the verdict of a program that a packet ends in, and carries it out.
+/// Counts a verdict, and carries it out.
 #[inline(always)]
 fn finish(context: &XdpContext, verdict: Verdict) -> u32 {
-    count::verdict(verdict.reason(), (context.data_end() - context.data()) as u64);
+    count::verdict(verdict.reason(), Frame::new(context).length() as u64);
     match verdict {
         Verdict::Drop(_) => XDP_DROP,
         Verdict::Answer(_) => XDP_TX,
-        Verdict::Pass(_) | Verdict::Forward { .. } => XDP_PASS,
+        Verdict::Pass(_) | Verdict::Handshake { .. } | Verdict::Forward { .. } => XDP_PASS,
     }
 }
 

@@ -1,28 +1,28 @@
 //! The maps. State lives on over generations of rules and restarts of the agent; rules belong to one generation.
 
+use aya_ebpf::bindings::bpf_fib_lookup;
 use aya_ebpf::btf_maps::SkStorage;
 use aya_ebpf::macros::{btf_map, map};
-use aya_ebpf::maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
 use foobar_common::abi::{
-    Backend, Counter, Endpoint, Flow, MAX_BACKENDS, MAX_FLOWS, MAX_MEMBERS, MAX_RULES, MAX_SERVICES, RuleEntry,
-    RuleSet, Service, SynSettings, Traffic,
+    Backend, BucketKey, Counter, EVENT_BYTES, Endpoint, Flow, LOG_BUCKETS, MAX_BACKENDS, MAX_BUCKETS, MAX_CLASSES,
+    MAX_FLOWS, MAX_HALF_OPEN, MAX_MEMBERS, MAX_SERVICES, Membership, RULE_COUNTERS, Service, SynSettings, Trace,
+    Traffic,
 };
-use foobar_common::address::{Ipv4, Ipv6, SocketKey, Tuple};
-use foobar_common::firewall::KINDS;
-use foobar_common::open::{BUCKETS, WAYS};
+use foobar_common::address::{SocketKey, Tuple};
+use foobar_common::generation::Generation;
+use foobar_common::open::{BUCKETS as OPEN_BUCKETS, WAYS};
+use foobar_common::path::Work;
 use foobar_common::verdict::REASONS;
 
 use crate::open::Counted;
 use crate::segment::Segment;
 
-/// `BPF_F_NO_PREALLOC`, which tries demand.
-const NO_PREALLOC: u32 = 1;
-/// Prefixes of one dimension and family at the most.
-const MAX_PREFIXES: u32 = 65_536;
-/// Classes of one dimension; user space sets what a generation needs.
-const MAX_CLASSES: u32 = 4096;
-/// Counter slots of rules: names keep their slot, so there are more than rules.
-const RULE_COUNTERS: u32 = 4 * MAX_RULES as u32;
+/// Parameters of `bpf_fib_lookup`, as the words by which they are set to zero.
+pub(crate) type Question = [u64; size_of::<bpf_fib_lookup>() / 8];
+
+/// `BPF_F_MMAPABLE`: user space writes single words, and large values without a copy in the kernel.
+const MMAPABLE: u32 = 1 << 10;
 
 // State.
 #[map]
@@ -52,62 +52,87 @@ pub(crate) static BACKENDS: Array<Backend> = Array::with_max_entries(MAX_BACKEND
 pub(crate) static FLOWS4: LruHashMap<Tuple<1>, Flow> = LruHashMap::with_max_entries(MAX_FLOWS, 0);
 #[map]
 pub(crate) static FLOWS6: LruHashMap<Tuple<4>, Flow> = LruHashMap::with_max_entries(MAX_FLOWS, 0);
-
+#[map]
+pub(crate) static HALF_OPEN4: LruHashMap<Tuple<1>, Flow> = LruHashMap::with_max_entries(MAX_HALF_OPEN, 0);
+#[map]
+pub(crate) static HALF_OPEN6: LruHashMap<Tuple<4>, Flow> = LruHashMap::with_max_entries(MAX_HALF_OPEN, 0);
+#[map]
+pub(crate) static DATAGRAMS4: LruHashMap<Tuple<1>, Flow> = LruHashMap::with_max_entries(MAX_HALF_OPEN, 0);
+#[map]
+pub(crate) static DATAGRAMS6: LruHashMap<Tuple<4>, Flow> = LruHashMap::with_max_entries(MAX_HALF_OPEN, 0);
+/// Token buckets of limits, see `foobar_common::bucket`.
+#[map]
+pub(crate) static BUCKETS: LruHashMap<BucketKey, u64> = LruHashMap::with_max_entries(MAX_BUCKETS, 0);
+/// Open connections to this host's own sockets.
+#[map]
+pub(crate) static OPEN: HashMap<BucketKey, u32> = HashMap::with_max_entries(MAX_BUCKETS, 1);
 /// How SYN cookies are answered.
 #[map]
 pub(crate) static SYN_SETTINGS: Array<SynSettings> = Array::with_max_entries(1, 0);
 /// When a listener last had too many half-open connections.
 #[map]
 pub(crate) static FLOOD_SEEN: Array<u64> = Array::with_max_entries(1, 0);
-
-/// A SYN while a program looks at it.
-#[map]
-pub(crate) static SEGMENT: PerCpuArray<Segment> = PerCpuArray::with_max_entries(1, 0);
-
 /// Open connections of each source, see `foobar_common::open`.
 #[map]
-pub(crate) static OPEN_COUNTS: Array<[u64; WAYS]> = Array::with_max_entries(BUCKETS, 0);
+pub(crate) static OPEN_COUNTS: Array<[u64; WAYS]> = Array::with_max_entries(OPEN_BUCKETS, 0);
 /// What each accepted connection gives back when it closes.
 #[btf_map]
 pub(crate) static CONNECTIONS: SkStorage<Counted> = SkStorage::new();
+/// What rules and drops tell.
+#[map]
+pub(crate) static EVENTS: RingBuf = RingBuf::with_byte_size(EVENT_BYTES, 0);
+/// Token buckets of telling: of rules by counter slot, behind them of reasons.
+#[map]
+pub(crate) static LOG_TIMES: Array<u64> = Array::with_max_entries(LOG_BUCKETS, 0);
+/// Events for which the ring had no room.
+#[map]
+pub(crate) static EVENTS_LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
-// One generation of rules.
+// One loading of the programs: rules, named sets, what is in force.
+/// Two generations: the one in force, and the one that is written beside it.
 #[map]
-pub(crate) static SOURCES4: LpmTrie<Ipv4, u32> = LpmTrie::with_max_entries(MAX_PREFIXES, NO_PREALLOC);
+pub(crate) static RULES: Array<Generation> = Array::with_max_entries(2, MMAPABLE);
+/// Which of them is in force (see `foobar_common::generation::in_force`), and whether somebody watches.
 #[map]
-pub(crate) static SOURCES6: LpmTrie<Ipv6, u32> = LpmTrie::with_max_entries(MAX_PREFIXES, NO_PREALLOC);
+pub(crate) static CONTROL: Array<u64> = Array::with_max_entries(2, MMAPABLE);
+/// Words of the named sets' prefix tables; user space sets how many.
 #[map]
-pub(crate) static DESTINATIONS4: LpmTrie<Ipv4, u32> = LpmTrie::with_max_entries(MAX_PREFIXES, NO_PREALLOC);
+pub(crate) static MEMBERS: Array<u64> = Array::with_max_entries(1 << 17, MMAPABLE);
 #[map]
-pub(crate) static DESTINATIONS6: LpmTrie<Ipv6, u32> = LpmTrie::with_max_entries(MAX_PREFIXES, NO_PREALLOC);
+pub(crate) static MEMBERSHIPS: Array<Membership> = Array::with_max_entries(MAX_CLASSES as u32, 0);
+/// The programs that have the last word over handshakes, by family.
 #[map]
-pub(crate) static KIND_CLASSES: Array<u32> = Array::with_max_entries(KINDS, 0);
+pub(crate) static HANDSHAKES: ProgramArray = ProgramArray::with_max_entries(2, 0);
+/// What is known of the packet that is on its way.
 #[map]
-pub(crate) static SOURCE_SETS: Array<RuleSet> = Array::with_max_entries(MAX_CLASSES, 0);
+pub(crate) static WORK: PerCpuArray<Work> = PerCpuArray::with_max_entries(1, 0);
+/// A SYN while a program looks at it.
 #[map]
-pub(crate) static DESTINATION_SETS: Array<RuleSet> = Array::with_max_entries(MAX_CLASSES, 0);
+pub(crate) static SEGMENT: PerCpuArray<Segment> = PerCpuArray::with_max_entries(1, 0);
+/// A question to the kernel's routing tables.
 #[map]
-pub(crate) static KIND_SETS: Array<RuleSet> = Array::with_max_entries(MAX_CLASSES, 0);
+pub(crate) static ROUTE: PerCpuArray<Question> = PerCpuArray::with_max_entries(1, 0);
+/// What a packet would meet, of a program that runs dry.
 #[map]
-pub(crate) static RULES: Array<RuleEntry> = Array::with_max_entries(MAX_RULES as u32, 0);
+pub(crate) static TRACE: Array<Trace> = Array::with_max_entries(1, 0);
 
-/// Number of the generation; set at load.
+/// 1: the program changes nothing, and writes to `TRACE` what it would do; set at load.
 #[unsafe(no_mangle)]
-static GENERATION: u32 = 0;
-/// 1: this server has services on the wire; set at load, so that others do not pay for them.
+static DRY_RUN: u32 = 0;
+/// 1: an interface has frames of more than one buffer; set at load, so that others do not pay for them.
 #[unsafe(no_mangle)]
-static BALANCES: u32 = 0;
+static JUMBO: u32 = 0;
 
-/// See [`GENERATION`].
+/// See [`DRY_RUN`].
 #[inline(always)]
-pub(crate) fn generation() -> u32 {
+pub(crate) fn dry() -> bool {
     // SAFETY: a read of an aligned static; volatile, because user space sets it in the object after compilation.
-    unsafe { core::ptr::read_volatile(&raw const GENERATION) }
+    unsafe { core::ptr::read_volatile(&raw const DRY_RUN) != 0 }
 }
 
-/// See [`BALANCES`].
+/// See [`JUMBO`].
 #[inline(always)]
-pub(crate) fn balances() -> bool {
-    // SAFETY: as in `generation`.
-    unsafe { core::ptr::read_volatile(&raw const BALANCES) != 0 }
+pub(crate) fn jumbo() -> bool {
+    // SAFETY: as in `dry`.
+    unsafe { core::ptr::read_volatile(&raw const JUMBO) != 0 }
 }

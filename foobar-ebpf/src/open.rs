@@ -129,7 +129,7 @@ unsafe fn take(place: &Place, word: *mut u32) {
             let Some(way) = read_volatile(word).checked_sub(1) else { return };
             let pointer = &raw mut (*bucket)[way as usize % WAYS];
             let old = read_volatile(pointer);
-            if place.taken(old).is_some_and(|new| atomic::exchange(pointer, old, new)) {
+            if place.taken(old).is_some_and(|new| atomic::compare_exchange(pointer, old, new) == old) {
                 write_volatile(word, place.bucket * WAYS as u32 + way % WAYS as u32 + 1);
                 return;
             }

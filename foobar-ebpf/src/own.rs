@@ -68,7 +68,9 @@ impl Keyed<4> for Address<4> {
 }
 
 /// Whether the packet belongs to a connection of this host.
-#[inline(always)]
+///
+/// A function of its own, as is IPv6's: only few packets need its part of the stack.
+#[inline(never)]
 pub(crate) fn connection4(context: *mut c_void, tuple: &Tuple<1>) -> bool {
     let mut key = tuple4(tuple);
     lookup(context, &raw mut key, 12, tuple.protocol)
@@ -89,7 +91,7 @@ const fn tuple4(tuple: &Tuple<1>) -> bpf_sock_tuple {
 }
 
 /// Whether the packet belongs to a connection of this host.
-#[inline(always)]
+#[inline(never)]
 pub(crate) fn connection6(context: *mut c_void, tuple: &Tuple<4>) -> bool {
     let mut key = tuple6(tuple);
     lookup(context, &raw mut key, 36, tuple.protocol)

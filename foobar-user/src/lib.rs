@@ -3,10 +3,13 @@
 pub mod agent;
 pub mod datapath;
 pub mod edge;
+pub mod frame;
 pub mod health;
 pub mod host;
 pub mod metrics;
 pub mod pki;
 pub mod plan;
 pub mod process;
+pub mod sets;
 pub mod site;
+pub mod table;

@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use common::edited;
-use foobar_common::rules::{Action, Protocol, covers};
+use foobar_common::rules::linear::{Fields, first_match};
+use foobar_common::rules::{Action, Rule};
 use foobar_user::plan::{CheckKind, Origin, Plan, PlanError, ProcessKind, Scope, Select, plan, show};
 use foobar_user::site::Site;
 
@@ -31,32 +32,19 @@ enum Packet {
     Icmpv6(u8),
 }
 
-fn matches(protocol: &Protocol, packet: Packet) -> bool {
-    let port = |ranges: &[std::ops::RangeInclusive<u16>], port| {
-        ranges.is_empty() || ranges.iter().any(|range| range.contains(&port))
-    };
-    match (protocol, packet) {
-        (Protocol::Any, _) => true,
-        (Protocol::Tcp(ports), Packet::Tcp(number)) | (Protocol::Udp(ports), Packet::Udp(number)) => {
-            port(ports, number)
-        }
-        (Protocol::Icmp(types), Packet::Icmp(number)) | (Protocol::Icmpv6(types), Packet::Icmpv6(number)) => {
-            types.is_empty() || types.contains(&number)
-        }
-        _ => false,
-    }
-}
-
-/// The first rule that matches, if it allows.
+/// The first rule that decides, if it allows.
 fn allowed<'p>(plan: &'p Plan, from: &str, to: &str, packet: Packet) -> Option<&'p str> {
     let address = |text: &str| text.parse::<IpAddr>().expect("an address");
-    let (from, to) = (address(from), address(to));
-    let first = plan.rules.iter().map(|planned| &planned.rule).find(|rule| {
-        covers(&rule.sources.prefixes, from)
-            && covers(&rule.destinations.prefixes, to)
-            && matches(&rule.protocol, packet)
-    })?;
-    (first.action == Action::Allow).then_some(first.name.as_str())
+    let (protocol, port, icmp_type) = match packet {
+        Packet::Tcp(port) => (6, port, 0),
+        Packet::Udp(port) => (17, port, 0),
+        Packet::Icmp(kind) => (1, 0, kind),
+        Packet::Icmpv6(kind) => (58, 0, kind),
+    };
+    let fields = Fields { port, icmp_type, ..Fields::between(address(from), address(to), protocol) };
+    let rules: Vec<Rule> = plan.rules.iter().map(|planned| planned.rule.clone()).collect();
+    let first = first_match(&rules, &fields)?;
+    (rules[first].action == Action::Allow).then_some(plan.rules[first].rule.name.as_str())
 }
 
 const CLIENT: &str = "203.0.113.50";
@@ -76,11 +64,18 @@ fn rules_stand_in_their_order() {
     ];
     let with = |first: &[&'static str], icmp: &[&'static str], last: &[&'static str]| [first, icmp, last].concat();
     let cases = [
-        ("lb1", with(&["failsafe-ssh", "office-only"], &dual, &["metrics", "vip-www", "vip-plain"])),
-        ("web1", with(&["failsafe-ssh"], &dual, &["metrics", "service-www", "service-plain"])),
-        ("app1", with(&["failsafe-ssh"], &icmp, &["metrics", "service-app"])),
-        ("db1", with(&["failsafe-ssh"], &icmp, &["metrics", "service-db-write", "service-db-read", "replication"])),
-        ("monitor1", with(&["failsafe-ssh"], &icmp, &["prometheus"])),
+        ("lb1", with(&["spoofed", "failsafe-ssh", "office-only"], &dual, &["metrics", "vip-www", "vip-plain"])),
+        ("web1", with(&["spoofed", "failsafe-ssh"], &dual, &["metrics", "service-www", "service-plain"])),
+        ("app1", with(&["spoofed", "failsafe-ssh"], &icmp, &["metrics", "service-app"])),
+        (
+            "db1",
+            with(
+                &["spoofed", "failsafe-ssh"],
+                &icmp,
+                &["metrics", "service-db-write", "service-db-read", "replication"],
+            ),
+        ),
+        ("monitor1", with(&["spoofed", "failsafe-ssh"], &icmp, &["prometheus"])),
     ];
     for (server, expected) in cases {
         assert_eq!(names(&planned(server)), expected, "{server}");
@@ -91,8 +86,8 @@ fn rules_stand_in_their_order() {
 fn every_rule_says_where_it_comes_from() {
     let lb1 = planned("lb1");
     let line = common::GOOD.lines().position(|line| line == "[[rule]]").expect("a rule") + 1;
-    assert_eq!(lb1.rules[1].origin, Origin::Line(line));
-    assert_eq!(lb1.rules[0].origin, Origin::Derived("[site] admin".to_owned()));
+    assert_eq!(lb1.rules[2].origin, Origin::Line(line));
+    assert_eq!(lb1.rules[1].origin, Origin::Derived("[site] admin".to_owned()));
     assert_eq!(lb1.rules.last().expect("rules").origin, Origin::Derived("service plain".to_owned()));
 }
 
@@ -146,7 +141,7 @@ fn each_server_lets_in_whom_the_file_names() {
         ("db1", "10.0.1.11", "10.0.1.31", Tcp(5432), None),
         ("db1", "10.0.1.41", "10.0.1.31", Tcp(5432), None),
         // The monitor: its pages to the admins.
-        ("monitor1", "10.0.1.41", "10.0.1.41", Tcp(9090), Some("prometheus")),
+        ("monitor1", "10.0.1.41", "10.0.1.41", Tcp(9090), None),
         ("monitor1", "10.0.1.11", "10.0.1.41", Tcp(9090), None),
         ("monitor1", "10.0.1.11", "10.0.1.41", Tcp(9900), None),
     ];
@@ -284,7 +279,7 @@ fn a_plan_is_shown_to_people_and_as_json() {
         assert!(text.contains(part), "{part}:\n{text}");
     }
     let json = serde_json::to_value(&lb1).expect("JSON");
-    assert_eq!(json["rules"][0]["name"], "failsafe-ssh");
+    assert_eq!(json["rules"][1]["name"], "failsafe-ssh");
     assert_eq!(json["role"], "balancer");
     let every = ["lb1", "web1", "app1", "db1", "monitor1"].map(|server| serde_json::to_string(&planned(server)));
     assert!(every.iter().all(Result::is_ok), "{every:?}");

@@ -51,6 +51,12 @@ const CASES: &[Case] = &[
     ("interfaces missing", "interfaces = [\"eth0\", \"eth1\"]\n", "", "[[server]]", "lacks `interfaces`"),
     ("interfaces empty", "[\"eth0\", \"eth1\"]", "[]", "[]", "must name 1 to 64"),
     ("interface long", "\"eth1\"", "\"ethernet-card-number-1\"", "\"ethernet", "longer than the 15"),
+    ("outside is no interface", "[\"eth0\", \"eth1\"]", "[\"eth0\", \"eth1\"]\noutside = [\"eth2\"]", "\"eth2\"", "did you mean `eth0`?"),
+    ("outside far from any interface", "[\"eth0\", \"eth1\"]", "[\"eth0\", \"eth1\"]\noutside = [\"wan\"]", "\"wan\"", "its interfaces are eth0, eth1"),
+    ("outside twice", "[\"eth0\", \"eth1\"]", "[\"eth0\", \"eth1\"]\noutside = [\"eth1\", \"eth1\"]", "3:\"eth1\"", "named twice"),
+    ("outside wrong type", "[\"eth0\", \"eth1\"]", "[\"eth0\", \"eth1\"]\noutside = true", "true", "must be a list of interface names"),
+    ("outside everywhere", "[\"eth0\", \"eth1\"]", "[\"eth0\", \"eth1\"]\noutside = [\"eth0\", \"eth1\"]", "2:\"eth0\", \"eth1\"]", "packets of server `web1` (10.0.1.11) would be dropped"),
+    ("reverse path wrong type", "[\"eth0\", \"eth1\"]", "[\"eth0\", \"eth1\"]\nreverse_path = \"strict\"", "\"strict\"", "must be true or false"),
     ("interface twice", "\"eth1\"", "\"eth0\"", "2:\"eth0\"", "named twice"),
     // [service.x]
     ("service name bad", "[service.plain]", "[service.Plain]", "Plain", "service name `Plain` is no name"),
@@ -86,6 +92,7 @@ const CASES: &[Case] = &[
     ("from missing", "from = [\"web\"]\n", "", "app]\nlisten", "lacks `from`"),
     ("from unknown", "from = [\"web\"]", "from = [\"wob1\"]", "\"wob1\"", "did you mean `web1`?"),
     ("from empty", "from = [\"web\"]", "from = []", "[]", "nobody could connect"),
+    ("service from a set", "from = [\"web\"]", "from = [\"set:blocked\"]", "\"set:blocked\"", "services take none"),
     ("from wrong type", "from = [\"web\"]", "from = [1.5]", "1.5", "but this is a float"),
     ("schedule unknown", "\"round-robin\"", "\"least\"", "\"least\"", "unknown schedule `least`"),
     ("select unknown", "select = \"primary\"", "select = \"primry\"", "\"primry\"", "did you mean `primary`?"),
@@ -137,7 +144,7 @@ const CASES: &[Case] = &[
     ("rule name reserved", "\"office-only\"", "\"metrics\"", "\"metrics\"", "name of a derived rule"),
     ("rule name of a service", "\"office-only\"", "\"service-www\"", "\"service-www\"", "name of a derived rule"),
     ("rule name twice", "[[rule]]", "[[rule]]\nname = \"office-only\"\non = [\"lb1\"]\naction = \"deny\"\n[[rule]]", "2:\"office-only\"", "given twice"),
-    ("action unknown", "action = \"allow\"", "action = \"reject\"", "\"reject\"", "write `allow` or `deny`"),
+    ("action unknown", "action = \"allow\"", "action = \"reject\"", "\"reject\"", "write `allow`, `deny`, `limit` or `shadow`"),
     ("action missing", "action = \"allow\"", "", "[[rule]]", "lacks `action`"),
     ("rule protocol unknown", "protocol = \"tcp\"\nports", "protocol = \"tpc\"\nports", "\"tpc\"", "did you mean `tcp`?"),
     ("ports reversed", "8000-8010", "8010-8000", "\"8010-8000\"", "write `8000-8010`"),
@@ -156,11 +163,12 @@ fn parse(text: &str) -> Result<Checked, Faults> {
     Checked::parse(Path::new("site.toml"), text)
 }
 
-/// The byte at which a fault is expected: the first (or with `2:` the second) occurrence.
+/// The byte at which a fault is expected: the first (or with `2:` the second, with `3:` the third) occurrence.
 fn expected_byte(text: &str, mark: &str) -> Option<usize> {
-    match mark.strip_prefix("2:") {
-        Some(mark) => text.match_indices(mark).nth(1).map(|(byte, _)| byte),
-        None => text.find(mark),
+    match mark.split_at_checked(2) {
+        Some(("2:", mark)) => text.match_indices(mark).nth(1).map(|(byte, _)| byte),
+        Some(("3:", mark)) => text.match_indices(mark).nth(2).map(|(byte, _)| byte),
+        _ => text.find(mark),
     }
 }
 

@@ -26,6 +26,7 @@ pub mod client;
 pub mod console;
 pub mod echo;
 pub mod eventually;
+pub mod flood;
 pub mod guestbook;
 pub mod host;
 pub mod leftovers;
@@ -39,9 +40,15 @@ pub mod probe;
 pub mod process;
 pub mod progress;
 pub mod prometheus;
+pub mod reach;
 pub mod run;
 pub mod site;
 pub mod wrk;
+
+/// Whether the long forms of tests are asked for: `cargo xtask test --long`.
+pub fn is_long() -> bool {
+    std::env::var_os("FOOBAR_LONG").is_some()
+}
 
 pub use bed::{Bed, Options};
 pub use eventually::eventually;

@@ -1,17 +1,20 @@
 //! A server alone: an agent in a namespace of the bed's network, with a site file of its own.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::namespace::Namespace;
-use crate::process::{Process, output};
+use crate::probe::{Outcome, connect};
+use crate::process::{Process, output, run};
 use crate::site::Binaries;
-use crate::{Network, Silent, bpffs};
+use crate::{Network, Silent, bpffs, eventually};
 
 /// A site of one monitor: nothing to run but the firewall.
 pub const SITE: &str = r#"[site]
@@ -56,6 +59,20 @@ impl LoneServer {
         self.network.namespace("monitor")
     }
 
+    /// The namespace of another server of the same network, which has no agent.
+    pub fn neighbour(&self) -> Result<&Namespace> {
+        self.network.namespace("web1")
+    }
+
+    /// Takes the firewall out again: the server is as before its first start.
+    pub fn detach(&self) -> Result<()> {
+        let mut command = self.command(&["detach"])?;
+        command.arg("--bpffs").arg(self.bpffs());
+        self.namespace()?.attach(&mut command);
+        run(&mut command)?;
+        self.untouched()
+    }
+
     /// Where its agent pins.
     pub fn pins(&self) -> PathBuf {
         self.bpffs().join("foobar/monitor")
@@ -82,7 +99,8 @@ impl LoneServer {
     /// Starts the agent, which is ended when the returned guard is dropped.
     pub fn start(&self) -> Result<Process> {
         let mut command = self.agent(self.bpffs())?;
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let log = fs::OpenOptions::new().create(true).append(true).open(self.log())?;
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         self.namespace()?.attach(&mut command);
         Process::spawn("the agent", &mut command)
     }
@@ -100,6 +118,56 @@ impl LoneServer {
         Ok(said)
     }
 
+    /// `foobar` with these arguments, against this server's agent, for an admin who came by no ssh.
+    pub fn command(&self, arguments: &[&str]) -> Result<Command> {
+        let mut command = Command::new(Binaries::find()?.foobar);
+        command.args(arguments).args(["--server", "monitor", "--run-dir"]).arg(self.folder().join("run"));
+        command.env_remove("SSH_CONNECTION").stdin(Stdio::null());
+        Ok(command)
+    }
+
+    /// What `foobar` with these arguments says; an error when it fails.
+    pub fn ask(&self, arguments: &[&str]) -> Result<String> {
+        run(&mut self.command(arguments)?)
+    }
+
+    /// Why `foobar` with these arguments fails.
+    pub fn refusal(&self, arguments: &[&str]) -> Result<String> {
+        let Output { status, stdout, stderr } = output(&mut self.command(arguments)?)?;
+        let said = format!("{}{}", String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+        ensure!(!status.success(), "it was not refused: {said}");
+        Ok(said)
+    }
+
+    /// What `foobar` with these arguments says in JSON.
+    pub fn json(&self, arguments: &[&str]) -> Result<Value> {
+        serde_json::from_str(&self.ask(arguments)?).context("no JSON")
+    }
+
+    /// Starts the agent, and waits until it answers.
+    pub fn running(&self) -> Result<Process> {
+        let agent = self.start()?;
+        let answers = || Ok(self.json(&["status", "--json"])?["generation"].is_u64());
+        eventually(START_TIMEOUT, "the agent answers", answers)
+            .with_context(|| fs::read_to_string(self.log()).unwrap_or_default())?;
+        Ok(agent)
+    }
+
+    /// What the agents say.
+    fn log(&self) -> PathBuf {
+        self.folder().join("agent.log")
+    }
+
+    /// Writes another site file.
+    pub fn write_site(&self, text: &str) -> Result<()> {
+        Ok(fs::write(self.folder().join("site.toml"), text)?)
+    }
+
+    /// How a connection attempt from another server of the network ends.
+    pub fn knock(&self, from: &str, port: u16) -> Result<Outcome> {
+        connect(self.network.namespace(from)?, SocketAddr::from(([10, 0, 1, 41], port)), KNOCK_TIMEOUT)
+    }
+
     /// Nothing is attached and nothing pinned.
     pub fn untouched(&self) -> Result<()> {
         let links = self.links()?;
@@ -109,3 +177,4 @@ impl LoneServer {
 }
 
 const START_TIMEOUT: Duration = Duration::from_secs(20);
+const KNOCK_TIMEOUT: Duration = Duration::from_millis(300);

@@ -218,6 +218,8 @@ fn batch(command: &mut Command, script: &str) -> Result<()> {
 /// Settings below `/proc/sys/net`, made before any interface exists.
 const SETTINGS: &[(&str, &str)] = &[
     ("ipv4/ip_forward", "1"),
+    // Sockets that ping, for root.
+    ("ipv4/ping_group_range", "0 0"),
     ("ipv4/conf/all/rp_filter", "0"),
     ("ipv4/conf/default/rp_filter", "0"),
     ("ipv6/conf/all/accept_dad", "0"),

@@ -6,12 +6,16 @@ mod adoption;
 mod balance;
 #[path = "site/datagrams.rs"]
 mod datagrams;
+#[path = "site/flood.rs"]
+mod flood;
 #[path = "site/identity.rs"]
 mod identity;
 #[path = "site/monitoring.rs"]
 mod monitoring;
 #[path = "site/page.rs"]
 mod page;
+#[path = "site/reach.rs"]
+mod reach;
 #[path = "site/recovery.rs"]
 mod recovery;
 #[path = "site/redirect.rs"]
@@ -20,8 +24,8 @@ mod redirect;
 mod reload;
 #[path = "site/restart.rs"]
 mod restart;
-#[path = "site/tiers.rs"]
-mod tiers;
+#[path = "site/swap.rs"]
+mod swap;
 #[path = "site/wire.rs"]
 mod wire;
 
@@ -45,13 +49,17 @@ const CHECKS: &[(&str, Check)] = &[
     ("300_connections_are_150_and_150", balance::exact_over_nat),
     ("ipv6_connections_are_balanced", balance::exact_over_ipv6),
     ("datagrams_are_balanced_and_come_back", datagrams::echoed),
-    ("each_tier_is_reached_by_whom_the_file_allows", tiers::only_the_allowed),
+    ("every_door_opens_for_whom_the_file_allows_and_nobody_else", reach::exactly_the_allowed),
     ("no_plain_text_between_balancer_and_web", wire::encrypted),
     ("web_servers_ask_for_the_balancers_certificate", identity::client_certificates),
     ("prometheus_has_every_target_up", monitoring::targets_up),
     ("every_query_of_the_dashboard_has_an_answer", monitoring::dashboard_answers),
     ("a_bad_file_is_refused_and_changes_nothing", reload::bad_file),
     ("a_changed_file_is_applied", reload::changed_file),
+    ("rules_are_swapped_whole_under_load", swap::never_a_mix),
+    ("a_syn_flood_leaves_a_listener_its_goodput", flood::syns_to_a_listener),
+    ("a_full_flow_table_refuses_nobody", flood::a_full_table_refuses_nobody),
+    ("half_open_flows_drive_out_no_idle_one", flood::half_open_flows_drive_out_no_idle_one),
     ("a_process_that_dies_is_started_again", restart::process),
     ("a_dead_web_server_costs_a_second_and_comes_back", recovery::web_server),
     ("the_data_path_outlives_the_agent", adoption::balancer_agent),

@@ -30,8 +30,10 @@ pub(crate) enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Run every test: host, packet tables, the site, Debian's kernels in virtual machines (needs root)
+    /// Run every test: host, packet tables, fuzz targets, the site, Debian's kernels in virtual machines (needs root)
     Test(TestOptions),
+    /// Run the fuzz targets: packet path, rule compiler, site file
+    Fuzz(FuzzOptions),
     /// Formatting, clippy of host and eBPF crates, documentation; every warning is an error
     Lint,
 }
@@ -53,11 +55,24 @@ pub(crate) struct TestOptions {
     /// Leave the virtual machines out
     #[arg(long)]
     pub(crate) no_kernels: bool,
-    /// Run only this layer (may be repeated): host, packets, site, kernel-6.1, kernel-6.12
+    /// Run only this layer (may be repeated): host, packets, fuzz, site, kernel-6.1, kernel-6.12
     #[arg(long, value_name = "LAYER")]
     pub(crate) layer: Vec<String>,
+    /// The long forms of what has two: a minute of each fuzz target, 1,000 reloads, 50 cold starts
+    #[arg(long)]
+    pub(crate) long: bool,
     /// Run only tests whose name contains this
     pub(crate) filter: Option<String>,
+}
+
+/// What to fuzz.
+#[derive(Args)]
+pub(crate) struct FuzzOptions {
+    /// Time of each target
+    #[arg(long, default_value_t = 60)]
+    pub(crate) seconds: u32,
+    /// Targets; all of them when none is named
+    pub(crate) targets: Vec<String>,
 }
 
 #[cfg(test)]

@@ -10,6 +10,10 @@ pub(crate) fn run() -> Result<()> {
     setup::groups(&[Group::Compile, Group::Lint])?;
     eprintln!("lint: formatting");
     command::run(command::cargo().args(["fmt", "--all", "--check"])).context("`cargo fmt` puts it right")?;
+    for folder in crate::fuzz::folders() {
+        let manifest = format!("{folder}/Cargo.toml");
+        command::run(command::cargo().args(["fmt", "--check", "--manifest-path", &manifest]))?;
+    }
     eprintln!("lint: clippy, host");
     command::run(command::cargo().args(["clippy", "--workspace", "--all-targets", "--", "-Dwarnings"]))?;
     eprintln!("lint: clippy, eBPF");

@@ -6,6 +6,7 @@ mod bpf;
 mod build;
 mod cli;
 mod command;
+mod fuzz;
 mod lint;
 mod root;
 mod setup;
@@ -27,6 +28,11 @@ fn main() -> ExitCode {
         Task::Bench { arguments } => bed::exec("bench", &arguments),
         Task::Lint => lint::run(),
         Task::Test(options) => match test::run(&options) {
+            Ok(true) => Ok(()),
+            Ok(false) => return ExitCode::FAILURE,
+            Err(error) => Err(error),
+        },
+        Task::Fuzz(options) => match fuzz::run(&options) {
             Ok(true) => Ok(()),
             Ok(false) => return ExitCode::FAILURE,
             Err(error) => Err(error),

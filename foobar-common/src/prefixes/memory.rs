@@ -61,7 +61,7 @@ impl std::error::Error for OutOfMemory {}
 
 /// Where blocks of words lie, and which are free.
 ///
-/// A change allocates as if the memory had no end, and only then learns whether it fits: [`Allocator::commit`].
+/// A change allocates as if the memory had no end, and only then learns whether it fits.
 #[derive(Clone, Debug)]
 pub struct Allocator {
     first: u32,

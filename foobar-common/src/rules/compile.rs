@@ -1,159 +1,410 @@
-//! The rule compiler: rules become classes for each dimension, and each class a bitmap of the rules it may match.
+//! The rule compiler: rules become rule sets for each dimension of a packet, in the layout that the kernel reads.
 //!
-//! The longest matching prefix of an address names its class; a class holds every rule with a prefix that covers that
-//! prefix, or with none. A protocol with its port or type names a class of its own. The lowest bit that the three
-//! bitmaps of a packet share is the first rule that matches it, whatever the number of rules.
+//! The longest matching prefix of an address names the set of all rules with a prefix that covers it, or with none; so does
+//! each protocol with its port or type, each source port, each combination of TCP flags, each interface. The lowest bit
+//! that the sets of a packet share is the first rule that matches it, whatever the number of rules.
 
-use std::collections::{BTreeSet, HashMap};
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
+use std::ops::RangeInclusive;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use zerocopy::FromZeros as _;
 
-use super::{Action, Protocol, Rule};
-use crate::abi::{MAX_RULES, RULE_ALLOW, RULE_DENY, RuleSet};
-use crate::firewall::{KIND_ICMP, KIND_ICMPV6, KIND_OTHER, KIND_TCP, KIND_UDP, KINDS};
+use super::entry::entry;
+use super::{Places, Protocol, Rule};
+use crate::abi::{MAX_CLASSES, MAX_RULES};
+use crate::generation::{
+    Generation, Head, Interface, KIND_ICMP, KIND_ICMPV6, KIND_OTHER, KIND_TCP, KIND_UDP, KINDS, MAX_INTERFACES,
+    MAX_PASSING, MAX_SETS, MAX_WORDS, RULE_LIMIT, Roots, RuleEntry, RuleSet, SOURCE_PORTS, USES_DESTINATION_SETS,
+    USES_INTERFACES, USES_SOURCE_SETS,
+};
 use crate::parse::{ICMP, ICMPV6, TCP, UDP};
+use crate::prefixes::{Allocator, OutOfMemory, Prefixes, build};
 
-/// What the maps of one generation hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// All addresses of a family.
+const ALL: [IpNet; 2] = [
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::UNSPECIFIED, 0)),
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::UNSPECIFIED, 0)),
+];
+
+/// What rules refer to, and what they belong to.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Surroundings<'a> {
+    /// Number of the generation.
+    pub number: u32,
+    /// Stages that the server needs beside its rules: `USES_BALANCER`, `USES_REVERSE_PATH`.
+    pub uses: u32,
+    /// Counter slot of each rule; empty: rule `n` counts in slot `n`.
+    pub counters: &'a [u32],
+    /// Interfaces by name.
+    pub interfaces: &'a [(String, u32)],
+    /// Named sets; a set's place is its bit in `classes`.
+    pub sets: &'a [String],
+    /// Which sets each membership class is in; class 0 is in none.
+    pub classes: &'a [u64],
+    /// Where the sets' prefix tables are.
+    pub members: Roots,
+}
+
+/// A compiled generation, and what is needed to add membership classes to it.
+#[derive(Clone, Debug)]
 pub struct Compiled {
-    /// Classes of sources.
-    pub sources: Prefixes,
-    /// Classes of destinations.
-    pub destinations: Prefixes,
-    /// Class of each protocol with port or type, where it is not 0; ascending by index.
-    pub kinds: Vec<(u32, u32)>,
-    /// Rule sets of these classes.
-    pub kind_sets: Vec<RuleSet>,
-    /// [`crate::abi::RuleEntry::action`] of each rule.
-    pub actions: Vec<u32>,
+    /// The generation as the kernel reads it.
+    pub generation: Box<Generation>,
+    pool: Pool,
+    /// Rules that name each set as a source, and as a destination.
+    named: Vec<(RuleSet, RuleSet)>,
 }
 
-/// Classes of addresses in one dimension.
+/// Why rules cannot be compiled.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Prefixes {
-    /// Class of each prefix; an address has that of the longest prefix which holds it, else 0.
-    pub classes: Vec<(IpNet, u32)>,
-    /// Rule sets of the classes.
-    pub sets: Vec<RuleSet>,
+pub enum CompileError {
+    /// More than [`MAX_RULES`].
+    Rules(usize),
+    /// More than [`MAX_PASSING`] rules that limit or shadow.
+    Passing(usize),
+    /// More than [`MAX_INTERFACES`] interfaces named.
+    Interfaces(usize),
+    /// More different combinations than [`MAX_SETS`].
+    Combinations,
+    /// Prefixes of rules need more than [`MAX_WORDS`] words.
+    Prefixes,
+    /// More combinations of memberships than [`MAX_CLASSES`].
+    Classes(usize),
+    /// A rule names an interface that is not there.
+    NoInterface(String),
+    /// A rule names a set that is not there.
+    NoSet(String),
 }
 
-/// More rules than the packet path can hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooManyRules {
-    /// How many there are.
-    pub rules: usize,
-}
-
-impl std::fmt::Display for TooManyRules {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} rules, but a server holds {MAX_RULES} at the most", self.rules)
+impl fmt::Display for CompileError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Rules(rules) => write!(f, "{rules} rules, but a server holds {MAX_RULES} at the most"),
+            Self::Passing(rules) => {
+                write!(f, "{rules} rules limit or shadow, but {MAX_PASSING} of a server may at the most")
+            }
+            Self::Interfaces(count) => {
+                write!(f, "rules name {count} interfaces, but {MAX_INTERFACES} is the most that a server's rules may")
+            }
+            Self::Combinations => {
+                write!(f, "the rules fall into more than {MAX_SETS} combinations: fewer would do the same")
+            }
+            Self::Prefixes => write!(f, "too many prefixes in rules: put them into a named set, which holds a million"),
+            Self::Classes(count) => {
+                write!(
+                    f,
+                    "members of the sets fall into {count} combinations of sets and times, but {MAX_CLASSES} is the most"
+                )
+            }
+            Self::NoInterface(name) => write!(f, "a rule names the interface `{name}`, which is not there"),
+            Self::NoSet(name) => write!(f, "a rule names the set `{name}`, which is not there"),
+        }
     }
 }
 
-impl std::error::Error for TooManyRules {}
+impl std::error::Error for CompileError {}
 
 /// Compiles rules in the order in which they apply.
 ///
 /// # Errors
-/// More than [`MAX_RULES`].
-pub fn compile(rules: &[Rule]) -> Result<Compiled, TooManyRules> {
+/// What does not fit.
+pub fn compile(rules: &[Rule], surroundings: &Surroundings<'_>) -> Result<Compiled, CompileError> {
     if rules.len() > MAX_RULES {
-        return Err(TooManyRules { rules: rules.len() });
+        return Err(CompileError::Rules(rules.len()));
     }
-    let (kinds, kind_sets) = kinds(rules);
-    Ok(Compiled {
-        sources: prefixes(rules, |rule| &rule.sources.prefixes),
-        destinations: prefixes(rules, |rule| &rule.destinations.prefixes),
-        kinds,
-        kind_sets,
-        actions: rules
-            .iter()
-            .map(|rule| match rule.action {
-                Action::Allow => RULE_ALLOW,
-                _ => RULE_DENY,
-            })
-            .collect(),
-    })
+    let mut generation = Generation::new_box_zeroed().unwrap_or_else(|_| unreachable!("six megabytes"));
+    let standings = enter(rules, surroundings.counters, &mut generation)?;
+    generation.head = Head {
+        number: surroundings.number,
+        uses: surroundings.uses | uses(rules),
+        members: surroundings.members,
+        ..Head::default()
+    };
+    let mut compiler = Compiler {
+        rules,
+        standings,
+        generation,
+        pool: Pool::default(),
+        allocator: Allocator::new(0..MAX_WORDS as u32),
+    };
+    // The empty set is the first.
+    compiler.set(RuleSet::default())?;
+    compiler.kinds()?;
+    compiler.source_ports()?;
+    compiler.flags()?;
+    compiler.interfaces(surroundings.interfaces)?;
+    compiler.generation.head.sources = compiler.prefixes(|rule| &rule.sources)?;
+    compiler.generation.head.destinations = compiler.prefixes(|rule| &rule.destinations)?;
+    let named = compiler.named(surroundings.sets)?;
+    let mut compiled = Compiled { generation: compiler.generation, pool: compiler.pool, named };
+    for (class, sets) in surroundings.classes.iter().enumerate() {
+        compiled.add_class(class, *sets)?;
+    }
+    Ok(compiled)
 }
 
-/// Numbers rule sets, equal ones alike; set 0 is there from the start.
-struct Classes {
-    sets: Vec<RuleSet>,
-    numbers: HashMap<RuleSet, u32>,
-}
-
-impl Classes {
-    fn starting_with(set: RuleSet) -> Self {
-        Self { sets: vec![set], numbers: HashMap::from([(set, 0)]) }
+impl Compiled {
+    /// How many rule sets there are.
+    #[must_use]
+    pub fn sets(&self) -> usize {
+        self.pool.indices.len()
     }
 
-    fn number(&mut self, set: RuleSet) -> u32 {
-        *self.numbers.entry(set).or_insert_with(|| {
-            self.sets.push(set);
-            self.sets.len() as u32 - 1
-        })
+    /// Gives a membership class its rule sets: those of the named sets it is in, by their bits.
+    ///
+    /// # Errors
+    /// Too many classes or combinations.
+    pub fn add_class(&mut self, class: usize, sets: u64) -> Result<(), CompileError> {
+        if class >= MAX_CLASSES {
+            return Err(CompileError::Classes(class + 1));
+        }
+        let (mut source, mut destination) = (RuleSet::default(), RuleSet::default());
+        for (bit, (by_source, by_destination)) in self.named.iter().enumerate() {
+            if sets >> bit & 1 != 0 {
+                unite(&mut source, by_source);
+                unite(&mut destination, by_destination);
+            }
+        }
+        self.generation.source_classes[class] = self.pool.index(&mut self.generation.sets, source)?;
+        self.generation.destination_classes[class] = self.pool.index(&mut self.generation.sets, destination)?;
+        Ok(())
     }
 }
 
-/// The set of the rules for which `holds` is true.
-fn set_of(rules: &[Rule], holds: impl Fn(&Rule) -> bool) -> RuleSet {
-    let mut set = RuleSet::default();
-    for (index, _) in rules.iter().enumerate().filter(|(_, rule)| holds(rule)) {
-        set.words[index / 64] |= 1 << (index % 64);
-        set.summary |= 1 << (index / 64);
+/// Enters the rules with what they do, and tells where each stands in rule sets.
+fn enter(rules: &[Rule], counters: &[u32], generation: &mut Generation) -> Result<Vec<Standing>, CompileError> {
+    let (mut standings, mut passing) = (Vec::with_capacity(rules.len()), 0);
+    for (index, rule) in rules.iter().enumerate() {
+        let counter = counters.get(index).map_or(index as u32, |counter| *counter);
+        let passing_before = 1_u64.checked_shl(passing as u32).map_or(u64::MAX, |bit| bit - 1);
+        let entry = RuleEntry { passing_before, ..entry(rule, counter) };
+        standings.push(if entry.shadow != 0 || entry.action == RULE_LIMIT {
+            if let Some(place) = generation.passing.get_mut(passing) {
+                *place = index as u16;
+            }
+            passing += 1;
+            Standing::Passes(passing - 1)
+        } else {
+            Standing::Ends(index)
+        });
+        generation.rules[index] = entry;
     }
-    set
+    if passing > MAX_PASSING { Err(CompileError::Passing(passing)) } else { Ok(standings) }
 }
 
-/// Classes of one address dimension.
-fn prefixes(rules: &[Rule], dimension: fn(&Rule) -> &Vec<IpNet>) -> Prefixes {
-    let mut classes = Classes::starting_with(set_of(rules, |rule| dimension(rule).is_empty()));
-    let distinct: BTreeSet<IpNet> = rules.iter().flat_map(dimension).map(IpNet::trunc).collect();
-    let numbered = distinct
-        .into_iter()
-        .map(|prefix| {
-            let covered = |rule: &Rule| {
-                let prefixes = dimension(rule);
-                prefixes.is_empty() || prefixes.iter().any(|wider| wider.contains(&prefix))
-            };
-            (prefix, classes.number(set_of(rules, covered)))
-        })
-        .collect();
-    Prefixes { classes: numbered, sets: classes.sets }
+/// Dimensions beside source, destination and protocol that rules name.
+fn uses(rules: &[Rule]) -> u32 {
+    let one = |bit: u32, named: fn(&Rule) -> bool| if rules.iter().any(named) { bit } else { 0 };
+    one(USES_INTERFACES, |rule| !rule.interfaces.is_empty())
+        | one(USES_SOURCE_SETS, |rule| !rule.sources.sets.is_empty())
+        | one(USES_DESTINATION_SETS, |rule| !rule.destinations.sets.is_empty())
 }
 
-/// Classes of protocols with ports and types.
-fn kinds(rules: &[Rule]) -> (Vec<(u32, u32)>, Vec<RuleSet>) {
-    let mut classes = Classes::starting_with(set_of(rules, |rule| rule.protocol == Protocol::Any));
-    let spans: Vec<Vec<(u32, u32)>> = rules.iter().map(|rule| spans(&rule.protocol)).collect();
-    // Between two neighbouring bounds every index matches the same rules.
-    let mut bounds: BTreeSet<u32> = spans.iter().flatten().flat_map(|(first, last)| [*first, last + 1]).collect();
-    bounds.insert(KINDS);
-    let bounds: Vec<u32> = bounds.into_iter().collect();
-    let mut numbered = Vec::new();
-    for pair in bounds.windows(2) {
+/// Indices of rule sets; equal ones are stored once.
+#[derive(Clone, Debug, Default)]
+struct Pool {
+    indices: HashMap<RuleSet, u16>,
+}
+
+impl Pool {
+    fn index(&mut self, sets: &mut [RuleSet], set: RuleSet) -> Result<u16, CompileError> {
+        if let Some(index) = self.indices.get(&set) {
+            return Ok(*index);
+        }
+        let index = self.indices.len();
+        *sets.get_mut(index).ok_or(CompileError::Combinations)? = set;
+        self.indices.insert(set, index as u16);
+        Ok(index as u16)
+    }
+}
+
+fn unite(set: &mut RuleSet, other: &RuleSet) {
+    set.summary |= other.summary;
+    set.passing |= other.passing;
+    for (word, more) in set.words.iter_mut().zip(other.words) {
+        *word |= more;
+    }
+}
+
+/// Where a rule stands in a rule set.
+#[derive(Clone, Copy, Debug)]
+enum Standing {
+    /// It allows or denies: by its number.
+    Ends(usize),
+    /// It limits or shadows: by its place among those.
+    Passes(usize),
+}
+
+fn insert(set: &mut RuleSet, rule: Standing) {
+    match rule {
+        Standing::Ends(rule) => {
+            set.words[rule / 64] |= 1 << (rule % 64);
+            set.summary |= 1 << (rule / 64);
+        }
+        Standing::Passes(place) => set.passing |= 1 << place,
+    }
+}
+
+/// A generation on its way.
+struct Compiler<'r> {
+    rules: &'r [Rule],
+    standings: Vec<Standing>,
+    generation: Box<Generation>,
+    pool: Pool,
+    /// Of the words of the prefix tables.
+    allocator: Allocator,
+}
+
+impl Compiler<'_> {
+    fn set(&mut self, set: RuleSet) -> Result<u16, CompileError> {
+        self.pool.index(&mut self.generation.sets, set)
+    }
+
+    /// The set of the rules for which `holds` is true.
+    fn set_of(&self, holds: impl Fn(&Rule) -> bool) -> RuleSet {
         let mut set = RuleSet::default();
-        for index in (0..rules.len()).filter(|i| spans[*i].iter().any(|(a, b)| *a <= pair[0] && pair[0] <= *b)) {
-            set.words[index / 64] |= 1 << (index % 64);
-            set.summary |= 1 << (index / 64);
+        for (_, standing) in self.rules.iter().zip(&self.standings).filter(|(rule, _)| holds(rule)) {
+            insert(&mut set, *standing);
         }
-        let class = classes.number(set);
-        if class != 0 {
-            numbered.extend((pair[0]..pair[1]).map(|index| (index, class)));
+        set
+    }
+
+    /// Protocols with ports and types.
+    fn kinds(&mut self) -> Result<(), CompileError> {
+        let spans: Vec<Vec<(u32, u32)>> = self.rules.iter().map(|rule| spans(&rule.protocol)).collect();
+        for (first, end, set) in intervals(&spans, &self.standings, KINDS) {
+            let set = self.set(set)?;
+            self.generation.kinds[first as usize..end as usize].fill(set);
+        }
+        Ok(())
+    }
+
+    /// Source ports of TCP and UDP.
+    fn source_ports(&mut self) -> Result<(), CompileError> {
+        let spans: Vec<Vec<(u32, u32)>> = self
+            .rules
+            .iter()
+            .map(|rule| [ports(KIND_TCP, &rule.source_ports), ports(KIND_UDP, &rule.source_ports)].concat())
+            .collect();
+        for (first, end, set) in intervals(&spans, &self.standings, SOURCE_PORTS) {
+            let set = self.set(set)?;
+            self.generation.source_ports[first as usize..end as usize].fill(set);
+        }
+        Ok(())
+    }
+
+    fn flags(&mut self) -> Result<(), CompileError> {
+        for flags in 0..64 {
+            let set = self.set_of(|rule| rule.flags.is_none_or(|wanted| wanted.holds(flags)));
+            self.generation.flags[usize::from(flags)] = self.set(set)?;
+        }
+        Ok(())
+    }
+
+    fn interfaces(&mut self, known: &[(String, u32)]) -> Result<(), CompileError> {
+        let elsewhere = self.set_of(|rule| rule.interfaces.is_empty());
+        self.generation.head.elsewhere = u32::from(self.set(elsewhere)?);
+        let named: BTreeSet<&String> = self.rules.iter().flat_map(|rule| &rule.interfaces).collect();
+        if named.len() > MAX_INTERFACES {
+            return Err(CompileError::Interfaces(named.len()));
+        }
+        // No interface has the index of an unused place.
+        self.generation.interfaces.fill(Interface { index: u32::MAX, set: 0 });
+        for (place, name) in named.into_iter().enumerate() {
+            let index = known.iter().find(|(known, _)| known == name).map(|(_, index)| *index);
+            let index = index.ok_or_else(|| CompileError::NoInterface(name.clone()))?;
+            let set = self.set_of(|rule| rule.interfaces.is_empty() || rule.interfaces.contains(name));
+            let set = u32::from(self.set(set)?);
+            self.generation.interfaces[place] = Interface { index, set };
+        }
+        Ok(())
+    }
+
+    /// Addresses in one dimension.
+    fn prefixes(&mut self, dimension: fn(&Rule) -> &Places) -> Result<Roots, CompileError> {
+        let any = self.set_of(|rule| dimension(rule).is_any());
+        let mut own: BTreeMap<IpNet, RuleSet> = BTreeMap::new();
+        for (rule, standing) in self.rules.iter().zip(&self.standings) {
+            for prefix in &dimension(rule).prefixes {
+                insert(own.entry(prefix.trunc()).or_default(), *standing);
+            }
+        }
+        let mut prefixes = Prefixes::new();
+        for all in ALL {
+            unite(own.entry(all).or_default(), &any);
+        }
+        for (prefix, set) in own {
+            prefixes.insert(prefix, u32::from(self.set(set)?));
+        }
+        self.build(&prefixes)
+    }
+
+    /// The prefix table of these rule sets; a prefix has the rules of those that hold it, too.
+    fn build(&mut self, prefixes: &Prefixes) -> Result<Roots, CompileError> {
+        let (generation, pool) = (&mut *self.generation, &mut self.pool);
+        let Generation { sets, words, .. } = generation;
+        let mut full = None;
+        let roots = build(&mut words[..], &mut self.allocator, prefixes, |inherited, own| {
+            let mut set = sets[inherited as usize];
+            unite(&mut set, &sets[own as usize]);
+            pool.index(sets, set).map_or_else(
+                |error| {
+                    full = Some(error);
+                    0
+                },
+                u32::from,
+            )
+        });
+        match (roots, full) {
+            (_, Some(error)) => Err(error),
+            (Err(OutOfMemory { .. }), None) => Err(CompileError::Prefixes),
+            (Ok(roots), None) => Ok(Roots { v4: roots.v4, v6: roots.v6 }),
         }
     }
-    (numbered, classes.sets)
+
+    /// Rules by the sets that they name.
+    fn named(&self, sets: &[String]) -> Result<Vec<(RuleSet, RuleSet)>, CompileError> {
+        let all = self.rules.iter().flat_map(|rule| rule.sources.sets.iter().chain(&rule.destinations.sets));
+        if let Some(unknown) = all.into_iter().find(|name| !sets.contains(name)) {
+            return Err(CompileError::NoSet(unknown.clone()));
+        }
+        let by = |name| {
+            let source = self.set_of(|rule| rule.sources.sets.contains(name));
+            (source, self.set_of(|rule| rule.destinations.sets.contains(name)))
+        };
+        Ok(sets.iter().map(by).collect())
+    }
+}
+
+/// Between two neighbouring bounds every index matches the same rules: first index, end, and these rules.
+fn intervals(spans: &[Vec<(u32, u32)>], standings: &[Standing], end: u32) -> Vec<(u32, u32, RuleSet)> {
+    let mut bounds: BTreeSet<u32> = spans.iter().flatten().flat_map(|(first, last)| [*first, last + 1]).collect();
+    bounds.extend([0, end]);
+    let bounds: Vec<u32> = bounds.into_iter().collect();
+    let mut sets: Vec<RuleSet> = vec![RuleSet::default(); bounds.len()];
+    for (spans, standing) in spans.iter().zip(standings) {
+        for (first, last) in spans {
+            let from = bounds.partition_point(|bound| bound < first);
+            let to = bounds.partition_point(|bound| bound <= last);
+            sets[from..to].iter_mut().for_each(|set| insert(set, *standing));
+        }
+    }
+    bounds.windows(2).zip(sets).map(|(pair, set)| (pair[0], pair[1], set)).collect()
+}
+
+/// Spans of indices (first and last) of ports from `base` on; no port named means all.
+fn ports(base: u32, ranges: &[RangeInclusive<u16>]) -> Vec<(u32, u32)> {
+    if ranges.is_empty() {
+        return vec![(base, base + 0xffff)];
+    }
+    ranges.iter().map(|range| (base + u32::from(*range.start()), base + u32::from(*range.end()))).collect()
 }
 
 /// Spans of indices (first and last) that a protocol matches.
 fn spans(protocol: &Protocol) -> Vec<(u32, u32)> {
-    let ports = |base: u32, ranges: &[std::ops::RangeInclusive<u16>]| {
-        if ranges.is_empty() {
-            return vec![(base, base + 0xffff)];
-        }
-        ranges.iter().map(|range| (base + u32::from(*range.start()), base + u32::from(*range.end()))).collect()
-    };
     let types = |base: u32, types: &[u8]| {
         if types.is_empty() {
             return vec![(base, base + 255)];
@@ -173,22 +424,5 @@ fn spans(protocol: &Protocol) -> Vec<(u32, u32)> {
         Protocol::Number(ICMP) => [types(KIND_ICMP, &[]), vec![other(ICMP)]].concat(),
         Protocol::Number(ICMPV6) => [types(KIND_ICMPV6, &[]), vec![other(ICMPV6)]].concat(),
         Protocol::Number(number) => vec![other(*number)],
-    }
-}
-
-impl Prefixes {
-    /// Class of an address, by a walk over all prefixes; the kernel's tries answer the same.
-    #[must_use]
-    pub fn class(&self, address: IpAddr) -> u32 {
-        let holding = self.classes.iter().filter(|(prefix, _)| prefix.contains(&address));
-        holding.max_by_key(|(prefix, _)| prefix.prefix_len()).map_or(0, |(_, class)| *class)
-    }
-}
-
-impl Compiled {
-    /// Class of an index of [`crate::firewall::kind_index`].
-    #[must_use]
-    pub fn kind_class(&self, index: u32) -> u32 {
-        self.kinds.binary_search_by_key(&index, |(index, _)| *index).map_or(0, |at| self.kinds[at].1)
     }
 }

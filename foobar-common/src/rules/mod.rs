@@ -3,6 +3,8 @@
 //! A rule that limits or shadows does not end the walk: what it lets by goes on to the rules behind it.
 
 pub mod compile;
+pub mod cover;
+mod entry;
 pub mod linear;
 
 use std::net::IpAddr;
@@ -123,6 +125,23 @@ pub enum Action {
     Limit(Limit),
     /// Counts and tells what it would drop, everything or what is above a limit, and drops nothing.
     Shadow(Option<Limit>),
+}
+
+impl Action {
+    /// Whether a packet that matches goes to no later rule.
+    #[must_use]
+    pub const fn ends(&self) -> bool {
+        matches!(self, Self::Allow | Self::Deny)
+    }
+
+    /// The action's limit, whether it is enforced or only shadowed.
+    #[must_use]
+    pub const fn limit(&self) -> Option<&Limit> {
+        match self {
+            Self::Limit(limit) | Self::Shadow(Some(limit)) => Some(limit),
+            _ => None,
+        }
+    }
 }
 
 /// A limit for each source.

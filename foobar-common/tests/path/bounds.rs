@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use crate::support::{Ends, balancer, frame};
 use foobar_common::packet::Packet;
-use foobar_common::path::process;
+use foobar_common::path::{Work, process};
 use foobar_common::verdict::Verdict;
 use proptest::prelude::*;
 
@@ -40,7 +40,7 @@ fn run(bytes: &[u8]) -> Result<(), TestCaseError> {
         for protocol in [6, 17] {
             let tables = balancer(end(vip, 80), end(backend, 8080), protocol);
             let mut watched = Watched { bytes: bytes.to_vec(), furthest: Cell::new(0), written: false };
-            let verdict = process(&mut watched, &tables);
+            let verdict = process(&mut watched, &tables, &mut Work::default());
             prop_assert!(watched.furthest.get() <= bytes.len());
             // The longest headers: Ethernet, two tags, IPv6, TCP.
             prop_assert!(watched.furthest.get() <= 14 + 8 + 40 + 20);

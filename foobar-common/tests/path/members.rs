@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use foobar_common::abi::{BACKEND_ABSENT, BACKEND_KEPT, BACKEND_MEMBER, Backend};
 use foobar_common::host::HostTables;
-use foobar_common::path::process;
+use foobar_common::path::{Work, process};
 use foobar_common::verdict::{Reason, Verdict};
 
 use crate::support::{Ends, balancer, ends, frame};
@@ -20,7 +20,10 @@ const ACK: u8 = 0x10;
 fn after(state: u16, protocol: u8) -> HostTables {
     let mut tables = balancer(VIP, FIRST, protocol);
     let mut packet = frame(Ends { source: CLIENT, destination: VIP }, protocol, &[1]);
-    assert_eq!(process(&mut packet, &tables), Verdict::Forward { reason: Reason::NewFlow, interface: 2 });
+    assert_eq!(
+        process(&mut packet, &tables, &mut Work::default()),
+        Verdict::Forward { reason: Reason::NewFlow, interface: 2 }
+    );
     let first = tables.backends[&5];
     tables.backends.insert(5, Backend { state, ..first });
     let second = Backend { address: foobar_common::address::words(SECOND), state: BACKEND_MEMBER, ..first };
@@ -35,7 +38,7 @@ fn again(tables: &HostTables, protocol: u8, flags: u8) -> (Verdict, IpAddr) {
     if protocol == 6 {
         packet[47] = flags;
     }
-    let verdict = process(&mut packet, tables);
+    let verdict = process(&mut packet, tables, &mut Work::default());
     (verdict, ends(&packet).destination.0)
 }
 

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::support::{Ends, balancer, ends, frame, seal};
-use foobar_common::path::process;
+use foobar_common::path::{Work, process};
 use foobar_common::verdict::{Reason, Verdict};
 use proptest::prelude::*;
 
@@ -39,13 +39,13 @@ proptest! {
         let protocol = if tcp { 6 } else { 17 };
         let tables = balancer(vip, backend, protocol);
         let mut packet = frame(Ends { source: client, destination: vip }, protocol, &data);
-        let verdict = process(&mut packet, &tables);
+        let verdict = process(&mut packet, &tables, &mut Work::default());
         prop_assert_eq!(verdict, Verdict::Forward { reason: Reason::NewFlow, interface: 2 });
         prop_assert_eq!(ends(&packet), Ends { source: client, destination: backend });
         prop_assert_eq!(&packet, &sealed(&packet));
 
         let mut reply = frame(Ends { source: backend, destination: client }, protocol, &data);
-        let verdict = process(&mut reply, &tables);
+        let verdict = process(&mut reply, &tables, &mut Work::default());
         prop_assert_eq!(verdict, Verdict::Forward { reason: Reason::FlowReply, interface: 2 });
         prop_assert_eq!(ends(&reply), Ends { source: vip, destination: client });
         prop_assert_eq!(&reply, &sealed(&reply));
@@ -58,7 +58,7 @@ proptest! {
         let mut packet = frame(Ends { source: client, destination: vip }, protocol, &[1, 2]);
         let last = packet.len() - 1;
         packet[last] ^= flip;
-        let _: Verdict = process(&mut packet, &tables);
+        let _: Verdict = process(&mut packet, &tables, &mut Work::default());
         // What a link has damaged is not made good: the receiver must see it.
         prop_assert_ne!(&packet, &sealed(&packet));
     }

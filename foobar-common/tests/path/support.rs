@@ -4,8 +4,9 @@ use std::net::IpAddr;
 
 use foobar_common::abi::{BACKEND_MEMBER, Backend, Endpoint, SERVICE_WIRE, Service};
 use foobar_common::address::{Address, Be16, SocketKey, words};
+use foobar_common::generation::USES_BALANCER;
 use foobar_common::host::{HostRoute, HostTables};
-use foobar_common::rules::compile::compile;
+use foobar_common::rules::compile::{Surroundings, compile};
 use foobar_common::rules::{Action, Rule};
 use foobar_common::tables::{Mac, Route};
 
@@ -101,8 +102,8 @@ pub(crate) fn ends(frame: &[u8]) -> Ends {
 /// Tables that allow everything, with one service of one backend and a route to everywhere.
 pub(crate) fn balancer(vip: (IpAddr, u16), backend: (IpAddr, u16), protocol: u8) -> HostTables {
     let all = Rule::any("all", Action::Allow);
-    let mut tables = HostTables::new(compile(&[all]).expect("one rule"));
-    tables.balances = true;
+    let surroundings = Surroundings { number: 1, uses: USES_BALANCER, ..Surroundings::default() };
+    let mut tables = HostTables::new(compile(&[all], &surroundings).expect("one rule"));
     let service = Service { slot: 0, ring: 0, members: 1, flags: SERVICE_WIRE };
     let (port, to) = (Be16::new(vip.1), Be16::new(backend.1));
     let endpoint = Endpoint { vip: words(vip.0), port, _pad: 0, backend: 5 };

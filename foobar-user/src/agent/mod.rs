@@ -3,16 +3,28 @@
 //! What can be refused is refused before anything changes: the site file, the host, ports and interfaces. Then, in this
 //! order: the firewall closes, health checks begin, processes start. A stop ends the processes and leaves the firewall.
 
+mod admin;
 pub mod control;
 mod detach;
 mod edge;
+mod events;
+mod explain;
 mod flows;
 mod folders;
+mod load;
 mod lock;
 mod members;
+mod memory;
+mod origin;
+mod reason;
+mod replace;
+mod ring;
+mod rules;
 mod server;
+mod set;
 mod sources;
 mod status;
+mod window;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,16 +33,22 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::time::interval;
+use tokio::time::{Instant, interval, sleep_until};
 use tracing::{error, info};
 
+pub use self::admin::Connection;
 pub use self::detach::detach;
+pub use self::events::{Event, Told};
+pub use self::explain::Explanation;
 pub use self::folders::ServerFolders;
+pub use self::rules::RulesReport;
+pub use self::set::SetChanged;
 pub use self::status::Status;
 
-use self::control::{Control, Request};
+use self::control::{Apply, Command, Control, Reply, Request};
 use self::lock::Lock;
 use self::server::Server;
+use self::window::Window;
 use crate::datapath::links::Wanted;
 use crate::host::requirements;
 
@@ -72,27 +90,35 @@ pub async fn run(options: Options) -> Result<()> {
     let mut hangup = signal(SignalKind::hangup())?;
     let (requests, mut inbox) = mpsc::channel(16);
 
-    let _control = Control::listen(&folders.control(), requests)?;
-    let mut server = Server::start(options, folders).await?;
+    let window = Arc::new(Window::default());
+    let _control = Control::listen(&folders.control(), requests, Arc::clone(&window))?;
+    let mut server = Server::start(options, folders, Arc::clone(&window)).await?;
     info!(server = server.name(), generation = server.generation(), "running");
     let [term, int] = &mut ends;
     let mut members = server.members();
     let mut look = interval(INTERFACE_CHECK);
     loop {
+        let expiry = server.next_expiry();
         tokio::select! {
             _ = term.recv() => break,
             _ = int.recv() => break,
             _ = hangup.recv() => {
-                if let Err(refusal) = server.reload().await {
+                if let Err(refusal) = server.apply(&Apply::default()).await {
                     error!("reload refused, what ran keeps running:\n{refusal:#}");
                 }
             }
+            () = window.expired() => {
+                if let Err(fault) = server.roll_back(false).await {
+                    error!("{fault:#}");
+                }
+            }
+            () = sleep_until(expiry.unwrap_or_else(Instant::now)), if expiry.is_some() => server.expire_entries(),
             changed = members.changed() => {
                 changed.context("the health checks ended: this is a bug, restart the agent")?;
                 members.mark_unchanged();
                 server.follow_health();
             }
-            _ = look.tick() => server.follow_interfaces(),
+            _ = look.tick() => server.follow_interfaces().await,
             Some(request) = inbox.recv() => answer(&mut server, request).await,
         }
     }
@@ -102,15 +128,26 @@ pub async fn run(options: Options) -> Result<()> {
 }
 
 async fn answer(server: &mut Server, request: Request) {
-    match request {
-        // Who asked may have gone away.
-        Request::Status(reply) => drop(reply.send(Arc::new(server.status()))),
-        Request::Reload(reply) => {
-            let result = server.reload().await;
-            if let Err(refusal) = &result {
+    let reply = match request.command {
+        Command::Status => Reply::value(&server.status()),
+        Command::Apply(how) => {
+            let applied = server.apply(&how).await;
+            if let Err(refusal) = &applied {
                 error!("reload refused, what ran keeps running:\n{refusal:#}");
             }
-            drop(reply.send(result.map(|()| server.generation())));
+            applied.and_then(|applied| Reply::value(&applied))
         }
-    }
+        // Answered at the socket, so that it does not wait for this loop.
+        Command::Confirm => server.window.confirm().and_then(|applied| Reply::value(&applied)),
+        Command::Revert => server.roll_back(true).await.and_then(|generation| Reply::value(&generation)),
+        Command::Rules => server.rules().and_then(|rules| Reply::value(&rules)),
+        Command::Watch { rule } => server.watch(rule).map(Reply::Events),
+        Command::Explain { frame, interface } => {
+            server.explain(&frame, interface.as_deref()).and_then(|explanation| Reply::value(&explanation))
+        }
+        Command::SetChange(change) => server.change_set(&change).and_then(|changed| Reply::value(&changed)),
+        Command::SetList { set, limit } => server.list_set(set.as_deref(), limit),
+    };
+    // Who asked may have gone away.
+    drop(request.reply.send(reply));
 }

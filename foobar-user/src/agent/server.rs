@@ -1,44 +1,57 @@
 //! One server's part of the site, in force.
 
-use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tracing::{error, info, warn};
 
-use super::edge::{self, EdgeProcess};
+use super::edge::EdgeProcess;
+use super::events::{Events, Subscription};
+use super::load::Loaded;
 use super::members::Members;
-use super::sources;
-use super::status::{self, Status};
+use super::memory::Memory;
+use super::status::{Facts, Status};
+use super::window::Window;
 use super::{Options, ServerFolders};
+use super::{ring, sources};
 use crate::datapath::{self, Datapath};
 use crate::health::{Health, HealthState};
 use crate::host::{settings, vips};
 use crate::metrics::{Listeners, Metrics, Reloads};
-use crate::plan::{self, Plan};
+use crate::plan::Plan;
 use crate::process::Supervisor;
-use crate::site::{Checked, Extent, Faults};
+use crate::sets::{Now, Sets};
 
 /// Shared with the threads that answer scrapes.
 pub(super) type Shared<T> = Arc<Mutex<T>>;
 
 /// Everything that one agent runs.
 pub(super) struct Server {
-    options: Options,
-    folders: ServerFolders,
-    plan: Plan,
-    datapath: Shared<Datapath>,
-    health: Shared<Health>,
-    health_changes: watch::Receiver<HealthState>,
-    members: Members,
-    supervisor: Shared<Option<Supervisor>>,
-    edge: Option<EdgeProcess>,
-    metrics: Arc<Metrics>,
+    pub(super) options: Options,
+    pub(super) folders: ServerFolders,
+    /// What is in force.
+    pub(super) loaded: Loaded,
+    /// What was in force before a change that waits for its confirmation.
+    pub(super) fallback: Option<Loaded>,
+    pub(super) window: Arc<Window>,
+    pub(super) memory: Memory,
+    pub(super) sets: Sets,
+    pub(super) datapath: Shared<Datapath>,
+    pub(super) events: Events,
+    pub(super) health: Shared<Health>,
+    pub(super) health_changes: watch::Receiver<HealthState>,
+    pub(super) members: Members,
+    pub(super) supervisor: Shared<Option<Supervisor>>,
+    pub(super) edge: Option<EdgeProcess>,
+    pub(super) metrics: Arc<Metrics>,
     metrics_task: AbortHandle,
-    reloads: Shared<Reloads>,
-    last_refusal: Option<String>,
+    ring_task: AbortHandle,
+    pub(super) reloads: Shared<Reloads>,
+    pub(super) last_refusal: Option<String>,
+    /// Why what is in force is not the site file, if it is not.
+    pub(super) notice: Option<String>,
 }
 
 /// A poisoned lock means a panic elsewhere; the value is as good as it was.
@@ -46,76 +59,45 @@ pub(super) fn lock<T>(shared: &Shared<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Reads the site file and derives this server's plan.
-fn read_plan(options: &Options) -> Result<Plan> {
-    let checked = Checked::read(&options.site).map_err(refusal)?;
-    tell(&checked.warnings);
-    tell(&checked.check_files(Extent::Server(&options.server)).refuse_errors().map_err(refusal)?);
-    Ok(plan::plan(&checked.site, &options.server)?)
-}
-
-fn refusal(faults: Faults) -> anyhow::Error {
-    anyhow::Error::new(faults)
-}
-
-fn tell(warnings: &Faults) {
-    if !warnings.is_empty() {
-        warn!("{warnings}");
-    }
-}
-
 impl Server {
     /// Checks everything that can be refused, then puts the plan in force.
     ///
     /// # Errors
     /// Why it was refused.
-    pub(super) async fn start(options: Options, folders: ServerFolders) -> Result<Self> {
-        let plan = read_plan(&options)?;
+    pub(super) async fn start(options: Options, folders: ServerFolders, window: Arc<Window>) -> Result<Self> {
+        let memory = Memory::new(folders.state());
+        let (loaded, notice) = Loaded::at_start(&options, &memory)?;
+        let plan = &loaded.plan;
+        let mut sets = Sets::new(&folders.state().join("sets"));
+        sets.declare(loaded.declared.clone(), Now::read())?;
         for interface in &plan.interfaces {
             datapath::links::index(interface)?;
         }
         let listeners = Listeners::bind(&plan.metrics)?;
-        let datapath_options = datapath::Options {
-            bpffs: options.bpffs.clone(),
-            run: folders.run().to_owned(),
-            cgroup: folders.cgroup.clone(),
-            mode: options.mode,
-            log_drops: options.log_drops,
-        };
-        let mut datapath = Datapath::open(datapath_options, &options.server)?;
-        let adopted = datapath.adopted();
-        let earlier_vips = vips::hold(folders.run(), &plan.vips, &plan.interfaces).await?;
-        let prepared = prepare_edge(&plan, &folders)
-            .and_then(|edge| datapath.apply(&plan).context("cannot put the firewall in force").map(|()| edge));
-        let edge = match prepared {
-            Ok(edge) => edge,
-            Err(error) => {
-                vips::let_go(folders.run(), &earlier_vips).await?;
-                return Err(error);
-            }
-        };
-        vips::let_go(folders.run(), &plan.vips).await?;
-        settings::apply(&plan, &settings::memory(folders.run()))?;
-        info!(adopted, modes = ?datapath.modes(), rules = plan.rules.len(), "the firewall is in force");
+        let (datapath, edge) = close_firewall(&options, &folders, plan, &sets).await?;
+        let datapath = Arc::new(Mutex::new(datapath));
+        let (events, ring_task) = follow_events(&datapath)?;
+        let remembered = if notice.is_some() { memory.settle() } else { memory.keep(&loaded.snapshot) };
+        if let Err(error) = remembered {
+            warn!("what is in force cannot be remembered for a next start: {error:#}");
+        }
 
         let (health, health_changes) = Health::start(&plan.services);
-        let mut supervisor = Supervisor::start(plan.processes.clone(), folders.processes())?;
-        if let Some(edge) = &edge
-            && let Err(error) = supervisor.add(edge.spawned(&plan.edge)).await
-        {
-            supervisor.stop().await;
-            return Err(error);
-        }
-        supervisor.clear_leftovers().await;
-        let (datapath, health) = (Arc::new(Mutex::new(datapath)), Arc::new(Mutex::new(health)));
+        let supervisor = start_processes(plan, &folders, edge.as_ref()).await?;
+        let health = Arc::new(Mutex::new(health));
         let (supervisor, reloads) = (Arc::new(Mutex::new(Some(supervisor))), Arc::new(Mutex::new(Reloads::default())));
-        let metrics = Arc::new(Metrics::new(sources::of(&plan, &folders, &datapath, &health, &supervisor, &reloads)));
+        let metrics = Arc::new(Metrics::new(sources::of(plan, &folders, &datapath, &health, &supervisor, &reloads)));
         let serving = tokio::spawn(listeners.serve(metrics.renderer()));
         Ok(Self {
             options,
             folders,
-            plan,
+            loaded,
+            fallback: None,
+            window,
+            memory,
+            sets,
             datapath,
+            events,
             health,
             health_changes,
             members: Members::default(),
@@ -123,14 +105,16 @@ impl Server {
             edge,
             metrics,
             metrics_task: serving.abort_handle(),
+            ring_task,
             reloads,
             last_refusal: None,
+            notice,
         })
     }
 
     /// The server's name.
     pub(super) fn name(&self) -> &str {
-        &self.plan.server
+        &self.loaded.plan.server
     }
 
     /// Number of the generation in force.
@@ -152,143 +136,52 @@ impl Server {
     }
 
     /// Puts the firewall on an interface that has come in place of another of its name.
-    pub(super) fn follow_interfaces(&mut self) {
-        let mut datapath = lock(&self.datapath);
-        let Some(interface) = datapath.displaced().map(str::to_owned) else { return };
+    pub(super) async fn follow_interfaces(&mut self) {
+        let Some(interface) = lock(&self.datapath).displaced().map(str::to_owned) else { return };
         warn!(interface, "another interface has taken this name: it gets the firewall");
-        if let Err(error) = datapath.apply(&self.plan) {
+        if self.window.waiting().is_some() {
+            // What it gets must be what stays: there is no way back from rules that are written twice.
+            if let Err(error) = self.roll_back(false).await {
+                error!("{error:#}");
+            }
+            return;
+        }
+        if let Err(error) = lock(&self.datapath).apply(&self.loaded.plan, &self.sets, None) {
             error!(interface, "the firewall cannot be put on it, the next try is in a second: {error:#}");
             return;
         }
-        drop(datapath);
+        self.events.tell_watched();
         self.members.forget();
         self.follow_health();
     }
 
-    /// Reads the site file again and puts it in force, whole or not at all.
+    /// Events from now on; of one rule only, if it is named.
     ///
     /// # Errors
-    /// Why it was refused; what ran keeps running.
-    pub(super) async fn reload(&mut self) -> Result<()> {
-        let result = self.replace_plan().await;
-        let mut reloads = lock(&self.reloads);
-        match &result {
-            Ok(()) => {
-                (reloads.applied, reloads.last_successful) = (reloads.applied + 1, true);
-                self.last_refusal = None;
-            }
-            Err(refusal) => {
-                (reloads.refused, reloads.last_successful) = (reloads.refused + 1, false);
-                self.last_refusal = Some(format!("{refusal:#}"));
-            }
+    /// No such rule.
+    pub(super) fn watch(&self, rule: Option<String>) -> Result<Subscription> {
+        if let Some(name) = &rule {
+            let known = self.loaded.plan.rules.iter().any(|planned| planned.rule.name == *name);
+            ensure!(known, "this server has no rule `{name}`: `foobar rules --server {}` lists them", self.name());
         }
-        result
-    }
-
-    async fn replace_plan(&mut self) -> Result<()> {
-        let new = read_plan(&self.options)?;
-        ensure!(
-            new.metrics == self.plan.metrics,
-            "the addresses of /metrics cannot change in a running agent: restart it to move them to {:?}",
-            new.metrics
-        );
-        for interface in &new.interfaces {
-            datapath::links::index(interface)?;
-        }
-        let earlier_vips = vips::hold(self.folders.run(), &new.vips, &new.interfaces).await?;
-        let applied = self.replan_edge(&new).and_then(|edge| lock(&self.datapath).apply(&new).map(|()| edge));
-        let edge = match applied {
-            Ok(edge) => edge,
-            Err(error) => {
-                self.restore_edge();
-                // The tables may have lost members on the way there and back.
-                self.members.forget();
-                self.follow_health();
-                vips::let_go(self.folders.run(), &earlier_vips).await?;
-                return Err(error);
-            }
-        };
-        // The new plan is in force: what fails from here on is told, and does not undo it.
-        self.edge = edge;
-        self.plan = new;
-        self.commit().await
-    }
-
-    /// Has everything follow the plan that is in force now.
-    async fn commit(&mut self) -> Result<()> {
-        let plan = self.plan.clone();
-        if let Some(edge) = &self.edge {
-            edge.retire();
-        }
-        let mut faults = Vec::new();
-        faults.extend(vips::let_go(self.folders.run(), &plan.vips).await.err());
-        faults.extend(settings::apply(&plan, &settings::memory(self.folders.run())).err());
-        self.members.forget();
-        lock(&self.health).apply(&plan.services);
-        self.follow_health();
-        faults.extend(self.replace_processes(&plan).await.err());
-        let sources = sources::of(&plan, &self.folders, &self.datapath, &self.health, &self.supervisor, &self.reloads);
-        self.metrics.replace(sources).await;
-        info!(generation = self.generation(), "reloaded");
-        if faults.is_empty() {
-            return Ok(());
-        }
-        let faults: Vec<String> = faults.iter().map(|fault| format!("{fault:#}")).collect();
-        bail!("the new plan is in force as generation {}, but: {}", self.generation(), faults.join("; "))
-    }
-
-    fn replan_edge(&self, new: &Plan) -> Result<Option<EdgeProcess>> {
-        match &self.edge {
-            Some(edge) if !new.edge.is_empty() => {
-                edge.replan(&new.edge)?;
-                Ok(Some(edge.clone()))
-            }
-            _ => prepare_edge(new, &self.folders),
-        }
-    }
-
-    fn restore_edge(&self) {
-        if let Some(edge) = &self.edge
-            && let Err(error) = edge.replan(&self.plan.edge)
-        {
-            warn!("the edge's old plan could not be restored: {error:#}");
-        }
-        if let Some(edge) = &self.edge {
-            edge.retire();
-        }
-    }
-
-    /// Processes that refuse their new configuration keep the old one; the others go on to the new plan.
-    async fn replace_processes(&mut self, new: &Plan) -> Result<()> {
-        // Taken out for the time of the change: a lock is not held while processes stop.
-        let Some(mut supervisor) = lock(&self.supervisor).take() else { return Ok(()) };
-        let result = {
-            let mut change = pin!(change(&mut supervisor, self.edge.clone(), new));
-            let mut health = self.health_changes.clone();
-            // Processes take their time to stop; a backend that dies meanwhile leaves the tables all the same.
-            loop {
-                tokio::select! {
-                    result = &mut change => break result,
-                    Ok(()) = health.changed() => self.follow_health(),
-                }
-            }
-        };
-        *lock(&self.supervisor) = Some(supervisor);
-        result
+        Ok(self.events.subscribe(rule))
     }
 
     /// What the server is doing.
     pub(super) fn status(&self) -> Status {
         let health = self.health_changes.borrow().clone();
         let processes = lock(&self.supervisor).as_ref().map(Supervisor::status).unwrap_or_default();
-        status::report(
-            &self.plan,
-            &lock(&self.datapath),
-            &health,
+        let waiting = self.window.waiting();
+        Facts {
+            plan: &self.loaded.plan,
+            health: &health,
             processes,
-            *lock(&self.reloads),
-            self.last_refusal.clone(),
-        )
+            reloads: *lock(&self.reloads),
+            last_refusal: self.last_refusal.clone(),
+            waiting,
+            notice: self.notice.clone(),
+        }
+        .report(&lock(&self.datapath))
     }
 
     /// Ends the processes in order. The firewall stays in force until `foobar detach`.
@@ -298,20 +191,67 @@ impl Server {
             supervisor.stop().await;
         }
         self.metrics_task.abort();
+        self.ring_task.abort();
     }
 }
 
-async fn change(supervisor: &mut Supervisor, edge: Option<EdgeProcess>, new: &Plan) -> Result<()> {
-    let planned = supervisor.apply(new.processes.clone()).await;
-    match edge {
-        Some(edge) => planned.and(supervisor.add(edge.spawned(&new.edge)).await),
-        None => {
-            supervisor.remove(edge::NAME).await;
-            planned
+/// Puts the first plan in force, and prepares the edge; what is refused leaves everything as an earlier agent left it.
+async fn close_firewall(
+    options: &Options,
+    folders: &ServerFolders,
+    plan: &Plan,
+    sets: &Sets,
+) -> Result<(Datapath, Option<EdgeProcess>)> {
+    let datapath_options = datapath::Options {
+        bpffs: options.bpffs.clone(),
+        run: folders.run().to_owned(),
+        cgroup: folders.cgroup.clone(),
+        mode: options.mode,
+        log_drops: options.log_drops,
+    };
+    let mut datapath = Datapath::open(datapath_options, &options.server)?;
+    let adopted = datapath.adopted();
+    let earlier_vips = vips::hold(folders.run(), &plan.vips, &plan.interfaces).await?;
+    let prepared = prepare_edge(plan, folders)
+        .and_then(|edge| datapath.apply(plan, sets, None).context("cannot put the firewall in force").map(|()| edge));
+    let edge = match prepared {
+        Ok(edge) => edge,
+        Err(error) => {
+            vips::let_go(folders.run(), &earlier_vips).await?;
+            return Err(error);
         }
-    }
+    };
+    vips::let_go(folders.run(), &plan.vips).await?;
+    settings::apply(plan, &settings::memory(folders.run()))?;
+    info!(adopted, modes = ?datapath.modes(), rules = plan.rules.len(), "the firewall is in force");
+    Ok((datapath, edge))
 }
 
-fn prepare_edge(plan: &Plan, folders: &ServerFolders) -> Result<Option<EdgeProcess>> {
+/// Hands on what the packet path tells, from now on.
+fn follow_events(datapath: &Shared<Datapath>) -> Result<(Events, AbortHandle)> {
+    let watched = Arc::clone(datapath);
+    let events = Events::new(Box::new(move |on| {
+        if let Err(error) = lock(&watched).set_watched(on) {
+            warn!("the packet path does not know whether somebody watches: {error:#}");
+        }
+    }));
+    let ring = lock(datapath).events()?;
+    let task = tokio::spawn(ring::read(ring, events.clone(), Arc::clone(datapath)));
+    Ok((events, task.abort_handle()))
+}
+
+async fn start_processes(plan: &Plan, folders: &ServerFolders, edge: Option<&EdgeProcess>) -> Result<Supervisor> {
+    let mut supervisor = Supervisor::start(plan.processes.clone(), folders.processes())?;
+    if let Some(edge) = edge
+        && let Err(error) = supervisor.add(edge.spawned(&plan.edge)).await
+    {
+        supervisor.stop().await;
+        return Err(error);
+    }
+    supervisor.clear_leftovers().await;
+    Ok(supervisor)
+}
+
+pub(super) fn prepare_edge(plan: &Plan, folders: &ServerFolders) -> Result<Option<EdgeProcess>> {
     if plan.edge.is_empty() { Ok(None) } else { EdgeProcess::prepare(&plan.edge, folders).map(Some) }
 }

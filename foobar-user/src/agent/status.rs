@@ -6,12 +6,14 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::control::Applied;
 use crate::datapath::Datapath;
 use crate::datapath::links::Mode;
 use crate::health::{HealthState, Status as Verdict};
 use crate::metrics::Reloads;
 use crate::plan::Plan;
 use crate::process::{ProcessState, ProcessStatus};
+use crate::sets::ttl;
 
 /// One server, as it is now.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -42,6 +44,10 @@ pub struct Status {
     pub reloads: [u64; 2],
     /// Why the last reload was refused; `None` after a good one.
     pub last_refusal: Option<String>,
+    /// The change that waits for its confirmation.
+    pub waiting: Option<Applied>,
+    /// Why what is in force is not the site file.
+    pub notice: Option<String>,
 }
 
 /// One service.
@@ -72,31 +78,40 @@ pub struct BackendStatus {
     pub failure: Option<String>,
 }
 
-pub(super) fn report(
-    plan: &Plan,
-    datapath: &Datapath,
-    health: &HealthState,
-    processes: Vec<ProcessStatus>,
-    reloads: Reloads,
-    last_refusal: Option<String>,
-) -> Status {
-    let services = services(plan, datapath, health);
-    let running = processes.iter().all(|process| process.state == ProcessState::Running);
-    let served = services.iter().all(|service| service.backends.iter().any(|backend| backend.member));
-    Status {
-        server: plan.server.clone(),
-        role: plan.role.as_str().to_owned(),
-        domain: plan.domain.clone(),
-        pid: std::process::id(),
-        ready: running && served,
-        generation: datapath.generation(),
-        adopted: datapath.adopted(),
-        rules: plan.rules.len(),
-        interfaces: datapath.modes().clone(),
-        services,
-        processes: processes.into_iter().filter_map(|process| serde_json::to_value(process).ok()).collect(),
-        reloads: [reloads.applied, reloads.refused],
-        last_refusal,
+/// What a status is made of beside the packet path.
+pub(super) struct Facts<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) health: &'a HealthState,
+    pub(super) processes: Vec<ProcessStatus>,
+    pub(super) reloads: Reloads,
+    pub(super) last_refusal: Option<String>,
+    pub(super) waiting: Option<Applied>,
+    pub(super) notice: Option<String>,
+}
+
+impl Facts<'_> {
+    pub(super) fn report(self, datapath: &Datapath) -> Status {
+        let plan = self.plan;
+        let services = services(plan, datapath, self.health);
+        let running = self.processes.iter().all(|process| process.state == ProcessState::Running);
+        let served = services.iter().all(|service| service.backends.iter().any(|backend| backend.member));
+        Status {
+            server: plan.server.clone(),
+            role: plan.role.as_str().to_owned(),
+            domain: plan.domain.clone(),
+            pid: std::process::id(),
+            ready: running && served,
+            generation: datapath.generation(),
+            adopted: datapath.adopted(),
+            rules: plan.rules.len(),
+            interfaces: datapath.modes().clone(),
+            services,
+            processes: self.processes.into_iter().filter_map(|process| serde_json::to_value(process).ok()).collect(),
+            reloads: [self.reloads.applied, self.reloads.refused],
+            last_refusal: self.last_refusal,
+            waiting: self.waiting,
+            notice: self.notice,
+        }
     }
 }
 
@@ -143,6 +158,17 @@ impl fmt::Display for Status {
             self.rules,
             modes.join(", ")
         )?;
+        if let Some(waiting) = &self.waiting {
+            let left = ttl::format(waiting.left().unwrap_or_default());
+            writeln!(
+                f,
+                "\nwaiting for confirmation, {left} left: `foobar confirm` keeps generation {}, else it is taken back",
+                waiting.generation
+            )?;
+        }
+        if let Some(notice) = &self.notice {
+            writeln!(f, "\n{notice}")?;
+        }
         for service in &self.services {
             let vips: Vec<String> = service.vips.iter().map(ToString::to_string).collect();
             writeln!(f, "\nservice {} at {}", service.name, vips.join(", "))?;

@@ -25,7 +25,8 @@ impl Datapath {
     /// # Errors
     /// No plan is in force, or a map cannot be read.
     pub fn counters(&self) -> Result<Counters> {
-        let InForce { state, services, .. } = self.in_force.as_ref().context("no plan is in force yet")?;
+        let InForce { instance, services, .. } = self.in_force.as_ref().context("no plan is in force yet")?;
+        let state = instance.state();
         let mut counters = Counters { verdicts: state.verdicts()?, ..Counters::default() };
         for (name, slot) in self.slots.rules.iter() {
             counters.rules.push((name.to_owned(), state.rule(slot)?));

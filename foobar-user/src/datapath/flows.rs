@@ -4,16 +4,33 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use aya::maps::{HashMap, Map, MapData, MapError};
-use foobar_common::abi::{Flow, MAX_FLOWS};
+use foobar_common::abi::{Flow, FlowTable, MAX_FLOWS};
 use foobar_common::address::Tuple;
 
 use super::state::State;
 use super::wire::Wire;
 
+type Table<const W: usize> = HashMap<MapData, Wire<Tuple<W>>, Wire<Flow>>;
+
+/// All flow tables of both families.
+pub(super) struct Flows {
+    v4: [Table<1>; 3],
+    v6: [Table<4>; 3],
+}
+
+impl Flows {
+    /// Takes the tables out of loaded programs, in the order of [`FlowTable`].
+    pub(super) fn of(take: &mut impl FnMut(&'static str) -> Result<Map>) -> Result<Self> {
+        let v4 = [take("FLOWS4")?.try_into()?, take("HALF_OPEN4")?.try_into()?, take("DATAGRAMS4")?.try_into()?];
+        let v6 = [take("FLOWS6")?.try_into()?, take("HALF_OPEN6")?.try_into()?, take("DATAGRAMS6")?.try_into()?];
+        Ok(Self { v4, v6 })
+    }
+}
+
 /// Handles of their own on the flow tables: to count them takes a while, and nobody shall wait for it.
 pub struct FlowTables {
-    ipv4: HashMap<MapData, Wire<Tuple<1>>, Wire<Flow>>,
-    ipv6: HashMap<MapData, Wire<Tuple<4>>, Wire<Flow>>,
+    ipv4: Table<1>,
+    ipv6: Table<4>,
 }
 
 impl std::fmt::Debug for FlowTables {
@@ -46,37 +63,48 @@ impl FlowTables {
     }
 }
 
+/// The tables, in the order in which they are held.
+const TABLES: [FlowTable; 3] = [FlowTable::Established, FlowTable::HalfOpen, FlowTable::Datagrams];
+
+const fn place(table: FlowTable) -> usize {
+    match table {
+        FlowTable::Established => 0,
+        FlowTable::HalfOpen => 1,
+        FlowTable::Datagrams => 2,
+    }
+}
+
 impl State {
-    /// All IPv4 flows, in no particular order.
+    /// All IPv4 flows with their tables, in no particular order.
     ///
     /// # Errors
-    /// The map cannot be read.
-    pub fn flows4(&self) -> Result<Vec<(Tuple<1>, Flow)>> {
-        entries(&self.flows4)
+    /// A map cannot be read.
+    pub fn flows4(&self) -> Result<Vec<(FlowTable, Tuple<1>, Flow)>> {
+        entries(&self.flows.v4)
     }
 
-    /// All IPv6 flows, in no particular order.
+    /// All IPv6 flows with their tables, in no particular order.
     ///
     /// # Errors
-    /// The map cannot be read.
-    pub fn flows6(&self) -> Result<Vec<(Tuple<4>, Flow)>> {
-        entries(&self.flows6)
+    /// A map cannot be read.
+    pub fn flows6(&self) -> Result<Vec<(FlowTable, Tuple<4>, Flow)>> {
+        entries(&self.flows.v6)
     }
 
     /// Writes an IPv4 flow.
     ///
     /// # Errors
     /// The map cannot be written.
-    pub fn set_flow4(&mut self, key: Tuple<1>, flow: Flow) -> Result<()> {
-        self.flows4.insert(Wire(key), Wire(flow), 0).context("cannot write an IPv4 flow")
+    pub fn set_flow4(&mut self, table: FlowTable, key: Tuple<1>, flow: Flow) -> Result<()> {
+        self.flows.v4[place(table)].insert(Wire(key), Wire(flow), 0).context("cannot write an IPv4 flow")
     }
 
     /// Writes an IPv6 flow.
     ///
     /// # Errors
     /// The map cannot be written.
-    pub fn set_flow6(&mut self, key: Tuple<4>, flow: Flow) -> Result<()> {
-        self.flows6.insert(Wire(key), Wire(flow), 0).context("cannot write an IPv6 flow")
+    pub fn set_flow6(&mut self, table: FlowTable, key: Tuple<4>, flow: Flow) -> Result<()> {
+        self.flows.v6[place(table)].insert(Wire(key), Wire(flow), 0).context("cannot write an IPv6 flow")
     }
 
     /// Removes all flows.
@@ -84,19 +112,21 @@ impl State {
     /// # Errors
     /// A map cannot be changed.
     pub fn clear_flows(&mut self) -> Result<()> {
-        clear(&mut self.flows4)?;
-        clear(&mut self.flows6)
+        self.flows.v4.iter_mut().try_for_each(clear)?;
+        self.flows.v6.iter_mut().try_for_each(clear)
     }
 }
 
-fn entries<const W: usize>(map: &HashMap<MapData, Wire<Tuple<W>>, Wire<Flow>>) -> Result<Vec<(Tuple<W>, Flow)>>
+fn entries<const W: usize>(tables: &[Table<W>; 3]) -> Result<Vec<(FlowTable, Tuple<W>, Flow)>>
 where
     Wire<Tuple<W>>: aya::Pod,
 {
-    map.iter().map(|entry| entry.map(|(key, flow)| (key.0, flow.0)).context("cannot read the flow table")).collect()
+    let all = TABLES.iter().zip(tables).flat_map(|(table, map)| map.iter().map(|entry| (*table, entry)));
+    all.map(|(table, entry)| entry.map(|(key, flow)| (table, key.0, flow.0)).context("cannot read a flow table"))
+        .collect()
 }
 
-fn clear<const W: usize>(map: &mut HashMap<MapData, Wire<Tuple<W>>, Wire<Flow>>) -> Result<()>
+fn clear<const W: usize>(map: &mut Table<W>) -> Result<()>
 where
     Wire<Tuple<W>>: aya::Pod,
 {

@@ -4,17 +4,20 @@
 
 use std::fmt;
 use std::fs::{self, File};
+use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
+use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use aya::programs::ProgramError;
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::xdp::{XdpLink, XdpMode};
+use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
-use super::generation::Generation;
+use super::programs::Programs;
 
 /// How a program is attached to an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,15 +62,15 @@ pub enum Wanted {
     Generic,
 }
 
-/// Puts the generation's firewall on an interface: into the link that is pinned, or into a new one.
+/// Puts the firewall on an interface: into the link that is pinned, or into a new one.
 ///
 /// # Errors
 /// The interface does not exist, or the kernel refuses. A link that lives stays pinned, with the program it has.
-pub fn put_on_interface(generation: &mut Generation, folder: &Path, interface: &str, wanted: Wanted) -> Result<Mode> {
+pub fn put_on_interface(programs: &mut Programs, folder: &Path, interface: &str, wanted: Wanted) -> Result<Mode> {
     let index = index(interface)?;
     for mode in [Mode::Native, Mode::Generic] {
         let pin = interface_pin(folder, interface, index, mode);
-        if pin.exists() && replace(generation, &pin)? {
+        if pin.exists() && replace(programs, &pin)? {
             if wanted == Wanted::Generic && mode == Mode::Native {
                 // The kernel allows one mode at a time: a change would leave the interface bare for a moment.
                 warn!(interface, "stays in native mode: `foobar detach` comes before a start with --mode generic");
@@ -76,14 +79,14 @@ pub fn put_on_interface(generation: &mut Generation, folder: &Path, interface: &
         }
     }
     if wanted == Wanted::Native {
-        match attach(generation, index, Mode::Native) {
+        match attach(programs, index, Mode::Native) {
             Ok(link) => return pin_interface(link, folder, interface, index, Mode::Native),
             Err(error) => {
                 warn!(interface, "the driver refuses native XDP, falling back to generic, which is slower: {error:#}");
             }
         }
     }
-    let link = attach(generation, index, Mode::Generic)
+    let link = attach(programs, index, Mode::Generic)
         .with_context(|| format!("cannot attach the firewall to `{interface}`: is another XDP program there?"))?;
     pin_interface(link, folder, interface, index, Mode::Generic)
 }
@@ -95,6 +98,37 @@ pub fn put_on_interface(generation: &mut Generation, folder: &Path, interface: &
 pub fn index(interface: &str) -> Result<u32> {
     if_nametoindex(interface)
         .with_context(|| format!("interface `{interface}` does not exist here: `ip link` lists those that do"))
+}
+
+/// Frames up to this MTU lie in one buffer with every driver.
+const PLAIN_MTU: i32 = 1500;
+
+/// Whether frames of an interface may have more than one buffer.
+///
+/// # Errors
+/// An interface does not exist.
+pub fn jumbo(interfaces: &[String]) -> Result<bool> {
+    let mut any = false;
+    for interface in interfaces {
+        index(interface)?;
+        any |= mtu(interface)? > PLAIN_MTU;
+    }
+    Ok(any)
+}
+
+/// MTU of an interface.
+fn mtu(interface: &str) -> Result<i32> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).or_else(|_| UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)))?;
+    // SAFETY: a plain C structure, for which zero is a value everywhere.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (place, byte) in request.ifr_name.iter_mut().take(libc::IFNAMSIZ - 1).zip(interface.bytes()) {
+        *place = byte as libc::c_char;
+    }
+    // SAFETY: the request lives for the call, and its name ends with a zero.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFMTU, &raw mut request) };
+    Errno::result(result).with_context(|| format!("cannot read the MTU of `{interface}`"))?;
+    // SAFETY: the call has written this member.
+    Ok(unsafe { request.ifr_ifru.ifru_mtu })
 }
 
 /// Takes the firewall off every interface that is not in `keep`.
@@ -117,14 +151,14 @@ pub fn retain_interfaces(folder: &Path, keep: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Puts the generation's connect hooks on a cgroup; the old ones leave only when the new ones are there.
+/// Puts the connect hooks on a cgroup; the old ones leave only when the new ones are there.
 ///
 /// # Errors
 /// The cgroup cannot be opened, or the kernel refuses.
-pub fn put_on_cgroup(generation: &mut Generation, folder: &Path, cgroup: &Path) -> Result<()> {
+pub fn put_on_cgroup(programs: &mut Programs, folder: &Path, cgroup: &Path) -> Result<()> {
     let target = File::open(cgroup).with_context(|| format!("cannot open the cgroup {}", cgroup.display()))?;
     for name in ["connect4", "connect6"] {
-        let hook = generation.hook(name)?;
+        let hook = programs.hook(name)?;
         let id = hook
             .attach(&target, aya::programs::CgroupAttachMode::Single)
             .with_context(|| format!("cannot attach {name} to {}: is it a cgroup v2 folder?", cgroup.display()))?;
@@ -137,13 +171,13 @@ pub fn put_on_cgroup(generation: &mut Generation, folder: &Path, cgroup: &Path) 
     Ok(())
 }
 
-/// Swaps the program of a pinned link for the generation's: each packet meets the one or the other.
+/// Swaps the program of a pinned link for the: each packet meets the one or the other.
 ///
 /// False when the link is dead, because its interface has gone: then its pin is removed.
-fn replace(generation: &mut Generation, pin: &Path) -> Result<bool> {
+fn replace(programs: &mut Programs, pin: &Path) -> Result<bool> {
     let link = PinnedLink::from_pin(pin).with_context(|| format!("cannot open {}", pin.display()))?;
     let link = XdpLink::try_from(FdLink::from(link))?;
-    let program = generation.xdp("foobar")?;
+    let program = programs.xdp("foobar")?;
     match program.attach_to_link(link) {
         Ok(id) => {
             // The pin keeps the link; only this process's handle is dropped.
@@ -158,8 +192,8 @@ fn replace(generation: &mut Generation, pin: &Path) -> Result<bool> {
     }
 }
 
-fn attach(generation: &mut Generation, index: u32, mode: Mode) -> Result<FdLink> {
-    let program = generation.xdp("foobar")?;
+fn attach(programs: &mut Programs, index: u32, mode: Mode) -> Result<FdLink> {
+    let program = programs.xdp("foobar")?;
     let id = program.attach_to_if_index(index, mode.xdp())?;
     match FdLink::try_from(program.take_link(id)?) {
         Ok(link) => Ok(link),

@@ -14,6 +14,9 @@ use nix::sys::statfs::{FsType, statfs};
 /// `BPF_FS_MAGIC` of `linux/magic.h`.
 const BPF_FS: FsType = FsType(0xcafe_4a11);
 
+/// Begin of the names of folders with the maps of one loading.
+const LOADING: &str = "loading-";
+
 /// One server's folder of pins.
 #[derive(Clone, Debug)]
 pub struct Pins {
@@ -54,6 +57,33 @@ impl Pins {
     #[must_use]
     pub fn state(&self) -> PathBuf {
         self.root.join(version_folder())
+    }
+
+    /// Folder of the maps of one loading of the programs, by the number of its first generation.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn loading(&self, number: u32) -> Result<PathBuf> {
+        let folder = self.root.join(format!("{LOADING}{number}"));
+        private(&folder)?;
+        Ok(folder)
+    }
+
+    /// Removes the maps of every other loading; those in use live on until their programs go.
+    ///
+    /// # Errors
+    /// What could not be removed.
+    pub fn retain_loading(&self, number: Option<u32>) -> Result<()> {
+        let kept = number.map(|number| format!("{LOADING}{number}"));
+        for entry in fs::read_dir(&self.root).with_context(|| format!("cannot read {}", self.root.display()))? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if name.starts_with(LOADING) && Some(&name) != kept.as_ref() {
+                let path = entry.path();
+                fs::remove_dir_all(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+            }
+        }
+        Ok(())
     }
 
     /// Folder of links.

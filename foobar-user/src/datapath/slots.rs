@@ -62,6 +62,12 @@ impl Table {
         self.slots.get(name).copied()
     }
 
+    /// The name that has a slot.
+    #[must_use]
+    pub fn name(&self, slot: u32) -> Option<&str> {
+        self.iter().find(|(_, used)| *used == slot).map(|(name, _)| name)
+    }
+
     /// Every name with its slot.
     pub fn iter(&self) -> impl Iterator<Item = (&str, u32)> {
         self.slots.iter().map(|(name, slot)| (name.as_str(), *slot))

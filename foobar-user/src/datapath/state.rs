@@ -5,13 +5,12 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::{Context, Result};
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, PerCpuValues};
 use aya::util::nr_cpus;
-use foobar_common::abi::{
-    BACKEND_KEPT, BACKEND_MEMBER, Backend, Counter, Endpoint, Flow, MAX_MEMBERS, Service, Traffic,
-};
-use foobar_common::address::{Address, Be16, SocketKey, Tuple, words};
+use foobar_common::abi::{BACKEND_KEPT, BACKEND_MEMBER, Backend, Counter, Endpoint, MAX_MEMBERS, Service, Traffic};
+use foobar_common::address::{Address, Be16, SocketKey, words};
 use foobar_common::verdict::Reason;
 
-use super::generation::Generation;
+use super::flows::Flows;
+use super::programs::Programs;
 use super::wire::Wire;
 
 /// Handles on the state maps; the maps live on in their pins.
@@ -27,8 +26,7 @@ pub struct State {
     endpoints6: HashMap<MapData, Wire<SocketKey<4>>, Wire<Endpoint>>,
     rings: Array<MapData, u32>,
     table: Array<MapData, Wire<Backend>>,
-    pub(super) flows4: HashMap<MapData, Wire<Tuple<1>>, Wire<Flow>>,
-    pub(super) flows6: HashMap<MapData, Wire<Tuple<4>>, Wire<Flow>>,
+    pub(super) flows: Flows,
 }
 
 /// A VIP or an endpoint: address, port, IANA protocol number.
@@ -47,12 +45,12 @@ impl std::fmt::Debug for State {
 }
 
 impl State {
-    /// Takes the state maps out of a loaded generation.
+    /// Takes the state maps out of loaded programs.
     ///
     /// # Errors
     /// A map is missing or of another type.
-    pub fn of(generation: &mut Generation) -> Result<Self> {
-        let mut take = |name| generation.take_map(name);
+    pub fn of(programs: &mut Programs) -> Result<Self> {
+        let mut take = |name| programs.take_map(name);
         Ok(Self {
             verdicts: take("VERDICTS")?.try_into()?,
             rules: take("RULE_COUNTS")?.try_into()?,
@@ -65,8 +63,7 @@ impl State {
             endpoints6: take("ENDPOINTS6")?.try_into()?,
             rings: take("RINGS")?.try_into()?,
             table: take("BACKENDS")?.try_into()?,
-            flows4: take("FLOWS4")?.try_into()?,
-            flows6: take("FLOWS6")?.try_into()?,
+            flows: Flows::of(&mut take)?,
         })
     }
 

@@ -1,7 +1,7 @@
 //! Map keys and values as aya takes them.
 
 use aya::Pod;
-use foobar_common::abi::{Backend, Counter, Endpoint, Flow, RuleEntry, RuleSet, Service, Traffic};
+use foobar_common::abi::{Backend, BucketKey, Counter, Endpoint, Flow, Membership, Service, Trace, Traffic};
 use foobar_common::address::{Address, SocketKey, Tuple};
 
 /// A shared type on its way into a map.
@@ -19,5 +19,5 @@ macro_rules! wire {
     };
 }
 
-wire!(Backend, Counter, Endpoint, Flow, RuleEntry, RuleSet, Service, Traffic);
+wire!(Backend, BucketKey, Counter, Endpoint, Flow, Membership, Service, Trace, Traffic);
 wire!(Address<1>, Address<4>, SocketKey<1>, SocketKey<4>, Tuple<1>, Tuple<4>);

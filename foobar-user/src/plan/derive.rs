@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Plan, processes, rules, services};
+use super::{Plan, processes, rules, services, sets};
 use crate::site::{Forward, Server, Site};
 
 /// Why there is no plan.
@@ -39,6 +39,7 @@ pub fn plan(site: &Site, server: &str) -> Result<Plan, PlanError> {
         let known = site.servers.iter().map(|server| server.name.value.clone()).collect();
         return Err(PlanError::UnknownServer { server: server.to_owned(), known });
     };
+    let rules = rules::derive_rules(site, server);
     Ok(Plan {
         domain: site.domain.value.clone(),
         server: server.name.value.clone(),
@@ -46,7 +47,9 @@ pub fn plan(site: &Site, server: &str) -> Result<Plan, PlanError> {
         addresses: server.addresses().collect(),
         interfaces: server.interfaces.iter().map(|interface| interface.value.clone()).collect(),
         vips: held_vips(site, server),
-        rules: rules::derive(site, server),
+        sets: sets::derive(site, &rules),
+        rules,
+        reverse_path: server.reverse_path,
         services: services::derive(site, server),
         edge: services::edge(site, server),
         processes: processes::derive(site, server),

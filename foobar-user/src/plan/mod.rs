@@ -1,10 +1,12 @@
 //! What one server has to do: its firewall, services, processes and listeners, derived from the site file.
 
+mod bogons;
 mod derive;
 mod processes;
 mod rules;
 mod services;
-mod show;
+mod sets;
+pub(crate) mod show;
 mod sources;
 
 use std::collections::BTreeMap;
@@ -16,8 +18,9 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 pub use derive::{PlanError, plan};
-pub use rules::{RULES_MAX, rule_count};
+pub use rules::{PASSING_RULES_MAX, RULE_INTERFACES_MAX, RULES_MAX, derive_rules};
 pub use services::serves;
+pub use sets::{SetPlan, derive_sets};
 pub use show::show;
 pub use sources::admits;
 
@@ -38,6 +41,10 @@ pub struct Plan {
     pub vips: Vec<IpAddr>,
     /// Firewall rules in order, with where each comes from.
     pub rules: Vec<PlannedRule>,
+    /// Named sets that the rules name, in the file's order.
+    pub sets: Vec<SetPlan>,
+    /// Whether a packet whose source is not routed back by the interface it came on is dropped.
+    pub reverse_path: bool,
     /// Services in this server's tables.
     pub services: Vec<ServicePlan>,
     /// TLS services terminated here; empty on all but balancers.

@@ -1,4 +1,5 @@
-//! A server's firewall: the failsafe, the file's own rules, then what the services need; what none of them names is denied.
+//! A server's firewall: what cannot be true is dropped, the failsafe, the file's own rules, then what the services need; what
+//! none of them names is denied.
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -6,14 +7,19 @@ use std::ops::RangeInclusive;
 use foobar_common::rules::{Action, Protocol, Rule};
 use ipnet::IpNet;
 
+use super::bogons;
 use super::derive::held_vips;
 use super::services::check_sources;
 use super::sources::Sources;
 use super::{Origin, PlannedRule, Role, Transport};
-use crate::site::{Forward, Server, Service, Site, SiteProcess, UserRule};
+use crate::site::{At, Forward, Server, Service, Site, SiteProcess, UserRule};
 
 /// Most rules of a server that the packet path takes.
 pub const RULES_MAX: usize = 1024;
+/// Most of them that limit or shadow, and so do not end the walk.
+pub const PASSING_RULES_MAX: usize = 32;
+/// Most interfaces that a server's rules name.
+pub const RULE_INTERFACES_MAX: usize = 16;
 
 /// ICMP's errors: unreachable (and "fragmentation needed"), time exceeded, parameter problem.
 const ICMP_ERRORS: [u8; 3] = [3, 11, 12];
@@ -27,17 +33,13 @@ const ECHO: [(u8, u8); 2] = [(8, 0), (128, 129)];
 /// ssh.
 const SSH_PORT: u16 = 22;
 
-/// How many rules a server has.
-#[must_use]
-pub fn rule_count(site: &Site, server: &Server) -> usize {
-    derive(site, server).len()
-}
-
 /// Rules in the order in which they are tried.
-pub(super) fn derive(site: &Site, server: &Server) -> Vec<PlannedRule> {
+pub fn derive_rules(site: &Site, server: &Server) -> Vec<PlannedRule> {
     let mut firewall = Firewall::new(site, server);
+    firewall.deny("spoofed", "own addresses and no one's", bogons::spoofed(&firewall.all()), &[]);
     firewall.failsafe();
-    for rule in site.rules.iter().filter(|rule| rule.on.iter().any(|place| place.holds(server))) {
+    firewall.deny("bogons", "outside", bogons::bogons(site, server), &server.outside);
+    for rule in site.rules.iter().filter(|rule| rule.stands_on(server)) {
         firewall.user(rule);
     }
     firewall.icmp();
@@ -82,38 +84,51 @@ impl<'s> Firewall<'s> {
         self.own.iter().chain(&self.vips).copied().collect()
     }
 
-    fn derived(&mut self, name: String, from: &str, sources: Sources, destinations: Vec<IpNet>, protocol: Protocol) {
+    fn derived(&mut self, name: &str, from: &str, sources: Sources, destinations: Vec<IpNet>, protocol: Protocol) {
         // Nobody, or nowhere (a family that the server has not): no rule, because an empty list means everything.
         let Some(sources) = sources.into_rule() else { return };
-        let rule = Rule {
-            sources: sources.into(),
-            destinations: destinations.into(),
-            protocol,
-            ..Rule::any(&name, Action::Allow)
-        };
+        let rule = Rule { sources, destinations: destinations.into(), protocol, ..Rule::any(name, Action::Allow) };
         self.rules.push(PlannedRule { rule, origin: Origin::Derived(from.to_owned()) });
     }
 
     /// ssh from the admins, to whatever address: a failsafe that needs a right address in the file is none.
     fn failsafe(&mut self) {
         let admin = self.site.admin.iter().map(|prefix| prefix.value).fold(Sources::nobody(), Sources::with);
-        self.derived("failsafe-ssh".to_owned(), "[site] admin", admin, Vec::new(), Protocol::Tcp(one(SSH_PORT)));
+        self.derived("failsafe-ssh", "[site] admin", admin, Vec::new(), Protocol::Tcp(one(SSH_PORT)));
+    }
+
+    /// What is dropped before a rule of the file is asked, on these interfaces or on all.
+    fn deny(&mut self, name: &str, from: &str, sources: Vec<IpNet>, interfaces: &[At<String>]) {
+        if sources.is_empty() {
+            return;
+        }
+        let rule = Rule {
+            sources: sources.into(),
+            interfaces: interfaces.iter().map(|interface| interface.value.clone()).collect(),
+            ..Rule::any(name, Action::Deny)
+        };
+        self.rules.push(PlannedRule { rule, origin: Origin::Derived(from.to_owned()) });
     }
 
     fn user(&mut self, rule: &UserRule) {
         let Some(sources) = Sources::of(self.site, &rule.from).into_rule() else { return };
-        let destinations = if rule.to.is_empty() {
-            self.all()
-        } else {
-            let Some(destinations) = Sources::of(self.site, &rule.to).into_rule() else { return };
-            destinations
-        };
-        let protocol = rule.protocol.clone();
+        let to = if rule.to.is_empty() { Sources::these(self.all()) } else { Sources::of(self.site, &rule.to) };
+        let Some(destinations) = to.into_rule() else { return };
+        let mine = |name: &&At<String>| self.server.interfaces.contains(name);
+        let interfaces: Vec<String> = rule.interfaces.iter().filter(mine).map(|name| name.value.clone()).collect();
+        if interfaces.is_empty() && !rule.interfaces.is_empty() {
+            // This server has none of them, and a rule without interfaces would be for all.
+            return;
+        }
         let rule_of_plan = Rule {
-            sources: sources.into(),
-            destinations: destinations.into(),
-            protocol,
-            ..Rule::any(&rule.name.value, rule.action)
+            sources,
+            destinations,
+            protocol: rule.protocol.clone(),
+            source_ports: rule.source_ports.clone(),
+            flags: rule.flags,
+            interfaces,
+            log_per_second: rule.log_per_second,
+            ..Rule::any(&rule.name.value, rule.action.value)
         };
         self.rules.push(PlannedRule { rule: rule_of_plan, origin: Origin::Line(rule.line) });
     }
@@ -128,17 +143,17 @@ impl<'s> Firewall<'s> {
         if !v6.is_empty() {
             // To any address: multicast groups, link-local ones, and those that the file does not name; it cannot be routed.
             let types = Protocol::Icmpv6(NEIGHBOUR_TYPES.to_vec());
-            self.derived("neighbour-discovery".to_owned(), "address6", Sources::Any, Vec::new(), types);
+            self.derived("neighbour-discovery", "address6", Sources::Any, Vec::new(), types);
         }
         let admin = self.site.admin.iter().map(|prefix| prefix.value);
         let pingers = admin.fold(Sources::nobody().with_servers(&self.site.servers), Sources::with);
         if !v4.is_empty() {
             let errors = Protocol::Icmp(ICMP_ERRORS.to_vec());
-            self.derived("icmp-errors".to_owned(), "address", Sources::Any, v4.clone(), errors);
+            self.derived("icmp-errors", "address", Sources::Any, v4.clone(), errors);
         }
         if !v6.is_empty() {
             let errors = Protocol::Icmpv6(ICMPV6_ERRORS.to_vec());
-            self.derived("icmpv6-errors".to_owned(), "address6", Sources::Any, v6.clone(), errors);
+            self.derived("icmpv6-errors", "address6", Sources::Any, v6.clone(), errors);
         }
         for ((request, reply), is_v6) in ECHO.into_iter().zip([false, true]) {
             let (name, to) = if is_v6 { ("icmpv6-echo", &v6) } else { ("icmp-echo", &v4) };
@@ -149,8 +164,8 @@ impl<'s> Firewall<'s> {
                 if is_v6 { Protocol::Icmpv6(vec![number]) } else { Protocol::Icmp(vec![number]) }
             };
             let from = pingers.clone().without(self.server).family(is_v6);
-            self.derived(name.to_owned(), "servers and [site] admin", from, to.clone(), types(request));
-            self.derived(format!("{name}-reply"), "own pings", Sources::Any, to.clone(), types(reply));
+            self.derived(name, "servers and [site] admin", from, to.clone(), types(request));
+            self.derived(&format!("{name}-reply"), "own pings", Sources::Any, to.clone(), types(reply));
         }
     }
 
@@ -158,14 +173,14 @@ impl<'s> Firewall<'s> {
     fn metrics(&mut self) {
         let monitors = Sources::nobody().with_role(self.site, Role::Monitor).without(self.server);
         let port = self.site.metrics_port.value;
-        self.derived("metrics".to_owned(), "role monitor", monitors, self.own.clone(), Protocol::Tcp(one(port)));
+        self.derived("metrics", "role monitor", monitors, self.own.clone(), Protocol::Tcp(one(port)));
         let site = self.site;
         for process in site.processes.iter().filter(|process| process.runs_on(self.server)) {
             if let SiteProcess::Prometheus { port, .. } = process.kind {
                 let admin = site.admin.iter().map(|prefix| prefix.value).fold(Sources::nobody(), Sources::with);
                 let origin = format!("process {}", process.name.value);
                 let protocol = Protocol::Tcp(one(port.value));
-                self.derived("prometheus".to_owned(), &origin, admin, self.own.clone(), protocol);
+                self.derived("prometheus", &origin, admin, self.own.clone(), protocol);
             }
         }
     }
@@ -184,11 +199,11 @@ impl<'s> Firewall<'s> {
             Transport::Udp => Protocol::Udp(ports.clone()),
         };
         let clients = clients.without(self.server);
-        self.derived(format!("service-{name}"), &origin, clients, self.own.clone(), protocol);
+        self.derived(&format!("service-{name}"), &origin, clients, self.own.clone(), protocol);
         if service.protocol == Transport::Udp {
             // Every kind of check runs over TCP.
             let checkers = check_sources(self.site, service).without(self.server);
-            self.derived(format!("check-{name}"), &origin, checkers, self.own.clone(), Protocol::Tcp(ports));
+            self.derived(&format!("check-{name}"), &origin, checkers, self.own.clone(), Protocol::Tcp(ports));
         }
     }
 
@@ -228,7 +243,7 @@ impl<'s> Firewall<'s> {
             };
             let name = if index == 0 { format!("vip-{name}") } else { format!("vip-{name}-{}", index + 1) };
             let from = Sources::of(self.site, &service.from);
-            self.derived(name, &format!("service {}", service.name.value), from, addresses, protocol);
+            self.derived(&name, &format!("service {}", service.name.value), from, addresses, protocol);
         }
     }
 
@@ -239,6 +254,6 @@ impl<'s> Firewall<'s> {
         }
         let others = Sources::nobody().with_role(self.site, Role::Database).without(self.server);
         let port = Protocol::Tcp(one(self.site.database_port()));
-        self.derived("replication".to_owned(), "[database]", others, self.own.clone(), port);
+        self.derived("replication", "[database]", others, self.own.clone(), port);
     }
 }

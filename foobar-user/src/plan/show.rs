@@ -1,11 +1,10 @@
 //! A plan for people: aligned tables, one line a rule, service, process.
 
+pub(crate) mod rules;
+
 use std::fmt::{Display, Write};
-use std::ops::RangeInclusive;
 
-use foobar_common::rules::{Action, Protocol};
-
-use super::{CheckKind, Origin, Plan, ProcessKind, Scope, Select, ServicePlan, Transport};
+use super::{CheckKind, Plan, ProcessKind, Scope, Select, ServicePlan, SetPlan, Transport};
 
 /// Widest cell of a table's last but one columns; longer ones push their line.
 const CELL_MAX: usize = 44;
@@ -20,15 +19,17 @@ pub fn show(plan: &Plan) -> String {
         ("interfaces", list(&plan.interfaces)),
         ("VIPs", list(&plan.vips)),
         ("metrics", list(&plan.metrics)),
+        ("sources", if plan.reverse_path { "dropped when not routed back".to_owned() } else { String::new() }),
     ];
     for (head, value) in heads.iter().filter(|(_, value)| !value.is_empty()) {
         line(&mut out, format_args!("{head:<12}{value}"));
     }
-    table(&mut out, &["rule", "action", "protocol", "from", "to", "because of"], &rules(plan));
+    table(&mut out, &rules::HEAD, &rules::rows(plan));
     line(
         &mut out,
         format_args!("{:>2}  {}", "", "what no rule allows is denied, but for replies to this host's own connections"),
     );
+    table(&mut out, &["set", "prefixes here", "and those in"], &sets(plan));
     table(&mut out, &["service", "reached at", "hook", "select", "check", "backends"], &services(plan));
     table(&mut out, &["edge", "listens on", "redirects from", "upstream", "mTLS to", "certificate"], &edge(plan));
     table(&mut out, &["process", "kind", "user", "what"], &processes(plan));
@@ -49,10 +50,12 @@ fn list_or<T: Display>(items: &[T], empty: &str) -> String {
     if items.is_empty() { empty.to_owned() } else { list(items) }
 }
 
+/// Rows under a head; columns that are empty in every row are left out.
 fn table(out: &mut String, head: &[&str], rows: &[Vec<String>]) {
     if rows.is_empty() {
         return;
     }
+    let filled: Vec<bool> = (0..head.len()).map(|column| rows.iter().any(|row| !row[column].is_empty())).collect();
     let widths: Vec<usize> = head
         .iter()
         .enumerate()
@@ -62,7 +65,8 @@ fn table(out: &mut String, head: &[&str], rows: &[Vec<String>]) {
         })
         .collect();
     let row = |cells: &mut dyn Iterator<Item = &str>| {
-        let padded: Vec<String> = cells.zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        let cells = cells.zip(&widths).zip(&filled).filter(|(_, filled)| **filled);
+        let padded: Vec<String> = cells.map(|((cell, width), _)| format!("{cell:<width$}")).collect();
         padded.join("  ").trim_end().to_owned()
     };
     line(out, "");
@@ -72,46 +76,12 @@ fn table(out: &mut String, head: &[&str], rows: &[Vec<String>]) {
     }
 }
 
-fn rules(plan: &Plan) -> Vec<Vec<String>> {
-    let row = |planned: &super::PlannedRule| {
-        let rule = &planned.rule;
-        vec![
-            rule.name.clone(),
-            match rule.action {
-                Action::Allow => "allow".to_owned(),
-                _ => "deny".to_owned(),
-            },
-            protocol(&rule.protocol),
-            list_or(&rule.sources.prefixes, "any"),
-            list_or(&rule.destinations.prefixes, "any"),
-            match &planned.origin {
-                Origin::Line(line) => format!("line {line}"),
-                Origin::Derived(from) => from.clone(),
-            },
-        ]
+fn sets(plan: &Plan) -> Vec<Vec<String>> {
+    let row = |set: &SetPlan| {
+        let file = set.file.as_ref().map_or_else(|| "-".to_owned(), |file| file.display().to_string());
+        vec![set.name.clone(), set.prefixes.len().to_string(), file]
     };
-    plan.rules.iter().map(row).collect()
-}
-
-fn protocol(protocol: &Protocol) -> String {
-    let port = |range: &RangeInclusive<u16>| {
-        if range.start() == range.end() {
-            range.start().to_string()
-        } else {
-            format!("{}-{}", range.start(), range.end())
-        }
-    };
-    let ports = |name: &str, ranges: &[RangeInclusive<u16>]| {
-        format!("{name} {}", ranges.iter().map(port).collect::<Vec<_>>().join(",")).trim_end().to_owned()
-    };
-    match protocol {
-        Protocol::Any => "any".to_owned(),
-        Protocol::Tcp(ranges) => ports("tcp", ranges),
-        Protocol::Udp(ranges) => ports("udp", ranges),
-        Protocol::Icmp(types) => format!("icmp {}", list(types).replace(' ', "")).trim_end().to_owned(),
-        Protocol::Icmpv6(types) => format!("icmpv6 {}", list(types).replace(' ', "")).trim_end().to_owned(),
-        Protocol::Number(number) => format!("protocol {number}"),
-    }
+    plan.sets.iter().map(row).collect()
 }
 
 fn services(plan: &Plan) -> Vec<Vec<String>> {

@@ -1,7 +1,9 @@
-//! Who a rule lets in: entries of `from` turned into prefixes, kept apart from "nobody", which a rule's empty list is not.
+//! Whom a rule is about: entries of `from` and `to` turned into prefixes and sets, kept apart from "nobody", which a rule
+//! that names none is not.
 
 use std::net::IpAddr;
 
+use foobar_common::rules::Places;
 use ipnet::IpNet;
 
 use super::Role;
@@ -13,19 +15,24 @@ pub fn admits(site: &Site, from: &[At<Peer>], server: &Server) -> bool {
     Sources::of(site, from).holds(server)
 }
 
-/// The source dimension of a rule before it is one.
+/// An address dimension of a rule before it is one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Sources {
     /// Everybody.
     Any,
     /// These; none of them when empty.
-    These(Vec<IpNet>),
+    These(Places),
 }
 
 impl Sources {
     /// Nobody yet.
     pub(super) fn nobody() -> Self {
-        Self::These(Vec::new())
+        Self::These(Places::default())
+    }
+
+    /// These prefixes and nobody else.
+    pub(super) fn these(prefixes: impl IntoIterator<Item = IpNet>) -> Self {
+        prefixes.into_iter().fold(Self::nobody(), Self::with)
     }
 
     /// What `from` (or `to`) names.
@@ -35,6 +42,7 @@ impl Sources {
             Peer::Role(role) => sources.with_servers(site.of_role(*role)),
             Peer::Server(name) => sources.with_servers(site.server(name)),
             Peer::Prefix(prefix) => sources.with(*prefix),
+            Peer::Set(set) => sources.with_set(set),
         })
     }
 
@@ -49,52 +57,57 @@ impl Sources {
     }
 
     /// And this prefix; one that is named twice stands once.
-    pub(super) fn with(self, prefix: IpNet) -> Self {
-        match self {
-            Self::Any => Self::Any,
-            Self::These(mut list) => {
-                if !list.contains(&prefix) {
-                    list.push(prefix);
-                }
-                Self::These(list)
-            }
+    pub(super) fn with(mut self, prefix: IpNet) -> Self {
+        if let Self::These(places) = &mut self
+            && !places.prefixes.contains(&prefix)
+        {
+            places.prefixes.push(prefix);
         }
+        self
+    }
+
+    /// And what this set holds, which may be nothing.
+    fn with_set(mut self, set: &str) -> Self {
+        if let Self::These(places) = &mut self
+            && !places.sets.iter().any(|other| other == set)
+        {
+            places.sets.push(set.to_owned());
+        }
+        self
     }
 
     /// Only the prefixes of one family.
-    pub(super) fn family(self, v6: bool) -> Self {
+    pub(super) fn family(mut self, v6: bool) -> Self {
+        if let Self::These(places) = &mut self {
+            places.prefixes.retain(|prefix| matches!(prefix, IpNet::V6(_)) == v6);
+        }
+        self
+    }
+
+    /// Without this server: it does not reach itself over a wire.
+    pub(super) fn without(mut self, server: &Server) -> Self {
+        if let Self::These(places) = &mut self {
+            places.prefixes.retain(|prefix| !server.addresses().any(|own| IpNet::from(own) == *prefix));
+        }
+        self
+    }
+
+    /// Whether any address of the server is named by a prefix; what sets hold is known only at run time.
+    fn holds(&self, server: &Server) -> bool {
         match self {
-            Self::Any => Self::Any,
-            Self::These(list) => {
-                Self::These(list.into_iter().filter(|prefix| matches!(prefix, IpNet::V6(_)) == v6).collect())
+            Self::Any => true,
+            Self::These(places) => {
+                let held = |address: &IpAddr| places.prefixes.iter().any(|prefix| prefix.contains(address));
+                server.addresses().any(|address| held(&address))
             }
         }
     }
 
-    /// Without this server: it does not reach itself over a wire.
-    pub(super) fn without(self, server: &Server) -> Self {
-        let own: Vec<IpNet> = server.addresses().map(IpNet::from).collect();
+    /// A rule's addresses, where naming none matches everybody; `None`: nobody, so there is no rule.
+    pub(super) fn into_rule(self) -> Option<Places> {
         match self {
-            Self::Any => Self::Any,
-            Self::These(list) => Self::These(list.into_iter().filter(|prefix| !own.contains(prefix)).collect()),
-        }
-    }
-
-    /// Whether any address of the server is meant.
-    fn holds(&self, server: &Server) -> bool {
-        let held = |list: &[IpNet], address: IpAddr| list.iter().any(|prefix| prefix.contains(&address));
-        match self {
-            Self::Any => true,
-            Self::These(list) => server.addresses().any(|address| held(list, address)),
-        }
-    }
-
-    /// A rule's prefixes, where an empty list matches everybody; `None`: nobody, so there is no rule.
-    pub(super) fn into_rule(self) -> Option<Vec<IpNet>> {
-        match self {
-            Self::Any => Some(Vec::new()),
-            Self::These(list) if list.is_empty() => None,
-            Self::These(list) => Some(list),
+            Self::Any => Some(Places::default()),
+            Self::These(places) => (!places.is_any()).then_some(places),
         }
     }
 
@@ -102,7 +115,7 @@ impl Sources {
     pub(super) fn into_prefixes(self) -> Vec<IpNet> {
         match self {
             Self::Any => vec![IpNet::from(ipnet::Ipv4Net::default()), IpNet::from(ipnet::Ipv6Net::default())],
-            Self::These(list) => list,
+            Self::These(places) => places.prefixes,
         }
     }
 }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use foobar_common::rules::{Action, Protocol};
+use foobar_common::rules::{Action, FlagMatch, Protocol};
 use ipnet::IpNet;
 
 use super::at::{At, Span};
@@ -29,6 +30,8 @@ pub struct Site {
     pub database: Option<Database>,
     /// Processes in the file's order: also the order in which a server starts them.
     pub processes: Vec<Process>,
+    /// Named sets in the file's order.
+    pub sets: Vec<Set>,
     /// Rules that derivation cannot know, in the file's order.
     pub rules: Vec<UserRule>,
 }
@@ -44,6 +47,12 @@ impl Site {
     #[must_use]
     pub fn service(&self, name: &str) -> Option<&Service> {
         self.services.iter().find(|service| *service.name == name)
+    }
+
+    /// The set of this name.
+    #[must_use]
+    pub fn set(&self, name: &str) -> Option<&Set> {
+        self.sets.iter().find(|set| *set.name == name)
     }
 
     /// Servers of a role, in the file's order.
@@ -72,6 +81,10 @@ pub struct Server {
     pub address6: Option<At<Ipv6Addr>>,
     /// Interfaces that carry the firewall.
     pub interfaces: Vec<At<String>>,
+    /// Those of them that face the internet.
+    pub outside: Vec<At<String>>,
+    /// Whether a packet whose source is not routed back by the interface it came on is dropped.
+    pub reverse_path: bool,
 }
 
 impl Server {
@@ -146,6 +159,19 @@ pub enum Peer {
     Server(String),
     /// A prefix.
     Prefix(IpNet),
+    /// What a named set holds; only in rules.
+    Set(String),
+}
+
+/// A `[set.name]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Set {
+    /// Its name.
+    pub name: At<String>,
+    /// Prefixes that the site file itself holds.
+    pub prefixes: Vec<At<IpNet>>,
+    /// A file with more of them, one a line.
+    pub file: Option<At<PathBuf>>,
 }
 
 /// A service's health check.
@@ -281,6 +307,22 @@ pub struct UserRule {
     pub to: Vec<At<Peer>>,
     /// Protocol, with its ports or types.
     pub protocol: Protocol,
+    /// Source ports; empty: all.
+    pub source_ports: Vec<RangeInclusive<u16>>,
+    /// TCP flags.
+    pub flags: Option<FlagMatch>,
+    /// Interfaces by which they come; empty: all.
+    pub interfaces: Vec<At<String>>,
     /// What happens to them.
-    pub action: Action,
+    pub action: At<Action>,
+    /// Events a second at the most; 0: none.
+    pub log_per_second: u32,
+}
+
+impl UserRule {
+    /// Whether this server enforces it.
+    #[must_use]
+    pub fn stands_on(&self, server: &Server) -> bool {
+        self.on.iter().any(|place| place.holds(server))
+    }
 }

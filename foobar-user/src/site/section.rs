@@ -189,6 +189,14 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// An integer of a range, or `true` for a default and `false` for 0; 0 when absent.
+    pub(super) fn integer_or_flag(&mut self, key: &'static str, range: RangeInclusive<u64>, default: u64) -> u64 {
+        match self.table.get(key).map(Spanned::get_ref) {
+            Some(DeValue::Boolean(_)) => self.flag(key).filter(|flag| flag.value).map_or(0, |_| default),
+            _ => self.integer(key, range).map_or(0, |number| number.value),
+        }
+    }
+
     /// A port; 0 only where the range says so.
     pub(super) fn port(&mut self, key: &'static str, lowest: u16) -> Option<At<u16>> {
         let number = self.integer(key, u64::from(lowest)..=u64::from(u16::MAX))?;

@@ -101,10 +101,13 @@ pub(super) fn prefix(text: &str) -> Result<IpNet, String> {
     Ok(net)
 }
 
-/// Who: `any`, a role, a prefix, or a server's name.
+/// Who: `any`, a role, a prefix, a server's name, or `set:` and a set's name.
 pub(super) fn peer(text: &str) -> Result<Peer, String> {
     if text == "any" {
         return Ok(Peer::Any);
+    }
+    if let Some(set) = text.strip_prefix("set:") {
+        return name(set).map(Peer::Set);
     }
     if text.contains(['.', ':', '/']) {
         return prefix(text).map(Peer::Prefix);

@@ -3,13 +3,17 @@
 //! Absolute figures hold for one machine and minute; the speed of a virtual machine changes by half within a minute. So
 //! every case is measured between, or in turn with, what it is compared to, several times, and what counts is the ratio.
 
+mod bpf;
+mod firewall;
 mod http;
+mod lab;
 mod packets;
 mod row;
 mod samples;
 mod table;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
@@ -25,13 +29,16 @@ use row::Row;
 pub struct Arguments {
     /// Run only this bench
     bench: Option<Bench>,
+    /// Run only this part of the firewall bench
+    #[arg(long)]
+    part: Option<firewall::Part>,
     /// Print one JSON object a row; everything else goes to standard error
     #[arg(long)]
     json: bool,
-    /// Rounds of the HTTP bench; the packet bench always takes 64
+    /// Rounds of the HTTP bench, and of the firewall bench's wires; BPF_PROG_TEST_RUN always takes 24 or 64
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
-    /// Seconds that each path is measured in a round of the HTTP bench
+    /// Seconds that each way is measured in such a round; datagrams are sent for a tenth of that
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=60))]
     seconds: u32,
 }
@@ -40,6 +47,8 @@ pub struct Arguments {
 enum Bench {
     /// Nanoseconds a packet of the packet path, by BPF_PROG_TEST_RUN
     Packets,
+    /// The firewall beside xdp-filter, nftables and the kernel's tries: look-ups, floods, new connections
+    Firewall,
     /// Requests a second and CPU a request, by wrk through the site
     Http,
 }
@@ -63,6 +72,10 @@ fn benches(arguments: &Arguments, screen: &Screen) -> Result<()> {
     }
     if wanted(Bench::Packets) {
         print(arguments, screen, &packets::run(screen)?)?;
+    }
+    if wanted(Bench::Firewall) {
+        let seconds = Duration::from_secs(u64::from(arguments.seconds));
+        print(arguments, screen, &firewall::run(screen, arguments.part, arguments.rounds, seconds)?)?;
     }
     if wanted(Bench::Http) {
         print(arguments, screen, &http::run(screen, arguments.rounds, arguments.seconds)?)?;

@@ -41,6 +41,16 @@ impl Samples {
         Self(self.0.iter().zip(&other.0).map(|(own, other)| own / other).collect())
     }
 
+    /// Each sample `factor` times.
+    pub(super) fn times(&self, factor: f64) -> Self {
+        Self(self.0.iter().map(|sample| sample * factor).collect())
+    }
+
+    /// Each sample less `part`.
+    pub(super) fn less(&self, part: f64) -> Self {
+        Self(self.0.iter().map(|sample| sample - part).collect())
+    }
+
     fn sorted(&self) -> Vec<f64> {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);

@@ -1,6 +1,6 @@
 //! A fixture: packets one after the other, and for each the verdict, the bytes and every counter that changes.
 
-use foobar_common::abi::Flow;
+use foobar_common::abi::{Flow, FlowTable};
 use foobar_common::verdict::Reason;
 
 use super::frame::Frame;
@@ -21,6 +21,8 @@ pub struct Case {
     pub flows: Vec<Seed>,
     /// The packets.
     pub steps: Vec<Step>,
+    /// In which table a client's flow is at the end.
+    pub ends: Option<(Frame, FlowTable)>,
 }
 
 /// A flow that is there before.
@@ -41,6 +43,8 @@ pub struct Step {
     pub frame: Vec<u8>,
     /// The interface by which it comes.
     pub ingress: Wire,
+    /// Time since the step before, on the host's clock: a case that waits does not run in the kernel.
+    pub later_ns: u64,
     /// What becomes of it.
     pub action: Action,
     /// Why.
@@ -79,7 +83,7 @@ pub struct Given {
 
 /// A case without flows.
 pub fn case(name: &str, steps: Vec<Step>) -> Case {
-    Case { name: name.to_owned(), rules: RuleSet::Site, flows: Vec::new(), steps }
+    Case { name: name.to_owned(), rules: RuleSet::Site, flows: Vec::new(), steps, ends: None }
 }
 
 impl Case {
@@ -90,20 +94,28 @@ impl Case {
         self
     }
 
+    /// At whose end the flow of a client's packet is in this table, and in no other.
+    #[must_use]
+    pub fn ends_in(mut self, packet: &Frame, table: FlowTable) -> Self {
+        self.ends = Some((packet.clone(), table));
+        self
+    }
+
     /// With a flow to a member of a service.
     #[must_use]
     pub fn flow(mut self, packet: &Frame, service: &str, member: u32, generation: u32, age_ns: u64) -> Self {
         let backend = MEMBERS * service_slot(service, packet.source.is_ipv6()) + member;
-        // Counted by rule 5, `vip`; by 0, another one, where it has to be judged again.
-        let rule = if generation == GENERATION { 5 } else { 0 };
-        let flow = Flow { backend, generation, state: 0, rule, last_seen_ns: 0 };
+        // Counted by `vip`; by the first rule where it has to be judged again.
+        let vip = || self.rules.rules().iter().position(|rule| rule.name == "vip").expect("a rule of the world");
+        let rule = if generation == GENERATION { vip() as u16 } else { 0 };
+        let flow = Flow { backend, generation, state: 0, rule, answer: 0, last_seen_ns: 0 };
         self.flows.push(Seed { packet: packet.clone(), flow, age_ns });
         self
     }
 }
 
 fn raw(ingress: Wire, frame: Vec<u8>, action: Action, reason: Reason) -> Step {
-    Step { after: frame.clone(), frame, ingress, action, reason, rules: Vec::new(), traffic: None }
+    Step { after: frame.clone(), frame, ingress, later_ns: 0, action, reason, rules: Vec::new(), traffic: None }
 }
 
 /// A frame of any bytes that is dropped.
@@ -149,6 +161,13 @@ impl Frame {
 }
 
 impl Step {
+    /// It comes so long after the step before.
+    #[must_use]
+    pub const fn later(mut self, ns: u64) -> Self {
+        self.later_ns = ns;
+        self
+    }
+
     /// A rule counts it.
     #[must_use]
     pub fn counts(mut self, rule: &'static str) -> Self {

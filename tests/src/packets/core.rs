@@ -1,16 +1,19 @@
 //! The packet path on the host: a byte buffer and hash maps.
 
 use anyhow::Result;
-use foobar_common::abi::{BACKEND_MEMBER, Backend, Endpoint, Flow, SERVICE_WIRE, Service};
+use foobar_common::abi::{BACKEND_MEMBER, Backend, Endpoint, Event, Flow, SERVICE_WIRE, Service};
 use foobar_common::address::{Address, Be16, SocketKey, words};
+use foobar_common::generation::USES_BALANCER;
 use foobar_common::host::HostTables;
-use foobar_common::path;
-use foobar_common::rules::compile::compile;
+use foobar_common::path::{self, Work};
+use foobar_common::rules::compile::{Surroundings, compile};
 use foobar_common::verdict::Verdict;
 
 use super::case::GENERATION;
 use super::counters::Counters;
+use super::everything::SETS;
 use super::hosts::{Host, VIP, Wire};
+use super::members::Members;
 use super::network::Network;
 use super::own;
 use super::shell::{Done, Key, Shell, XDP_DROP, XDP_PASS, XDP_REDIRECT, XDP_TX};
@@ -30,10 +33,22 @@ pub struct Core {
 impl Core {
     /// With these rules, on this network.
     pub fn new(rules: RuleSet, network: Network) -> Result<Self> {
+        let uses = rules.uses();
         let rules = rules.rules();
-        let mut tables = HostTables::new(compile(&rules)?);
-        tables.generation = GENERATION;
-        tables.balances = true;
+        let (interfaces, members) = (network.interfaces(), Members::new()?);
+        let names: Vec<String> = SETS.iter().map(|named| named.name.to_owned()).collect();
+        let surroundings = Surroundings {
+            number: GENERATION,
+            uses,
+            counters: &[],
+            interfaces: &interfaces,
+            sets: &names,
+            classes: &members.bits,
+            members: members.roots,
+        };
+        let mut tables = HostTables::new(compile(&rules, &surroundings)?);
+        (tables.members, tables.memberships) = (members.words, members.memberships);
+        tables.ways_back = network.ways_back();
         tables.now_ns = NOW_NS;
         tables.routes = network.routes();
         for key in own::connections() {
@@ -52,15 +67,32 @@ impl Core {
 
     /// Without the services.
     #[must_use]
-    pub const fn firewall_only(mut self) -> Self {
-        self.tables.balances = false;
+    pub fn firewall_only(mut self) -> Self {
+        self.tables.rules.generation.head.uses &= !USES_BALANCER;
         self
+    }
+
+    /// Lets time go by.
+    pub const fn later(&mut self, ns: u64) {
+        self.tables.now_ns += ns;
     }
 
     /// All flows, sorted, without their times.
     pub fn flows(&self) -> Vec<(String, Flow)> {
-        let four = self.tables.flows4.borrow().iter().map(|(key, flow)| named(key, *flow)).collect::<Vec<_>>();
-        let six = self.tables.flows6.borrow().iter().map(|(key, flow)| named(key, *flow)).collect::<Vec<_>>();
+        let four = self
+            .tables
+            .flows4
+            .borrow()
+            .iter()
+            .map(|((table, key), flow)| named(&(table, key), *flow))
+            .collect::<Vec<_>>();
+        let six = self
+            .tables
+            .flows6
+            .borrow()
+            .iter()
+            .map(|((table, key), flow)| named(&(table, key), *flow))
+            .collect::<Vec<_>>();
         let mut all = [four, six].concat();
         all.sort_by(|a, b| a.0.cmp(&b.0));
         all
@@ -112,14 +144,17 @@ impl Shell for Core {
         self.tables.flows4.borrow_mut().clear();
         self.tables.flows6.borrow_mut().clear();
         self.tables.cursors.borrow_mut().clear();
+        self.tables.buckets.borrow_mut().clear();
+        self.tables.events.borrow_mut().clear();
+        self.tables.now_ns = NOW_NS;
         Ok(())
     }
 
     fn seed(&mut self, key: Key, flow: Flow, age_ns: u64) -> Result<bool> {
         let flow = Flow { last_seen_ns: NOW_NS - age_ns, ..flow };
         match key {
-            Key::V4(key) => _ = self.tables.flows4.borrow_mut().insert(key, flow),
-            Key::V6(key) => _ = self.tables.flows6.borrow_mut().insert(key, flow),
+            Key::V4(tuple) => _ = self.tables.flows4.borrow_mut().insert((key.table(), tuple), flow),
+            Key::V6(tuple) => _ = self.tables.flows6.borrow_mut().insert((key.table(), tuple), flow),
         }
         Ok(true)
     }
@@ -128,18 +163,22 @@ impl Shell for Core {
         let interface = self.network.index(ingress);
         self.tables.interface = interface;
         let mut bytes = frame.to_vec();
-        let verdict = path::process(&mut bytes, &self.tables);
+        let verdict = path::process(&mut bytes, &self.tables, &mut Work::default());
         let counter = &mut self.counters.verdicts[verdict.reason() as usize];
         counter.packets += 1;
         counter.bytes += frame.len() as u64;
         let action = match verdict {
             Verdict::Drop(_) => XDP_DROP,
-            Verdict::Pass(_) => XDP_PASS,
+            Verdict::Pass(_) | Verdict::Handshake { .. } => XDP_PASS,
             Verdict::Answer(_) => XDP_TX,
             Verdict::Forward { interface: egress, .. } if egress == interface => XDP_TX,
             Verdict::Forward { .. } => XDP_REDIRECT,
         };
         Ok(Done { action, bytes })
+    }
+
+    fn events(&mut self) -> Result<Vec<Event>> {
+        Ok(self.tables.events.take().into_iter().map(|event| Event { time_ns: 0, ..event }).collect())
     }
 
     fn counters(&self) -> Result<Counters> {

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::chain::{Extension, laid_out};
 use super::hosts::{Host, Wire};
 
 /// TCP flags.
@@ -11,7 +12,16 @@ pub const SYN: u8 = 2;
 /// See [`FIN`].
 pub const RST: u8 = 4;
 /// See [`FIN`].
+pub const PSH: u8 = 8;
+/// See [`FIN`].
 pub const ACK: u8 = 16;
+/// See [`FIN`].
+pub const URG: u8 = 32;
+
+/// Flag of IPv4: this packet may not be cut.
+const DONT_FRAGMENT: u16 = 0x4000;
+/// Flag of IPv4: more fragments follow.
+const MORE_FRAGMENTS: u16 = 0x2000;
 
 /// What follows the IP header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,8 +53,16 @@ pub struct Frame {
     pub destination: IpAddr,
     /// Time to live or hop limit.
     pub hops: u8,
+    /// IPv4 options, a multiple of four bytes.
+    pub options: Vec<u8>,
+    /// Flags and fragment offset of IPv4.
+    pub fragment: u16,
+    /// Headers between IP and what follows.
+    pub chain: Vec<Extension>,
     /// What follows.
     pub transport: Transport,
+    /// Sequence and acknowledgement number of TCP.
+    pub numbers: (u32, u32),
     /// What follows that.
     pub data: Vec<u8>,
 }
@@ -59,7 +77,11 @@ impl Frame {
             source: from.address(v6),
             destination: to.address(v6),
             hops: 64,
+            options: Vec::new(),
+            fragment: DONT_FRAGMENT,
+            chain: Vec::new(),
             transport,
+            numbers: (0x0102_0304, 0x0506_0708),
             data: b"foobar".to_vec(),
         }
     }
@@ -68,6 +90,52 @@ impl Frame {
     #[must_use]
     pub fn data(mut self, data: &[u8]) -> Self {
         self.data = data.to_vec();
+        self
+    }
+
+    /// With so much data that the frame has this many bytes.
+    #[must_use]
+    pub fn of_length(mut self, bytes: usize) -> Self {
+        self.data.clear();
+        let data = bytes - self.bytes().len();
+        self.data(&vec![7; data])
+    }
+
+    /// With these IPv4 options.
+    #[must_use]
+    pub fn options(mut self, options: &[u8]) -> Self {
+        self.options = options.to_vec();
+        self
+    }
+
+    /// As a fragment: offset in units of 8 bytes, and whether more follow; of IPv6 by one more extension header.
+    #[must_use]
+    pub fn fragment(mut self, offset: u16, more: bool) -> Self {
+        if self.source.is_ipv4() {
+            self.fragment = offset | if more { MORE_FRAGMENTS } else { 0 };
+            return self;
+        }
+        self.behind_too(Extension::Fragment(offset, more))
+    }
+
+    /// With one more header in front of the transport header.
+    #[must_use]
+    pub fn behind_too(mut self, header: Extension) -> Self {
+        self.chain.push(header);
+        self
+    }
+
+    /// With these headers in front of the transport header.
+    #[must_use]
+    pub fn chain(mut self, chain: &[Extension]) -> Self {
+        self.chain = chain.to_vec();
+        self
+    }
+
+    /// With these numbers of TCP: sequence, acknowledgement.
+    #[must_use]
+    pub const fn numbers(mut self, sequence: u32, acknowledgement: u32) -> Self {
+        self.numbers = (sequence, acknowledgement);
         self
     }
 
@@ -151,9 +219,10 @@ impl Frame {
         14 + 4 * self.tags.len()
     }
 
-    /// Offset of the header behind it.
-    pub const fn behind(&self) -> usize {
-        self.network() + if self.source.is_ipv4() { 20 } else { 40 }
+    /// Offset of the transport header.
+    pub fn behind(&self) -> usize {
+        let (_, chain) = laid_out(&self.chain, 0);
+        self.network() + chain.len() + if self.source.is_ipv4() { 20 + self.options.len() } else { 40 }
     }
 
     /// The bytes.
@@ -163,15 +232,19 @@ impl Frame {
             frame.extend(kind.to_be_bytes());
             frame.extend(vlan.to_be_bytes());
         }
-        let payload = self.payload();
+        let (first, chain) = laid_out(&self.chain, self.protocol());
+        let payload = [chain, self.payload()].concat();
         match (self.source, self.destination) {
             (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                let length = (20 + payload.len()) as u16;
-                let mut ip = vec![0x45, 0];
-                ip.extend(length.to_be_bytes());
-                ip.extend([0x12, 0x34, 0x40, 0, self.hops, self.protocol(), 0, 0]);
+                let header = 20 + self.options.len();
+                let mut ip = vec![0x40 | (header / 4) as u8, 0];
+                ip.extend(((header + payload.len()) as u16).to_be_bytes());
+                ip.extend([0x12, 0x34]);
+                ip.extend(self.fragment.to_be_bytes());
+                ip.extend([self.hops, first, 0, 0]);
                 ip.extend(source.octets());
                 ip.extend(destination.octets());
+                ip.extend(&self.options);
                 let sum = checksum(&[&ip]);
                 ip[10..12].copy_from_slice(&sum.to_be_bytes());
                 frame.extend(0x0800_u16.to_be_bytes());
@@ -180,7 +253,7 @@ impl Frame {
             (IpAddr::V6(source), IpAddr::V6(destination)) => {
                 frame.extend([0x86, 0xdd, 0x60, 0, 0, 0]);
                 frame.extend((payload.len() as u16).to_be_bytes());
-                frame.extend([self.protocol(), self.hops]);
+                frame.extend([first, self.hops]);
                 frame.extend(source.octets());
                 frame.extend(destination.octets());
             }
@@ -196,7 +269,9 @@ impl Frame {
             Transport::Tcp(source, destination, flags) => {
                 segment.extend(source.to_be_bytes());
                 segment.extend(destination.to_be_bytes());
-                segment.extend([1, 2, 3, 4, 5, 6, 7, 8, 0x50, flags, 0xff, 0, 0, 0, 0, 0]);
+                segment.extend(self.numbers.0.to_be_bytes());
+                segment.extend(self.numbers.1.to_be_bytes());
+                segment.extend([0x50, flags, 0xff, 0, 0, 0, 0, 0]);
                 Some(16)
             }
             Transport::Udp(source, destination) | Transport::UdpUnchecked(source, destination) => {
@@ -248,6 +323,14 @@ pub fn checksum(parts: &[&[u8]]) -> u16 {
         }
     }
     !(sum as u16)
+}
+
+/// A frame of any EtherType.
+pub fn ethernet(from: Host, kind: u16, payload: &[u8]) -> Vec<u8> {
+    let mut frame = [from.wire.mac(), from.mac].concat();
+    frame.extend(kind.to_be_bytes());
+    frame.extend(payload);
+    frame
 }
 
 /// An ARP request.

@@ -1,19 +1,23 @@
 //! The packet path in the kernel: the loaded program by `BPF_PROG_TEST_RUN`, on an interface of the namespace.
 
 use anyhow::{Context, Result};
+use aya::maps::{HashMap, RingBuf};
 use aya::programs::{TestRun as _, TestRunOptions, XdpMode};
-use foobar_common::abi::{Flow, SERVICE_WIRE};
-use foobar_common::rules::compile::compile;
-use foobar_user::datapath::generation::{Generation, Parts};
+use foobar_common::abi::{BucketKey, Event, Flow, SERVICE_WIRE};
+use foobar_common::generation::USES_BALANCER;
+use foobar_user::datapath::instance::{Instance, Place};
+use foobar_user::datapath::programs::Programs;
 use foobar_user::datapath::state::{Socket, State};
 use nix::time::{ClockId, clock_gettime};
 use std::net::SocketAddr;
 use std::time::Duration;
+use zerocopy::FromBytes as _;
 
 use super::case::GENERATION;
 use super::core::named;
 use super::counters::Counters;
 use super::hosts::{VIP, Wire};
+use super::members;
 use super::network::Network;
 use super::shell::{Done, Key, Shell};
 use super::world::{BACKEND_SLOTS, MEMBERS, RuleSet, SERVICE_SLOTS, SERVICES, Served};
@@ -21,43 +25,54 @@ use super::world::{BACKEND_SLOTS, MEMBERS, RuleSet, SERVICE_SLOTS, SERVICES, Ser
 /// The kernel's shell.
 #[derive(Debug)]
 pub struct Kernel {
-    generation: Generation,
-    state: State,
+    instance: Instance,
     network: Network,
     rules: u32,
 }
 
 impl Kernel {
-    /// Loads the programs with these rules.
-    pub fn load(rules: RuleSet, network: Network, balances: bool) -> Result<Self> {
-        let rules = rules.rules();
-        let counters: Vec<u32> = (0..rules.len() as u32).collect();
-        let parts = Parts {
-            state: None,
-            rules: &compile(&rules)?,
-            counters: &counters,
-            number: GENERATION,
-            balances,
-            log_drops: false,
-        };
-        let mut generation = Generation::load(&parts)?;
-        let mut state = State::of(&mut generation)?;
+    /// Loads the programs, for frames of one buffer or of more.
+    pub fn load(network: Network, jumbo: bool) -> Result<Self> {
+        let place = Place { state: None, own: None, jumbo, log_drops: false };
+        let mut instance = Instance::load(&place, &members::sets(now_ns()?))?;
         for (slot, service) in (0..).zip(&SERVICES) {
-            add(&mut state, 2 * slot, service, false)?;
-            add(&mut state, 2 * slot + 1, service, true)?;
+            add(instance.state_mut(), 2 * slot, service, false)?;
+            add(instance.state_mut(), 2 * slot + 1, service, true)?;
         }
-        Ok(Self { generation, state, network, rules: counters.len() as u32 })
+        Ok(Self { instance, network, rules: 0 })
+    }
+
+    /// Puts rules in force, with the services or without.
+    pub fn judge_by(&mut self, set: RuleSet, balances: bool) -> Result<()> {
+        let rules = set.rules();
+        let counters: Vec<u32> = (0..rules.len() as u32).collect();
+        let uses = if balances { set.uses() } else { set.uses() & !USES_BALANCER };
+        self.instance.write(&rules, &counters, GENERATION, uses, &self.network.interfaces())?;
+        self.rules = counters.len() as u32;
+        self.instance.flip(None)
     }
 
     /// The programs.
-    pub const fn generation(&mut self) -> &mut Generation {
-        &mut self.generation
+    pub const fn programs(&mut self) -> &mut Programs {
+        self.instance.programs()
     }
 
     /// All flows, sorted, without their times.
     pub fn flows(&self) -> Result<Vec<(String, Flow)>> {
-        let four = self.state.flows4()?.iter().map(|(key, flow)| named(key, *flow)).collect::<Vec<_>>();
-        let six = self.state.flows6()?.iter().map(|(key, flow)| named(key, *flow)).collect::<Vec<_>>();
+        let four = self
+            .instance
+            .state()
+            .flows4()?
+            .iter()
+            .map(|(table, key, flow)| named(&(table, key), *flow))
+            .collect::<Vec<_>>();
+        let six = self
+            .instance
+            .state()
+            .flows6()?
+            .iter()
+            .map(|(table, key, flow)| named(&(table, key), *flow))
+            .collect::<Vec<_>>();
         let mut all = [four, six].concat();
         all.sort_by(|a, b| a.0.cmp(&b.0));
         Ok(all)
@@ -68,15 +83,15 @@ impl Kernel {
         let context = context(self.network.index(ingress), frame.len());
         let options =
             TestRunOptions { data_in: Some(frame), ctx_in: Some(&context), repeat, ..TestRunOptions::default() };
-        Ok(self.generation.xdp(program)?.test_run(options)?.duration)
+        Ok(self.instance.programs().xdp(program)?.test_run(options)?.duration)
     }
 }
 
 /// Gives the interfaces of the namespace receive queues that know XDP: a test run on one without is refused.
-pub fn prepare(generation: &mut Generation) -> Result<()> {
-    generation.verify("baseline")?;
+pub fn prepare(programs: &mut Programs) -> Result<()> {
+    programs.verify("baseline")?;
     for wire in [Wire::Front, Wire::Back] {
-        let program = generation.xdp("baseline")?;
+        let program = programs.xdp("baseline")?;
         program.attach(wire.name(), XdpMode::Driver).with_context(|| format!("cannot attach to {}", wire.name()))?;
     }
     Ok(())
@@ -97,6 +112,17 @@ fn add(state: &mut State, slot: u32, service: &Served, v6: bool) -> Result<()> {
     state.set_members(&[vip], slot, service.flags, &members)
 }
 
+fn now_ns() -> Result<u64> {
+    Ok(Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)?).as_nanos() as u64)
+}
+
+/// Empties the token buckets of limits.
+fn clear_buckets(programs: &mut Programs) -> Result<()> {
+    let mut buckets: HashMap<_, [u8; size_of::<BucketKey>()], u64> = programs.map_mut("BUCKETS")?.try_into()?;
+    let keys: Vec<_> = buckets.keys().collect::<Result<_, _>>()?;
+    Ok(keys.iter().try_for_each(|key| buckets.remove(key))?)
+}
+
 /// `struct xdp_md`: data, end, metadata, ingress interface, its queue, egress interface.
 fn context(interface: u32, length: usize) -> Vec<u8> {
     [0, length as u32, 0, interface, 0, 0].iter().flat_map(|word: &u32| word.to_ne_bytes()).collect()
@@ -104,17 +130,19 @@ fn context(interface: u32, length: usize) -> Vec<u8> {
 
 impl Shell for Kernel {
     fn reset(&mut self) -> Result<()> {
-        self.state.clear_flows()?;
-        (0..SERVICE_SLOTS).try_for_each(|slot| self.state.clear_service(slot, 0))
+        let state = self.instance.state_mut();
+        state.clear_flows()?;
+        clear_buckets(self.instance.programs())?;
+        let state = self.instance.state_mut();
+        (0..SERVICE_SLOTS).try_for_each(|slot| state.clear_service(slot, 0))
     }
 
     fn seed(&mut self, key: Key, flow: Flow, age_ns: u64) -> Result<bool> {
-        let now = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)?).as_nanos() as u64;
-        let Some(last_seen_ns) = now.checked_sub(age_ns) else { return Ok(false) };
+        let Some(last_seen_ns) = now_ns()?.checked_sub(age_ns) else { return Ok(false) };
         let flow = Flow { last_seen_ns, ..flow };
         match key {
-            Key::V4(key) => self.state.set_flow4(key, flow)?,
-            Key::V6(key) => self.state.set_flow6(key, flow)?,
+            Key::V4(tuple) => self.instance.state_mut().set_flow4(key.table(), tuple, flow)?,
+            Key::V6(tuple) => self.instance.state_mut().set_flow6(key.table(), tuple, flow)?,
         }
         Ok(true)
     }
@@ -128,19 +156,32 @@ impl Shell for Kernel {
             ctx_in: Some(&context),
             ..TestRunOptions::default()
         };
-        let result = self.generation.xdp("foobar")?.test_run(options).context("the kernel refuses a test run")?;
+        let result =
+            self.instance.programs().xdp("foobar")?.test_run(options).context("the kernel refuses a test run")?;
         bytes.truncate(result.data_size_out as usize);
         Ok(Done { action: result.return_value, bytes })
     }
 
+    fn events(&mut self) -> Result<Vec<Event>> {
+        let mut ring: RingBuf<_> = self.instance.programs().map_mut("EVENTS")?.try_into()?;
+        let mut events = Vec::new();
+        while let Some(item) = ring.next() {
+            let event = Event::read_from_bytes(&item).ok().context("an event has another size")?;
+            events.push(Event { time_ns: 0, ..event });
+        }
+        Ok(events)
+    }
+
     fn counters(&self) -> Result<Counters> {
         let mut counters = Counters::zero(0, 0, 0);
-        for (reason, counter) in self.state.verdicts()? {
+        for (reason, counter) in self.instance.state().verdicts()? {
             counters.verdicts[reason as usize] = counter;
         }
-        counters.rules = (0..self.rules).map(|slot| self.state.rule(slot)).collect::<Result<_>>()?;
-        counters.services = (0..SERVICE_SLOTS).map(|slot| self.state.service(slot)).collect::<Result<_>>()?;
-        counters.backends = (0..BACKEND_SLOTS).map(|slot| self.state.backend(slot)).collect::<Result<_>>()?;
+        counters.rules = (0..self.rules).map(|slot| self.instance.state().rule(slot)).collect::<Result<_>>()?;
+        counters.services =
+            (0..SERVICE_SLOTS).map(|slot| self.instance.state().service(slot)).collect::<Result<_>>()?;
+        counters.backends =
+            (0..BACKEND_SLOTS).map(|slot| self.instance.state().backend(slot)).collect::<Result<_>>()?;
         Ok(counters)
     }
 }

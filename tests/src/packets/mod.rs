@@ -8,17 +8,22 @@
 //! ```
 
 pub mod case;
+pub mod chain;
 pub mod check;
 pub mod core;
 pub mod counters;
 pub mod differential;
+pub mod everything;
 pub mod frame;
 pub mod hosts;
 pub mod kernel;
+pub mod members;
 pub mod model;
 pub mod network;
 pub mod own;
 pub mod random;
+pub mod seeds;
+pub mod seen;
 pub mod session;
 pub mod shell;
 pub mod tables;

@@ -1,144 +1,169 @@
-//! A second opinion on the firewall: `etherparse` for headers, a walk over the rules, nothing shared with the packet path.
+//! A second opinion on the firewall: a walk over the rules, one after the other. It shares nothing with the packet path.
 
-use std::net::IpAddr;
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice, TcpHeaderSlice, UdpHeaderSlice};
-use foobar_common::rules::{Action, Protocol, Rule};
+use foobar_common::rules::{Action, Limit, Limited, Places, Protocol, Rate, Rule};
 use foobar_common::verdict::Reason;
+use ipnet::IpNet;
 
-/// What rules look at.
-#[derive(Clone, Copy, Debug)]
-struct Seen {
-    source: IpAddr,
-    destination: IpAddr,
-    protocol: u8,
-    ports: (u16, u16),
-    icmp_type: u8,
-}
+use super::everything::{Life, SETS};
+use super::frame::{ACK, FIN, RST, SYN};
+use super::hosts::Wire;
+use super::own;
+use super::seen::{Seen, read};
 
 /// What the model says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opinion {
     /// The reason.
     pub reason: Reason,
-    /// The rule that counts it.
-    pub rule: Option<usize>,
+    /// Rules that count it.
+    pub rules: Vec<usize>,
 }
 
-/// Judges a frame; `own`: whether a connection of this host has these ends (source first).
-pub fn judge(frame: &[u8], rules: &[Rule], own: impl Fn(u8, (IpAddr, u16), (IpAddr, u16)) -> bool) -> Opinion {
-    let seen = match read(frame) {
-        Ok(seen) => seen,
-        Err(reason) => return Opinion { reason, rule: None },
-    };
-    if let Some(rule) = rules.iter().position(|rule| matches(rule, &seen)) {
-        let reason = if rules[rule].action == Action::Allow { Reason::RuleAllow } else { Reason::RuleDeny };
-        return Opinion { reason, rule: Some(rule) };
+/// Rules, what they speak of, and what their limits have given.
+#[derive(Clone, Debug)]
+pub struct Model {
+    rules: Vec<Rule>,
+    sets: Vec<(&'static str, Vec<IpNet>)>,
+    own: Vec<(u8, own::End, own::End)>,
+    buckets: HashMap<(usize, IpAddr), Bucket>,
+    now_ns: u64,
+}
+
+/// Tokens of one source, times the nanoseconds of the rule's period: whole numbers, nothing is rounded.
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    tokens: u128,
+    at_ns: u64,
+}
+
+impl Model {
+    /// With these rules, at time zero.
+    pub fn new(rules: Vec<Rule>) -> Self {
+        let sets = SETS.map(|set| {
+            let living = set.entries.iter().filter(|(_, life)| *life != Life::Over);
+            (set.name, living.map(|(text, _)| text.parse().expect("a prefix of the world")).collect())
+        });
+        Self { rules, sets: sets.to_vec(), own: own::ends(), buckets: HashMap::new(), now_ns: 0 }
     }
-    let own = own(seen.protocol, (seen.source, seen.ports.0), (seen.destination, seen.ports.1));
-    Opinion { reason: if own { Reason::OwnConnection } else { Reason::NoRule }, rule: None }
-}
 
-fn read(frame: &[u8]) -> Result<Seen, Reason> {
-    let mut rest = frame.get(12..).ok_or(Reason::Truncated)?;
-    let mut tags = 0;
-    loop {
-        let (kind, behind) = rest.split_first_chunk::<2>().ok_or(Reason::Truncated)?;
-        match u16::from_be_bytes(*kind) {
-            0x8100 | 0x88a8 if tags == 2 => return Err(Reason::VlanDepth),
-            0x8100 | 0x88a8 => {
-                tags += 1;
-                rest = behind.get(2..).ok_or(Reason::Truncated)?;
+    /// Fills all buckets.
+    pub fn reset(&mut self) {
+        self.buckets.clear();
+    }
+
+    /// Lets time go by.
+    pub const fn later(&mut self, ns: u64) {
+        self.now_ns += ns;
+    }
+
+    /// Judges a frame that comes by an interface.
+    pub fn judge(&mut self, wire: Wire, frame: &[u8]) -> Opinion {
+        let mut opinion = Opinion { reason: Reason::NoRule, rules: Vec::new() };
+        let seen = match read(frame) {
+            Ok(seen) => seen,
+            Err(reason) => return Opinion { reason, ..opinion },
+        };
+        for index in 0..self.rules.len() {
+            if !self.matches(&self.rules[index], wire, &seen) {
+                continue;
             }
-            0x0800 => return ipv4(behind),
-            0x86dd => return ipv6(behind),
-            0x0806 => return Err(Reason::Arp),
-            _ => return Err(Reason::EtherType),
+            let action = self.rules[index].action;
+            let reason = match action {
+                Action::Allow => Some(Reason::RuleAllow),
+                Action::Deny => Some(Reason::RuleDeny),
+                Action::Limit(limit) if self.is_above(index, limit, &seen) => Some(Reason::Limit),
+                Action::Shadow(Some(limit)) if !self.is_above(index, limit, &seen) => continue,
+                Action::Shadow(_) => None,
+                Action::Limit(_) => continue,
+            };
+            opinion.rules.push(index);
+            if let Some(reason) = reason {
+                return Opinion { reason, ..opinion };
+            }
+        }
+        if self.own.contains(&(seen.protocol, (seen.source, seen.ports.0), (seen.destination, seen.ports.1))) {
+            opinion.reason = Reason::OwnConnection;
+        }
+        opinion
+    }
+
+    fn matches(&self, rule: &Rule, wire: Wire, seen: &Seen) -> bool {
+        protocol(&rule.protocol, seen)
+            && (rule.source_ports.is_empty()
+                || [6, 17].contains(&seen.protocol) && within(&rule.source_ports, seen.ports.0))
+            && rule.flags.is_none_or(|flags| seen.protocol == 6 && seen.flags & flags.mask == flags.value)
+            && (rule.interfaces.is_empty() || rule.interfaces.iter().any(|name| name == wire.name()))
+            && self.at(&rule.sources, seen.source)
+            && self.at(&rule.destinations, seen.destination)
+    }
+
+    fn at(&self, places: &Places, address: IpAddr) -> bool {
+        if places.prefixes.is_empty() && places.sets.is_empty() {
+            return true;
+        }
+        let named = self.sets.iter().filter(|(name, _)| places.sets.iter().any(|wanted| wanted == name));
+        places.prefixes.iter().chain(named.flat_map(|(_, prefixes)| prefixes)).any(|net| holds(*net, address))
+    }
+
+    /// Whether a packet is above a limit; takes its token when it is not.
+    fn is_above(&mut self, index: usize, limit: Limit, seen: &Seen) -> bool {
+        let opens = seen.protocol == 6 && seen.flags & (SYN | ACK | RST | FIN) == SYN;
+        match limit.what {
+            Limited::Packets(rate) => !self.takes(index, rate, limit, seen.source),
+            Limited::Connections(rate) => opens && !self.takes(index, rate, limit, seen.source),
+            // Nobody has a connection open to this host.
+            Limited::Open(most) => opens && most == 0,
         }
     }
-}
 
-fn ipv4(packet: &[u8]) -> Result<Seen, Reason> {
-    if packet.len() < 20 {
-        return Err(Reason::Truncated);
-    }
-    // Options may be cut off, so that the library refuses the header: it has some, and that is reason enough.
-    let words = packet[0] & 15;
-    let plain = [&[0x45], &packet[1..20]].concat();
-    let header = Ipv4HeaderSlice::from_slice(&plain).map_err(|_| Reason::IpHeader)?;
-    let total = usize::from(header.total_len());
-    if packet[0] >> 4 != 4 || words < 5 || total < 20 || total > packet.len() {
-        return Err(Reason::IpHeader);
-    }
-    if words > 5 {
-        return Err(Reason::IpOptions);
-    }
-    if header.is_fragmenting_payload() {
-        return Err(Reason::Fragment);
-    }
-    let ends = (IpAddr::V4(header.source_addr()), IpAddr::V4(header.destination_addr()));
-    transport(ends, header.protocol().0, &packet[20..total], 1)
-}
-
-fn ipv6(packet: &[u8]) -> Result<Seen, Reason> {
-    if packet.len() < 40 {
-        return Err(Reason::Truncated);
-    }
-    let header = Ipv6HeaderSlice::from_slice(packet).map_err(|_| Reason::IpHeader)?;
-    let payload = packet[40..].get(..usize::from(header.payload_length())).ok_or(Reason::IpHeader)?;
-    if usize::from(header.payload_length()) + 40 > usize::from(u16::MAX) {
-        return Err(Reason::IpHeader);
-    }
-    let next = header.next_header();
-    if next == etherparse::IpNumber::IPV6_FRAGMENTATION_HEADER {
-        return Err(Reason::Fragment);
-    }
-    // ESP hides what it carries, so it is a protocol and no extension; "no next header" carries nothing.
-    if next.0 == 59 || next.is_ipv6_ext_header_value() && next.0 != 50 && next.0 < 253 {
-        return Err(Reason::IpExtension);
-    }
-    let ends = (IpAddr::V6(header.source_addr()), IpAddr::V6(header.destination_addr()));
-    transport(ends, next.0, payload, 58)
-}
-
-fn transport(ends: (IpAddr, IpAddr), protocol: u8, payload: &[u8], icmp: u8) -> Result<Seen, Reason> {
-    let mut seen = Seen { source: ends.0, destination: ends.1, protocol, ports: (0, 0), icmp_type: 0 };
-    let bad = Reason::TransportHeader;
-    if protocol == 6 {
-        let header = TcpHeaderSlice::from_slice(payload).map_err(|_| bad)?;
-        seen.ports = (header.source_port(), header.destination_port());
-    } else if protocol == 17 {
-        let header = UdpHeaderSlice::from_slice(payload).map_err(|_| bad)?;
-        if usize::from(header.length()) != payload.len() {
-            return Err(bad);
+    fn takes(&mut self, index: usize, rate: Rate, limit: Limit, source: IpAddr) -> bool {
+        let period = u128::from(rate.period_ms) * 1_000_000;
+        let full = u128::from(rate.burst) * period;
+        let now = self.now_ns;
+        let key = (index, shared(source, limit));
+        let bucket = self.buckets.entry(key).or_insert(Bucket { tokens: full, at_ns: now });
+        let gained = u128::from(now - bucket.at_ns) * u128::from(rate.count);
+        *bucket = Bucket { tokens: full.min(bucket.tokens + gained), at_ns: now };
+        let has = bucket.tokens >= period;
+        if has {
+            bucket.tokens -= period;
         }
-        seen.ports = (header.source_port(), header.destination_port());
-    } else if protocol == icmp {
-        seen.icmp_type = *payload.get(..8).ok_or(bad)?.first().ok_or(bad)?;
+        has
     }
-    Ok(seen)
 }
 
-fn matches(rule: &Rule, seen: &Seen) -> bool {
-    let within =
-        |nets: &[ipnet::IpNet], address: IpAddr| nets.is_empty() || nets.iter().any(|net| holds(*net, address));
-    let port = |ranges: &[std::ops::RangeInclusive<u16>]| {
-        ranges.is_empty() || ranges.iter().any(|range| *range.start() <= seen.ports.1 && seen.ports.1 <= *range.end())
-    };
+/// The address that all sources of one limit share: bits beyond the prefix are zero; without any left, both families share.
+fn shared(source: IpAddr, limit: Limit) -> IpAddr {
+    let kept = |bits: u128, width: u32, length: u8| bits & !0 << (width - u32::from(length));
+    match source {
+        IpAddr::V4(_) if limit.per4 == 0 => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) if limit.per6 == 0 => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V4(v4) => Ipv4Addr::from_bits(kept(v4.to_bits().into(), 32, limit.per4) as u32).into(),
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(kept(v6.to_bits(), 128, limit.per6)).into(),
+    }
+}
+
+fn within(ranges: &[std::ops::RangeInclusive<u16>], port: u16) -> bool {
+    ranges.is_empty() || ranges.iter().any(|range| *range.start() <= port && port <= *range.end())
+}
+
+fn protocol(wanted: &Protocol, seen: &Seen) -> bool {
     let kind = |types: &[u8]| types.is_empty() || types.contains(&seen.icmp_type);
-    let protocol = match &rule.protocol {
+    match wanted {
         Protocol::Any => true,
-        Protocol::Tcp(ranges) => seen.protocol == 6 && port(ranges),
-        Protocol::Udp(ranges) => seen.protocol == 17 && port(ranges),
+        Protocol::Tcp(ranges) => seen.protocol == 6 && within(ranges, seen.ports.1),
+        Protocol::Udp(ranges) => seen.protocol == 17 && within(ranges, seen.ports.1),
         Protocol::Icmp(types) => seen.protocol == 1 && seen.source.is_ipv4() && kind(types),
         Protocol::Icmpv6(types) => seen.protocol == 58 && seen.source.is_ipv6() && kind(types),
         Protocol::Number(number) => seen.protocol == *number,
-    };
-    protocol && within(&rule.sources.prefixes, seen.source) && within(&rule.destinations.prefixes, seen.destination)
+    }
 }
 
 /// Whether a prefix holds an address, bit by bit.
-fn holds(net: ipnet::IpNet, address: IpAddr) -> bool {
+fn holds(net: IpNet, address: IpAddr) -> bool {
     let (a, b, bits) = match (net.addr(), address) {
         (IpAddr::V4(a), IpAddr::V4(b)) => {
             (u128::from(a.to_bits()) << 96, u128::from(b.to_bits()) << 96, net.prefix_len())

@@ -53,12 +53,34 @@ impl Network {
         Ok(network)
     }
 
+    /// One that nobody has built, for tests on the host alone.
+    #[must_use]
+    pub const fn imagined() -> Self {
+        Self { front: 11, back: 12 }
+    }
+
     /// Index of an interface.
     pub const fn index(&self, wire: Wire) -> u32 {
         match wire {
             Wire::Front => self.front,
             Wire::Back => self.back,
         }
+    }
+
+    /// Interfaces by name.
+    pub fn interfaces(&self) -> Vec<(String, u32)> {
+        [Wire::Front, Wire::Back].map(|wire| (wire.name().to_owned(), self.index(wire))).to_vec()
+    }
+
+    /// By which interface each source would be answered; the server's own addresses by none.
+    pub fn ways_back(&self) -> Vec<(IpNet, u32)> {
+        let hop = |route: &HostRoute| match route.route {
+            Route::Hop { interface, .. } => interface,
+            Route::NoNeighbour if route.prefix.contains(&CLIENT.address(route.prefix.addr().is_ipv6())) => self.front,
+            Route::NoNeighbour => self.back,
+            _ => 0,
+        };
+        self.routes().iter().map(|route| (route.prefix, hop(route))).collect()
     }
 
     /// What the kernel's tables of this namespace answer.

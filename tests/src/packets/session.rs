@@ -1,28 +1,46 @@
 //! The whole run: verifier's table, named cases, and what is left over for chance.
 
+use std::path::PathBuf;
 use std::time::{Instant, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 
 use super::check::check;
 use super::core::Core;
+use super::differential::{self, Contest};
 use super::kernel::{Kernel, prepare};
+use super::model::Model;
 use super::network::Network;
 use super::own::Sockets;
 use super::world::RuleSet;
-use super::{differential, tables, verified};
+use super::{seeds, tables, verified};
+
+/// Rules of the frames by chance.
+const SET: RuleSet = RuleSet::Everything;
+/// A test run of a program that knows only frames of one buffer takes no more than a page holds beside its headroom.
+const ONE_BUFFER: usize = 3400;
 
 /// Runs packets through the host's core and the kernel's program
 #[derive(clap::Parser, Debug)]
 pub struct Options {
-    /// Random frames to compare
-    #[arg(long, default_value_t = 10_000)]
-    pub frames: usize,
+    /// Random frames to compare; by default 1,000,000, and 10,000,000 with `FOOBAR_LONG` in the environment
+    #[arg(long)]
+    pub frames: Option<usize>,
     /// Seed of the random frames; by default another one each time
     #[arg(long)]
     pub seed: Option<u64>,
+    /// Write the frames of the cases into this folder, as seeds of the fuzz target `packet`, and do nothing else
+    #[arg(long, value_name = "FOLDER")]
+    pub seeds: Option<PathBuf>,
     /// Run only cases whose name contains this
     pub filter: Option<String>,
+}
+
+impl Options {
+    fn frames(&self) -> usize {
+        let long = std::env::var_os("FOOBAR_LONG").is_some();
+        self.frames.unwrap_or(if long { 10_000_000 } else { 1_000_000 })
+    }
 }
 
 /// What has passed and failed.
@@ -49,6 +67,10 @@ impl Tally {
 
 /// Runs everything in a namespace of its own; whether all passed.
 pub fn run(options: &Options) -> Result<bool> {
+    if let Some(folder) = &options.seeds {
+        println!("{} passed, 0 failed", seeds::write(folder)?);
+        return Ok(true);
+    }
     std::thread::scope(|scope| scope.spawn(|| inside(options)).join().expect("the packets' thread panicked"))
 }
 
@@ -57,13 +79,12 @@ fn inside(options: &Options) -> Result<bool> {
     let _sockets = Sockets::open()?;
     let mut tally = Tally::default();
     let wanted = |name: &str| options.filter.as_ref().is_none_or(|filter| name.contains(filter.as_str()));
-    for set in [RuleSet::Site, RuleSet::Thousand] {
-        let mut kernel = Kernel::load(set, network, true)?;
-        if set == RuleSet::Site {
-            prepare(kernel.generation())?;
-            let faults = verified::check(kernel.generation())?;
-            tally.note("bounds of verified instructions", &faults);
-        }
+    let mut kernel = Kernel::load(network, true)?;
+    prepare(kernel.programs())?;
+    let faults = verified::check(kernel.programs())?;
+    tally.note("bounds of verified instructions", &faults);
+    for set in RuleSet::ALL {
+        kernel.judge_by(set, true)?;
         let mut core = Core::new(set, network)?;
         let rules = set.rules();
         let started = Instant::now();
@@ -71,36 +92,46 @@ fn inside(options: &Options) -> Result<bool> {
         let mut count = 0;
         for case in cases {
             count += 1;
-            let faults = check(&case, &rules, &mut core, &mut kernel).with_context(|| case.name.clone())?;
+            let faults = check(&case, &rules, &mut core, Some(&mut kernel)).with_context(|| case.name.clone())?;
             tally.note(&case.name, &faults);
         }
-        if set == RuleSet::Site && options.filter.is_none() {
-            by_chance(options, network, &mut core, &mut kernel, &mut tally)?;
-        }
         println!("{count} cases on {} rules in {:.1} s", rules.len(), started.elapsed().as_secs_f64());
+    }
+    if options.filter.is_none() {
+        by_chance(options, network, kernel, &mut tally)?;
     }
     println!("{} passed, {} failed", tally.passed, tally.failed);
     Ok(tally.failed == 0)
 }
 
-/// Random frames: the whole path in both shells, and the firewall against the model.
-fn by_chance(
-    options: &Options,
-    network: Network,
-    core: &mut Core,
-    kernel: &mut Kernel,
-    tally: &mut Tally,
-) -> Result<()> {
+/// Frames that nobody has thought of: sensible ones cut and bent, and random ones; each through both shells, and with the
+/// firewall alone through the model, too.
+fn by_chance(options: &Options, network: Network, kernel: Kernel, tally: &mut Tally) -> Result<()> {
     let seed = options.seed.unwrap_or_else(|| UNIX_EPOCH.elapsed().map_or(1, |time| time.as_nanos() as u64));
-    println!("{} random frames, seed {seed}", options.frames);
     let started = Instant::now();
-    let faults = differential::compare(seed, options.frames, core, kernel)?;
-    tally.note("random frames: host and kernel agree", &faults);
-    let mut firewall = Core::new(RuleSet::Site, network)?.firewall_only();
-    let mut loaded = Kernel::load(RuleSet::Site, network, false)?;
-    let rules = RuleSet::Site.rules();
-    let faults = differential::against_model(seed, options.frames, &rules, &mut firewall, &mut loaded)?;
-    tally.note("random frames: the firewall and the model agree", &faults);
-    println!("random frames took {:.1} s", started.elapsed().as_secs_f64());
+    let run = |mut kernel: Kernel, balances: bool, frames: usize| -> Result<(Vec<String>, usize)> {
+        let core = Core::new(SET, network)?;
+        kernel.judge_by(SET, balances)?;
+        let mut contest = if balances {
+            Contest { core, kernel, model: None }
+        } else {
+            Contest { core: core.firewall_only(), kernel, model: Some(Model::new(SET.rules())) }
+        };
+        let bent = differential::cut_and_bent(&tables::samples());
+        let sweep = options.frames().min(bent.len());
+        let mut faults = contest.all(bent.into_iter().take(sweep))?;
+        faults.extend(contest.random(seed, frames, if balances { ONE_BUFFER } else { usize::MAX })?);
+        Ok((faults, sweep + frames))
+    };
+    // One frame in four goes through the services; where rules alone decide, the model knows better.
+    let quarter = options.frames() / 4;
+    let without = Kernel::load(network, false)?;
+    let (rules, services) =
+        differential::both(|| run(kernel, false, options.frames() - quarter), || run(without, true, quarter));
+    let ((rules, judged), (services, served)) = (rules?, services?);
+    tally.note("frames by chance: host, kernel and model agree on the rules", &rules);
+    tally.note("frames by chance: host and kernel agree on services", &services);
+    let seconds = started.elapsed().as_secs_f64();
+    println!("{judged} frames against the model, {served} more with services, seed {seed}, in {seconds:.1} s");
     Ok(())
 }

@@ -1,8 +1,9 @@
 //! The two shells around the packet path that run the same packets: the host's tables, and the loaded program.
 
 use anyhow::Result;
-use foobar_common::abi::Flow;
+use foobar_common::abi::{Event, Flow, FlowTable};
 use foobar_common::address::{Address, Be16, Tuple};
+use foobar_common::parse::UDP;
 use std::net::IpAddr;
 
 use super::counters::Counters;
@@ -37,6 +38,15 @@ pub enum Key {
 }
 
 impl Key {
+    /// The table of established flows of its protocol.
+    pub const fn table(self) -> FlowTable {
+        let protocol = match self {
+            Self::V4(tuple) => tuple.protocol,
+            Self::V6(tuple) => tuple.protocol,
+        };
+        if protocol == UDP { FlowTable::Datagrams } else { FlowTable::Established }
+    }
+
     /// Of a frame.
     pub fn of(frame: &Frame) -> Self {
         let (source, destination) = frame.ports();
@@ -48,7 +58,8 @@ impl Key {
                 source_port,
                 destination_port,
                 protocol,
-                _pad: [0; 3],
+                _pad: 0,
+                _pad_more: 0,
             }),
             (IpAddr::V6(source), IpAddr::V6(destination)) => Self::V6(Tuple {
                 source: Address::from(source),
@@ -56,7 +67,8 @@ impl Key {
                 source_port,
                 destination_port,
                 protocol,
-                _pad: [0; 3],
+                _pad: 0,
+                _pad_more: 0,
             }),
             _ => panic!("a frame of two families"),
         }
@@ -73,6 +85,9 @@ pub trait Shell {
 
     /// Runs a frame.
     fn run(&mut self, ingress: Wire, frame: &[u8]) -> Result<Done>;
+
+    /// What was told since the last call, without its times.
+    fn events(&mut self) -> Result<Vec<Event>>;
 
     /// Reads all counters.
     fn counters(&self) -> Result<Counters>;

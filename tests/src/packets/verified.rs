@@ -2,19 +2,23 @@
 
 use anyhow::{Context, Result};
 use aya::programs::ProgramInfo;
-use foobar_user::datapath::generation::Generation;
+use foobar_user::datapath::programs::Programs;
 
 /// Programs, and the instructions that the verifier may walk at the most: half as many again as when this was set.
-const BOUNDS: [(&str, u32); 4] = [("foobar", 72_600), ("connect4", 144), ("connect6", 350), ("baseline", 610)];
+const BOUNDS: [(&str, u32); 4] = [("foobar", 280_000), ("connect4", 144), ("connect6", 350), ("baseline", 610)];
+/// The same of `foobar` on Linux 6.1, which finds fewer states alike; it gives up at 1,000,000.
+const OLD_BOUND: u32 = 640_000;
 
 /// Prints the table; what breaks its bound.
-pub fn check(generation: &mut Generation) -> Result<Vec<String>> {
+pub fn check(programs: &mut Programs) -> Result<Vec<String>> {
     let kernel = nix::sys::utsname::uname().context("cannot ask for the kernel's name")?;
     println!("kernel {}", kernel.release().to_string_lossy());
     println!("{:<10} {:>12} {:>12} {:>12} {:>12}", "program", "verified", "bound", "translated", "machine code");
     let mut faults = Vec::new();
+    let old = kernel.release().to_string_lossy().starts_with("6.1.");
     for (name, bound) in BOUNDS {
-        let info = info(generation, name)?;
+        let bound = if old && name == "foobar" { OLD_BOUND } else { bound };
+        let info = info(programs, name)?;
         let verified = info.verified_instruction_count();
         println!(
             "{name:<10} {:>12} {bound:>12} {:>10} B {:>10} B",
@@ -29,9 +33,9 @@ pub fn check(generation: &mut Generation) -> Result<Vec<String>> {
     Ok(faults)
 }
 
-fn info(generation: &mut Generation, name: &str) -> Result<ProgramInfo> {
+fn info(programs: &mut Programs, name: &str) -> Result<ProgramInfo> {
     if name.starts_with("connect") {
-        return Ok(generation.hook(name)?.info()?);
+        return Ok(programs.hook(name)?.info()?);
     }
-    Ok(generation.xdp(name)?.info()?)
+    Ok(programs.xdp(name)?.info()?)
 }

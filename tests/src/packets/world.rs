@@ -1,8 +1,10 @@
 //! The rules and services that the packet tables run on: one world for all cases, so that programs are loaded once.
 
 use foobar_common::abi::{SERVICE_LOCAL, SERVICE_WIRE};
+use foobar_common::generation::{USES_BALANCER, USES_REVERSE_PATH};
 use foobar_common::rules::{Action, Protocol, Rule};
 
+use super::everything;
 use super::hosts::{EDGE, Host, NARROW, NOWHERE, SILENT, WEB1, WEB2, WEB3};
 
 /// A service of the world, at [`super::hosts::VIP`] in both families.
@@ -60,14 +62,30 @@ pub enum RuleSet {
     Site,
     /// A thousand, of which the last decide.
     Thousand,
+    /// Of every kind, see [`super::everything`].
+    Everything,
+    /// Those of a small site; sources have to be routed back by the interface they come from.
+    Strict,
 }
 
 impl RuleSet {
+    /// Every one.
+    pub const ALL: [Self; 4] = [Self::Site, Self::Thousand, Self::Everything, Self::Strict];
+
     /// The rules.
     pub fn rules(self) -> Vec<Rule> {
         match self {
-            Self::Site => site(),
+            Self::Site | Self::Strict => site(),
             Self::Thousand => thousand(),
+            Self::Everything => everything::rules(),
+        }
+    }
+
+    /// What the server uses beside rules: `USES_BALANCER`, `USES_REVERSE_PATH`.
+    pub const fn uses(self) -> u32 {
+        match self {
+            Self::Strict => USES_BALANCER | USES_REVERSE_PATH,
+            _ => USES_BALANCER,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `cargo xtask setup`: finds out what is missing and installs it; nothing is started, nothing else is touched.
 
 mod apt;
+mod fuzzer;
 pub(crate) mod linker;
 mod packages;
 
@@ -29,6 +30,9 @@ pub(crate) fn groups(groups: &[Group]) -> Result<()> {
     let missing = packages::missing(groups, toolchain.as_ref());
     if !missing.is_empty() {
         apt::install(&missing)?;
+    }
+    if groups.contains(&Group::Fuzz) {
+        fuzzer::ensure()?;
     }
     if !groups.contains(&Group::Compile) {
         return Ok(());

@@ -19,11 +19,13 @@ pub(crate) enum Group {
     Bench,
     /// Virtual machines with Debian's kernels.
     Kernels,
+    /// Fuzz targets.
+    Fuzz,
 }
 
 impl Group {
     /// Every group.
-    pub(crate) const ALL: [Self; 5] = [Self::Compile, Self::Lint, Self::Site, Self::Bench, Self::Kernels];
+    pub(crate) const ALL: [Self; 6] = [Self::Compile, Self::Lint, Self::Site, Self::Bench, Self::Kernels, Self::Fuzz];
 }
 
 /// A package to install.
@@ -49,12 +51,19 @@ const SITE: &[(Package, Proof)] = &[
     (plain("iproute2"), "ip"),
     (plain("ethtool"), "ethtool"),
 ];
-const BENCH: &[(Package, Proof)] = &[(plain("wrk"), "wrk"), (service("haproxy", "haproxy"), "haproxy")];
+const BENCH: &[(Package, Proof)] = &[
+    (plain("wrk"), "wrk"),
+    (service("haproxy", "haproxy"), "haproxy"),
+    (service("nftables", "nftables"), "nft"),
+    (plain("xdp-tools"), "xdp-filter"),
+];
 const KERNELS: &[(Package, Proof)] = &[
     (plain("qemu-system-x86"), "qemu-system-x86_64"),
     (plain("busybox-static"), "busybox"),
     (plain("kmod"), "depmod"),
 ];
+/// libFuzzer is C++, compiled with its targets.
+const FUZZ: &[(Package, Proof)] = &[(plain("g++"), "c++")];
 
 const fn plain(name: &'static str) -> Package {
     Package { name, service: None }
@@ -87,6 +96,7 @@ pub(crate) fn missing(groups: &[Group], toolchain: Option<&Toolchain>) -> Vec<Pa
             Group::Site => missing.extend(absent(SITE)),
             Group::Bench => missing.extend(absent(BENCH)),
             Group::Kernels => missing.extend(absent(KERNELS)),
+            Group::Fuzz => missing.extend(absent(FUZZ)),
         }
     }
     missing

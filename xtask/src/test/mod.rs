@@ -5,7 +5,7 @@ mod libtest;
 mod program;
 mod report;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use artifacts::Artifact;
@@ -13,15 +13,18 @@ use report::{Counts, Layer, Report};
 
 use crate::cli::TestOptions;
 use crate::setup::{self, Group};
-use crate::{bpf, command, root, vm, workspace};
+use crate::{bpf, command, fuzz, root, vm, workspace};
 
 /// The program of the `tests` package that loads the object and runs the packet tables through it.
 const PACKETS: &str = "foobar-packets";
 
+/// Frames by chance on another kernel: emulation is some thirty times slower.
+const EMULATED_FRAMES: &str = "10000";
+
 /// Names of all layers, in the order they run: the quickest to tell of a fault first.
 fn layers() -> Vec<String> {
     let kernels = vm::SERIES.iter().map(|series| format!("kernel-{series}"));
-    ["host", "packets", "site"].map(str::to_owned).into_iter().chain(kernels).collect()
+    ["host", "packets", "fuzz", "site"].map(str::to_owned).into_iter().chain(kernels).collect()
 }
 
 /// Runs the chosen layers; whether all passed.
@@ -33,22 +36,34 @@ pub(crate) fn run(options: &TestOptions) -> Result<bool> {
             "it loads programs into the kernel and makes network namespaces (`--layer host` does not)",
         )?;
     }
-    setup::groups(&groups(&chosen))?;
-    bpf::build()?;
-    let artifacts = artifacts::build()?;
+    // Fuzz targets are workspaces of their own, built when they run.
+    let artifacts = if chosen.iter().all(|layer| layer == "fuzz") {
+        Vec::new()
+    } else {
+        setup::groups(&groups(&chosen))?;
+        bpf::build()?;
+        artifacts::build()?
+    };
     let filter: Vec<String> = options.filter.iter().cloned().collect();
     let mut report = Report::default();
     for name in chosen {
         println!("\n== {name}");
         let started = Instant::now();
-        let (counts, note) = match layer(&name, &artifacts, &filter) {
-            Ok(counts) => (counts, None),
-            Err(error) => {
-                eprintln!("{name}: {error:#}");
-                (Counts::default(), Some("broke: see above".to_owned()))
+        let unready = (name == "fuzz").then(|| fuzz::prepare().err()).flatten();
+        let mut layer = Layer { name, counts: Counts::default(), time: Duration::ZERO, note: None, skipped: None };
+        if let Some(error) = unready {
+            layer.skipped = Some(format!("{error:#}"));
+            layer.counts.skipped = fuzz::TARGETS.len() as u32;
+        } else {
+            match run_layer(&layer.name, &artifacts, &filter, options.long) {
+                Ok(counts) => layer.counts = counts,
+                Err(error) => {
+                    eprintln!("{}: {error:#}", layer.name);
+                    layer.note = Some("broke: see above".to_owned());
+                }
             }
-        };
-        let layer = Layer { name, counts, time: started.elapsed(), note };
+        }
+        layer.time = started.elapsed();
         report.layers.push(layer.settle(!filter.is_empty()));
     }
     println!("\n{}", report.table());
@@ -62,7 +77,9 @@ fn chosen(options: &TestOptions) -> Result<Vec<String>> {
     }
     let of_kernel = |name: &String| name.starts_with("kernel-");
     let wanted = |name: &String| {
-        let named = options.layer.is_empty() || options.layer.contains(name);
+        // A first build of the fuzz targets takes longer than all tests: only when asked for.
+        let default = options.layer.is_empty() && (options.long || name != "fuzz");
+        let named = default || options.layer.contains(name);
         named && (!options.kernels || of_kernel(name)) && (!options.no_kernels || !of_kernel(name))
     };
     let chosen: Vec<String> = all.into_iter().filter(wanted).collect();
@@ -83,17 +100,19 @@ fn groups(chosen: &[String]) -> Vec<Group> {
     groups
 }
 
-fn layer(name: &str, artifacts: &[Artifact], filter: &[String]) -> Result<Counts> {
+fn run_layer(name: &str, artifacts: &[Artifact], filter: &[String], long: bool) -> Result<Counts> {
     match (name, name.strip_prefix("kernel-")) {
         (_, Some(series)) => {
-            let outcome = vm::run(series, &packets(artifacts)?.executable, filter)?;
+            let arguments = [&["--frames".to_owned(), EMULATED_FRAMES.to_owned()], filter].concat();
+            let outcome = vm::run(series, &packets(artifacts)?.executable, &arguments)?;
             Ok(libtest::counts(&outcome.lines, outcome.exit_code == 0))
         }
-        ("packets", _) => program(packets(artifacts)?, filter),
-        ("site", _) => programs(artifacts.iter().filter(|artifact| artifact.is_site_test()), filter),
+        ("packets", _) => program(packets(artifacts)?, filter, long),
+        ("fuzz", _) => fuzzed(filter, long),
+        ("site", _) => programs(artifacts.iter().filter(|artifact| artifact.is_site_test()), filter, long),
         _ => {
             let tests = artifacts.iter().filter(|artifact| artifact.is_test && !artifact.is_site_test());
-            let mut counts = programs(tests, filter)?;
+            let mut counts = programs(tests, filter, long)?;
             println!("-- examples in the documentation");
             counts +=
                 program::run(command::cargo().args(["test", "--workspace", "--doc", "--quiet", "--"]).args(filter))?;
@@ -108,16 +127,26 @@ fn packets(artifacts: &[Artifact]) -> Result<&Artifact> {
     found.with_context(|| format!("the package `foobar-tests` has no program `{PACKETS}`"))
 }
 
-fn programs<'a>(artifacts: impl Iterator<Item = &'a Artifact>, filter: &[String]) -> Result<Counts> {
+/// Runs the fuzz targets whose name holds the filter: each is a test.
+fn fuzzed(filter: &[String], long: bool) -> Result<Counts> {
+    let seconds = if long { 60 } else { 20 };
+    let mut counts = Counts::default();
+    for target in fuzz::TARGETS.iter().filter(|target| filter.iter().all(|part| target.name.contains(part.as_str()))) {
+        *if target.run(seconds)? { &mut counts.passed } else { &mut counts.failed } += 1;
+    }
+    Ok(counts)
+}
+
+fn programs<'a>(artifacts: impl Iterator<Item = &'a Artifact>, filter: &[String], long: bool) -> Result<Counts> {
     let mut counts = Counts::default();
     for artifact in artifacts {
-        counts += program(artifact, filter)?;
+        counts += program(artifact, filter, long)?;
     }
     Ok(counts)
 }
 
 /// Runs a program as `cargo test` would: in its package's folder, and told where the other programs lie.
-fn program(artifact: &Artifact, filter: &[String]) -> Result<Counts> {
+fn program(artifact: &Artifact, filter: &[String], long: bool) -> Result<Counts> {
     let crate_name = artifact.folder.file_name().unwrap_or_default().to_string_lossy();
     println!("-- {crate_name}: {} ({})", artifact.name, artifact.kind);
     let mut test = command::command(&artifact.executable);
@@ -125,6 +154,9 @@ fn program(artifact: &Artifact, filter: &[String]) -> Result<Counts> {
         .current_dir(&artifact.folder)
         .env("CARGO_MANIFEST_DIR", &artifact.folder)
         .env("FOOBAR_BIN_DIR", workspace::target().join("debug"));
+    if long {
+        test.env("FOOBAR_LONG", "1");
+    }
     program::run(&mut test)
 }
 
@@ -136,6 +168,8 @@ mod tests {
     fn options_choose_layers() {
         let names = |options: TestOptions| chosen(&options).expect("they name layers").join(" ");
         assert_eq!(names(TestOptions::default()), "host packets site kernel-6.1 kernel-6.12");
+        let long = TestOptions { long: true, ..TestOptions::default() };
+        assert_eq!(names(long), "host packets fuzz site kernel-6.1 kernel-6.12");
         assert_eq!(names(TestOptions { kernels: true, ..TestOptions::default() }), "kernel-6.1 kernel-6.12");
         assert_eq!(names(TestOptions { no_kernels: true, ..TestOptions::default() }), "host packets site");
         assert_eq!(names(TestOptions { layer: vec!["host".into()], ..TestOptions::default() }), "host");

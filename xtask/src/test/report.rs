@@ -32,13 +32,15 @@ pub(super) struct Layer {
     pub(super) time: Duration,
     /// Why it failed, when its tests do not tell.
     pub(super) note: Option<String>,
+    /// Why it could not run here.
+    pub(super) skipped: Option<String>,
 }
 
 impl Layer {
     /// Counts a layer that ran nothing, or broke, as one failure: no layer is skipped in silence.
     pub(super) fn settle(mut self, filtered: bool) -> Self {
         let ran = self.counts.passed + self.counts.failed;
-        if ran == 0 && self.note.is_none() && !filtered {
+        if ran == 0 && self.note.is_none() && self.skipped.is_none() && !filtered {
             self.note = Some("ran nothing".into());
         }
         if self.note.is_some() && self.counts.failed == 0 {
@@ -67,9 +69,10 @@ impl Report {
     pub(super) fn table(&self) -> String {
         let width = self.layers.iter().map(|layer| layer.name.len()).max().unwrap_or(0).max("layer".len());
         let mut table = format!("{:<width$}  passed  failed  skipped     time\n", "layer");
-        for Layer { name, counts: Counts { passed, failed, skipped }, time, note } in &self.layers {
+        for Layer { name, counts: Counts { passed, failed, skipped }, time, note, skipped: why } in &self.layers {
             let seconds = time.as_secs_f64();
-            let note = note.as_ref().map(|note| format!("  {note}")).unwrap_or_default();
+            let why = why.as_ref().map(|why| format!("SKIPPED: {why}"));
+            let note = note.as_ref().or(why.as_ref()).map(|note| format!("  {note}")).unwrap_or_default();
             // Writing to a string cannot fail.
             let _ = writeln!(table, "{name:<width$}  {passed:>6}  {failed:>6}  {skipped:>7}  {seconds:>5.1} s{note}");
         }
@@ -84,7 +87,7 @@ mod tests {
 
     fn layer(name: &str, passed: u32, failed: u32) -> Layer {
         let counts = Counts { passed, failed, skipped: 1 };
-        Layer { name: name.into(), counts, time: Duration::from_millis(1500), note: None }
+        Layer { name: name.into(), counts, time: Duration::from_millis(1500), note: None, skipped: None }
     }
 
     #[test]
@@ -102,5 +105,12 @@ mod tests {
         assert_eq!(layer("site", 0, 0).settle(false).counts.failed, 1);
         assert_eq!(layer("site", 0, 0).settle(true).counts.failed, 0);
         assert_eq!(layer("site", 1, 0).settle(false).counts.failed, 0);
+    }
+
+    #[test]
+    fn a_layer_that_cannot_run_here_says_so_and_is_no_failure() {
+        let skipped = Layer { skipped: Some("no C++ compiler".into()), ..layer("fuzz", 0, 0) }.settle(false);
+        assert_eq!(skipped.counts.failed, 0);
+        assert!(Report { layers: vec![skipped] }.table().contains("SKIPPED: no C++ compiler"));
     }
 }

@@ -4,6 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::SystemTime;
 
+use super::sets;
 use crate::pki;
 use crate::plan::Role;
 use crate::site::at::{At, Span};
@@ -41,6 +42,7 @@ pub(in crate::site) fn check(site: &Site, extent: Extent<'_>, faults: &Collector
         }
     }
     passwords(site, &servers, faults);
+    sets::check_files(site, extent, &servers, faults);
     processes(site, &servers, faults);
 }
 

@@ -5,8 +5,10 @@ mod database;
 pub(super) mod files;
 mod names;
 mod processes;
+mod reach;
 mod rules;
 mod services;
+mod sets;
 
 use super::read::Draft;
 use super::section::Collector;
@@ -21,6 +23,9 @@ pub(super) fn check(draft: &Draft, faults: &Collector) {
         return;
     }
     names::known(site, faults);
+    if draft.sets_whole {
+        sets::known(site, faults);
+    }
     services::check(site, faults);
     if !draft.services_whole {
         return;
@@ -28,4 +33,8 @@ pub(super) fn check(draft: &Draft, faults: &Collector) {
     database::check(site, faults);
     processes::check(site, faults);
     rules::check(site, faults);
+    if draft.sets_whole && draft.rules_whole {
+        sets::check(site, faults);
+        reach::check(site, faults);
+    }
 }

@@ -65,7 +65,8 @@ pub(super) fn known(site: &Site, faults: &Collector) {
 
 fn peer_exists(site: &Site, peer: &At<Peer>, faults: &Collector) {
     match &peer.value {
-        Peer::Any | Peer::Prefix(_) => {}
+        // Sets are looked up where all of them are.
+        Peer::Any | Peer::Prefix(_) | Peer::Set(_) => {}
         Peer::Role(role) => place_exists(site, &Place::Role(*role), peer.span, faults),
         Peer::Server(server) => place_exists(site, &Place::Server(server.clone()), peer.span, faults),
     }

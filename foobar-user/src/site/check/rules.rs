@@ -1,12 +1,19 @@
-//! Rules of the file: their names are their own, and no server has more than the packet path takes.
+//! Rules of the file: their names are their own, their interfaces exist, and no server has more than the packet path takes.
 
-use crate::plan::{RULES_MAX, rule_count};
-use crate::site::model::Site;
-use crate::site::section::Collector;
+use std::collections::BTreeSet;
+
+use foobar_common::parse::flags_are_valid;
+use foobar_common::rules::{FlagMatch, Limited};
+
+use crate::plan::{PASSING_RULES_MAX, PlannedRule, RULE_INTERFACES_MAX, RULES_MAX, derive_rules};
+use crate::site::model::{Server, Site, UserRule};
+use crate::site::section::{Collector, nearest};
 
 /// Names of derived rules.
-const RESERVED: [&str; 11] = [
+const RESERVED: [&str; 13] = [
+    "spoofed",
     "failsafe-ssh",
+    "bogons",
     "neighbour-discovery",
     "icmp-errors",
     "icmpv6-errors",
@@ -30,16 +37,102 @@ pub(super) fn check(site: &Site, faults: &Collector) {
                 format!("`{name}` is the name of a derived rule; rename yours, such as `my-{name}`"),
             );
         }
+        interfaces(site, rule, faults);
+        uncounted(rule, faults);
+        if rule.flags.is_some_and(|flags| !possible(flags)) {
+            let message = format!(
+                "rule `{name}` can never match: packets with such `tcp_flags` are dropped before the rules, whatever they say"
+            );
+            faults.warning(rule.name.span, message);
+        }
     }
     for server in &site.servers {
-        let count = rule_count(site, server);
-        if count > RULES_MAX {
-            let message = format!(
-                "server `{}` would have {count} rules and the packet path takes {RULES_MAX}; \
-                 join rules by listing several prefixes or ports in one",
-                server.name.value,
-            );
-            faults.error(server.name.span, message);
+        let rules = derive_rules(site, server);
+        maxima(server, &rules, faults);
+        all_outside(site, server, &rules, faults);
+    }
+}
+
+/// Interfaces of a rule are some server's.
+fn interfaces(site: &Site, rule: &UserRule, faults: &Collector) {
+    let servers = || site.servers.iter().filter(|server| rule.stands_on(server));
+    let names: BTreeSet<&str> =
+        servers().flat_map(|server| &server.interfaces).map(|interface| interface.value.as_str()).collect();
+    let names: Vec<&str> = names.into_iter().collect();
+    for (index, interface) in rule.interfaces.iter().enumerate() {
+        if rule.interfaces[..index].contains(interface) {
+            faults.error(interface.span, format!("interface `{}` is named twice; name it once", interface.value));
+        } else if servers().next().is_some() && !names.contains(&interface.as_str()) {
+            let hint = nearest(interface, &names)
+                .map_or_else(|| format!("they have {}", names.join(", ")), |near| format!("did you mean `{near}`?"));
+            let message =
+                format!("no server of rule `{}` has the interface `{}`; {hint}", rule.name.value, interface.value);
+            faults.error(interface.span, message);
         }
+    }
+}
+
+/// Whether a packet with such flags reaches the rules.
+fn possible(flags: FlagMatch) -> bool {
+    (0..64).any(|seen| flags_are_valid(seen) && flags.holds(seen))
+}
+
+/// Nothing counts open connections yet: a limit that is not kept would be open by accident.
+fn uncounted(rule: &UserRule, faults: &Collector) {
+    if rule.action.limit().is_some_and(|limit| matches!(limit.what, Limited::Open(_))) {
+        let message = format!(
+            "rule `{}` limits open connections, which this version does not count yet; limit new ones with `connections`",
+            rule.name.value,
+        );
+        faults.error(rule.action.span, message);
+    }
+}
+
+/// What one server's tables hold.
+fn maxima(server: &Server, rules: &[PlannedRule], faults: &Collector) {
+    let name = &server.name.value;
+    if rules.len() > RULES_MAX {
+        let message = format!(
+            "server `{name}` would have {} rules and the packet path takes {RULES_MAX}; \
+             join rules by listing several prefixes or ports in one",
+            rules.len(),
+        );
+        faults.error(server.name.span, message);
+    }
+    let passing = rules.iter().filter(|planned| !planned.rule.action.ends()).count();
+    if passing > PASSING_RULES_MAX {
+        let message = format!(
+            "server `{name}` would have {passing} rules that limit or shadow, and the packet path takes {PASSING_RULES_MAX}; \
+             join some, or name fewer servers in their `on`"
+        );
+        faults.error(server.name.span, message);
+    }
+    let interfaces: BTreeSet<&String> = rules.iter().flat_map(|planned| &planned.rule.interfaces).collect();
+    if interfaces.len() > RULE_INTERFACES_MAX {
+        let message = format!(
+            "the rules of server `{name}` name {} interfaces and the packet path tells {RULE_INTERFACES_MAX} apart; name fewer",
+            interfaces.len()
+        );
+        faults.error(server.name.span, message);
+    }
+}
+
+/// Where every interface faces the internet, a private address of another server would be a bogon on all of them.
+fn all_outside(site: &Site, server: &Server, rules: &[PlannedRule], faults: &Collector) {
+    let [first, ..] = server.outside.as_slice() else { return };
+    let Some(bogons) = rules.iter().find(|planned| planned.rule.name == "bogons") else { return };
+    if server.interfaces.iter().any(|interface| !server.outside.contains(interface)) {
+        return;
+    }
+    let dropped = |address| bogons.rule.sources.prefixes.iter().any(|prefix| prefix.contains(&address));
+    let addresses = site.servers.iter().flat_map(|other| other.addresses().map(move |address| (other, address)));
+    if let Some((other, address)) = addresses.filter(|(other, _)| other.name != server.name).find(|(_, a)| dropped(*a))
+    {
+        let message = format!(
+            "every interface of `{}` faces the internet, so packets of server `{}` ({address}) would be dropped there as bogons; \
+             leave out the interface by which the servers reach each other",
+            server.name.value, other.name.value,
+        );
+        faults.error(first.span, message);
     }
 }

@@ -1,10 +1,13 @@
 //! The site file's text turned into a site, section by section; nothing here compares one section with another.
 
 mod database;
+mod limit;
 mod process;
+mod protocol;
 mod rule;
 mod server;
 mod service;
+mod set;
 
 use std::path::{Path, PathBuf};
 
@@ -49,6 +52,10 @@ pub(super) struct Draft {
     pub(super) servers_whole: bool,
     /// Every `[service]` was read.
     pub(super) services_whole: bool,
+    /// Every `[set]` was read.
+    pub(super) sets_whole: bool,
+    /// Every `[[rule]]` was read.
+    pub(super) rules_whole: bool,
 }
 
 /// Reads a whole file; faults go to the collector.
@@ -83,11 +90,16 @@ pub(super) fn read(source: &Source, faults: &Collector) -> Option<Draft> {
     let database = root.table("database", "[database]").and_then(|table| database::read(&reader, table));
     let processes =
         root.named("process").into_iter().filter_map(|(name, table)| process::read(&reader, name, table)).collect();
+    let before = faults.len();
+    let sets = root.named("set").into_iter().filter_map(|(name, table)| set::read(&reader, name, table)).collect();
+    let sets_whole = faults.len() == before;
+    let before = faults.len();
     let rules = root.tables("rule").into_iter().filter_map(|table| rule::read(&reader, table)).collect();
+    let rules_whole = faults.len() == before;
     root.finish();
     let (domain, admin, pki, metrics_port) = site?;
-    let site = Site { domain, admin, pki, metrics_port, servers, services, database, processes, rules };
-    Some(Draft { site, servers_whole, services_whole })
+    let site = Site { domain, admin, pki, metrics_port, servers, services, database, processes, sets, rules };
+    Some(Draft { site, servers_whole, services_whole, sets_whole, rules_whole })
 }
 
 type Head = (At<String>, Vec<At<ipnet::IpNet>>, At<PathBuf>, At<u16>);

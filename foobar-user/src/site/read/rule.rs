@@ -2,14 +2,15 @@
 
 use foobar_common::rules::{Action, Protocol};
 
-use super::Reader;
+use super::{Reader, limit, protocol};
 use crate::site::at::At;
 use crate::site::model::{Peer, UserRule};
 use crate::site::section::{Section, nearest};
 use crate::site::text;
 
-/// Words that `protocol` takes beside a number.
-const PROTOCOLS: [&str; 5] = ["tcp", "udp", "icmp", "icmpv6", "any"];
+/// Most events of a rule a second, and how many `log = true` means.
+const LOG_MAX: u64 = 10_000;
+const LOG_DEFAULT: u64 = 10;
 
 pub(super) fn read(reader: &Reader<'_>, mut section: Section<'_>) -> Option<UserRule> {
     let name = section.parse("name", "a string", text::name);
@@ -21,9 +22,10 @@ pub(super) fn read(reader: &Reader<'_>, mut section: Section<'_>) -> Option<User
     let on = section.need("on", on, "on = [\"web\"]");
     let from = peers(&mut section, "from", "any");
     let to = peers(&mut section, "to", "the server's own addresses");
-    let protocol = protocol(&mut section);
-    let action = section.parse("action", "a string", action);
-    let action = section.need("action", action, "action = \"deny\"");
+    let matched = protocol::read(&mut section);
+    let interfaces = interfaces(&mut section);
+    let action = action(&mut section, matched.as_ref().map(|matched| &matched.protocol));
+    let log = section.integer_or_flag("log", 0..=LOG_MAX, LOG_DEFAULT);
     if let Some(on) = &on
         && on.is_empty()
     {
@@ -34,7 +36,20 @@ pub(super) fn read(reader: &Reader<'_>, mut section: Section<'_>) -> Option<User
     let (from, to) = (from?, to?);
     let from =
         if from.is_empty() { vec![At::new(Peer::Any, on.as_ref()?.span.start..on.as_ref()?.span.end)] } else { from };
-    Some(UserRule { name: name?, line, on: on?.value, from, to, protocol: protocol?, action: action?.value })
+    let matched = matched?;
+    Some(UserRule {
+        name: name?,
+        line,
+        on: on?.value,
+        from,
+        to,
+        protocol: matched.protocol,
+        source_ports: matched.source_ports,
+        flags: matched.flags,
+        interfaces: interfaces?,
+        action: action?,
+        log_per_second: u32::try_from(log).ok()?,
+    })
 }
 
 /// `from` or `to`; an absent key is an empty list, an empty list is a fault because it matches nobody.
@@ -43,7 +58,7 @@ fn peers(section: &mut Section<'_>, key: &'static str, default: &str) -> Option<
         section.know(key);
         return Some(Vec::new());
     }
-    let list = section.list(key, "a list of roles, server names, prefixes or `any`", text::peer)?;
+    let list = section.list(key, "a list of roles, server names, prefixes, sets or `any`", text::peer)?;
     if list.is_empty() {
         let message = format!("`{key}` in {} is empty and matches nobody; leave it out for {default}", section.title);
         section.faults.error(list.span, message);
@@ -52,77 +67,55 @@ fn peers(section: &mut Section<'_>, key: &'static str, default: &str) -> Option<
     Some(list.value)
 }
 
-fn action(word: &str) -> Result<Action, String> {
-    match word {
-        "allow" => Ok(Action::Allow),
-        "deny" => Ok(Action::Deny),
-        _ => Err(format!("`{word}` is no action; write `allow` or `deny`")),
-    }
-}
+/// The words of actions.
+const ACTIONS: [&str; 4] = ["allow", "deny", "limit", "shadow"];
 
-/// `protocol` with `ports` or `icmp_types`.
-fn protocol(section: &mut Section<'_>) -> Option<Protocol> {
-    let (has_ports, has_types) = (section.has("ports"), section.has("icmp_types"));
-    let span = section.place("protocol");
-    let protocol = section.parse("protocol", "a protocol's name or number as a string", |word| {
-        if PROTOCOLS.contains(&word) || word.parse::<u8>().is_ok() {
+/// `action` with its `limit`.
+fn action(section: &mut Section<'_>, protocol: Option<&Protocol>) -> Option<At<Action>> {
+    let word = section.parse("action", "a string", |word| {
+        if ACTIONS.contains(&word) {
             return Ok(word.to_owned());
         }
-        let hint = nearest(word, &PROTOCOLS).map_or_else(
-            || format!("write {} or a number to 255", PROTOCOLS.join(", ")),
-            |near| format!("did you mean `{near}`?"),
-        );
-        Err(format!("`{word}` is no protocol; {hint}"))
+        let hint = nearest(word, &ACTIONS).map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+        Err(format!("`{word}` is no action; write `allow`, `deny`, `limit` or `shadow`{hint}"))
     });
-    if protocol.is_none() && section.has("protocol") {
-        section.know("ports");
-        section.know("icmp_types");
+    let word = section.need("action", word, "action = \"deny\"");
+    let Some(word) = word else {
+        section.know("limit");
         return None;
-    }
-    let word = protocol.map_or_else(|| if has_ports { String::new() } else { "any".to_owned() }, |word| word.value);
-    match word.as_str() {
-        "tcp" | "6" | "udp" | "17" => {
-            section.refuse("icmp_types", "only icmp and icmpv6 have types; name `ports` instead");
-            let ports = list(section, "ports", "a list of ports such as `[\"443\", \"8000-8010\"]`", text::ports)?;
-            Some(if word == "tcp" || word == "6" { Protocol::Tcp(ports) } else { Protocol::Udp(ports) })
+    };
+    let given = section.has("limit");
+    let action = match word.as_str() {
+        "allow" | "deny" => {
+            section.refuse(
+                "limit",
+                "a limit needs `action = \"limit\"`, or \"shadow\" to try it; set it or leave this out",
+            );
+            if *word == "allow" { Action::Allow } else { Action::Deny }
         }
-        "icmp" | "1" | "icmpv6" | "58" => {
-            section.refuse("ports", "ICMP has no ports; name `icmp_types` instead");
-            let v6 = word == "icmpv6" || word == "58";
-            let types = list(section, "icmp_types", "a list of types", |word| text::icmp_type(word, v6))?;
-            Some(if v6 { Protocol::Icmpv6(types) } else { Protocol::Icmp(types) })
+        "limit" => {
+            let limit = limit::read(section, protocol);
+            Action::Limit(section.need("limit", limit, "limit = { connections = \"10/minute\" }")?)
         }
-        _ => {
-            section.refuse("ports", "only tcp and udp have ports; set `protocol = \"tcp\"` or leave `ports` out");
-            section.refuse("icmp_types", "only icmp and icmpv6 have types; set `protocol = \"icmp\"`");
-            if has_ports || has_types {
-                return None;
-            }
-            let number = word.parse().ok();
-            if number == Some(0) {
-                section.faults.error(span, "protocol 0 is IPv6's hop-by-hop header, no protocol; leave `protocol` out");
-            }
-            Some(number.map_or(Protocol::Any, Protocol::Number))
-        }
-    }
+        _ => match limit::read(section, protocol) {
+            None if given => return None,
+            limit => Action::Shadow(limit),
+        },
+    };
+    Some(word.map(|_| action))
 }
 
-/// A list of values without their places; absent means everything, empty is a fault.
-fn list<T>(
-    section: &mut Section<'_>,
-    key: &'static str,
-    expected: &str,
-    parse: impl Fn(&str) -> Result<T, String>,
-) -> Option<Vec<T>> {
-    if !section.has(key) {
-        section.know(key);
+/// `interfaces`; absent means all of the servers'.
+fn interfaces(section: &mut Section<'_>) -> Option<Vec<At<String>>> {
+    if !section.has("interfaces") {
+        section.know("interfaces");
         return Some(Vec::new());
     }
-    let list = section.list(key, expected, parse)?;
+    let list = section.list("interfaces", "a list of interface names", text::interface)?;
     if list.is_empty() {
-        let message = format!("`{key}` in {} is empty and matches nothing; leave it out for all", section.title);
+        let message = format!("`interfaces` in {} is empty and matches nothing; leave it out for all", section.title);
         section.faults.error(list.span, message);
         return None;
     }
-    Some(list.value.into_iter().map(|item| item.value).collect())
+    Some(list.value)
 }

@@ -1,9 +1,10 @@
-//! `[[server]]`: name, role, addresses and interfaces.
+//! `[[server]]`: name, role, addresses, and interfaces with those that face the internet.
 
 use std::net::IpAddr;
 
+use crate::site::at::At;
 use crate::site::model::Server;
-use crate::site::section::Section;
+use crate::site::section::{Section, nearest};
 use crate::site::text;
 
 /// Most interfaces of one server.
@@ -35,14 +36,53 @@ pub(super) fn read(mut section: Section<'_>) -> Option<Server> {
             let message = format!("{} must name 1 to {INTERFACES_MAX} interfaces", section.title);
             section.faults.error(list.span, message);
         }
-        for (index, interface) in list.iter().enumerate() {
-            if list[..index].contains(interface) {
-                section
-                    .faults
-                    .error(interface.span, format!("interface `{}` is named twice; name it once", interface.value));
-            }
+        once(&section, list);
+    }
+    let outside = outside(&mut section, interfaces.as_deref());
+    let reverse_path = section.flag("reverse_path").is_some_and(|flag| flag.value);
+    section.finish();
+    Some(Server {
+        name: name?,
+        role: role?.value,
+        address: address?,
+        address6,
+        interfaces: interfaces?.value,
+        outside: outside?,
+        reverse_path,
+    })
+}
+
+/// `outside`: some of the interfaces.
+fn outside(section: &mut Section<'_>, interfaces: Option<&Vec<At<String>>>) -> Option<Vec<At<String>>> {
+    let list = section.list("outside", "a list of interface names", text::interface);
+    if !section.has("outside") {
+        return Some(Vec::new());
+    }
+    let list = list?.value;
+    once(section, &list);
+    if let Some(interfaces) = interfaces {
+        let names: Vec<&str> = interfaces.iter().map(|interface| interface.value.as_str()).collect();
+        for interface in list.iter().filter(|interface| !interfaces.contains(interface)) {
+            let hint = nearest(interface, &names).map_or_else(
+                || format!("its interfaces are {}", names.join(", ")),
+                |near| format!("did you mean `{near}`?"),
+            );
+            let message = format!(
+                "`outside` in {} names `{}`, which is none of its `interfaces`; {hint}",
+                section.title, interface.value
+            );
+            section.faults.error(interface.span, message);
         }
     }
-    section.finish();
-    Some(Server { name: name?, role: role?.value, address: address?, address6, interfaces: interfaces?.value })
+    Some(list)
+}
+
+/// Each interface is named once.
+fn once(section: &Section<'_>, list: &[At<String>]) {
+    for (index, interface) in list.iter().enumerate() {
+        if list[..index].contains(interface) {
+            let message = format!("interface `{}` is named twice; name it once", interface.value);
+            section.faults.error(interface.span, message);
+        }
+    }
 }

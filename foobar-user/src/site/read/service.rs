@@ -122,7 +122,12 @@ fn forward(reader: &Reader<'_>, section: &mut Section<'_>, protocol: Transport) 
 
 /// `from`: everybody by default for what the balancer serves; sockets must say who.
 fn from(section: &mut Section<'_>, forward: Option<&Forward>) -> Option<Vec<At<Peer>>> {
-    let list = section.list("from", "a list of roles, server names, prefixes or `any`", text::peer);
+    let list = section.list("from", "a list of roles, server names, prefixes or `any`", |word| {
+        if word.starts_with("set:") {
+            return Err(format!("`{word}` is a set, and services take none; let a `[[rule]]` allow or deny it"));
+        }
+        text::peer(word)
+    });
     if section.has("from") {
         let list = list?;
         if list.is_empty() {

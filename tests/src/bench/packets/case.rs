@@ -9,11 +9,10 @@ use foobar_common::verdict::Reason;
 
 use super::datapath::Datapath;
 use super::frame::{ALLOWED_PORT, DENIED_PORT, VIP_PORT, frame};
-use super::place;
-use super::prog;
 use super::wrapper::{Flows, Wrapper};
 use crate::bench::row::Target;
 use crate::bench::samples::Samples;
+use crate::bench::{bpf, lab};
 
 /// One case.
 #[derive(Clone, Copy, Debug)]
@@ -92,11 +91,11 @@ impl Case {
     /// Loads what the case needs and brings the flow table into the state that it names; to be called inside the place.
     pub(super) fn rig(&self) -> Result<Rig<'_>> {
         let mut datapath = Datapath::load()?;
-        let mut program = |name| anyhow::Ok(datapath.generation.xdp(name)?.fd()?.try_clone()?);
+        let mut program = |name| anyhow::Ok(datapath.programs().xdp(name)?.fd()?.try_clone()?);
         let (ours, baseline) = (program("foobar")?, program("baseline")?);
         let wrap = |flows| anyhow::Ok((Wrapper::load(flows, ours.as_fd())?, Wrapper::load(flows, baseline.as_fd())?));
         let wrappers = self.flows.map(wrap).transpose()?;
-        let rig = Rig { case: self, datapath, ours, baseline, wrappers, ingress: place::ingress()? };
+        let rig = Rig { case: self, datapath, ours, baseline, wrappers, ingress: lab::index(super::INGRESS)? };
         match self.flows {
             Some(Flows::One | Flows::Ports) => {
                 // Each of the 65,536 flows is opened; with one flow all but the first are of the same.
@@ -149,7 +148,7 @@ impl Rig<'_> {
 
     fn time(&self, program: BorrowedFd<'_>, opens: bool, start: u32, repeat: u32) -> Result<f64> {
         let frame = frame(self.case.port, opens, start)?;
-        prog::time(program, &frame, self.ingress, repeat)
+        bpf::time(program, &frame, self.ingress, repeat)
     }
 }
 

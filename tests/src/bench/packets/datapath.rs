@@ -4,12 +4,13 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use anyhow::{Context, Result};
 use foobar_common::abi::SERVICE_WIRE;
+use foobar_common::generation::USES_BALANCER;
 use foobar_common::parse::TCP;
-use foobar_common::rules::compile::compile;
 use foobar_common::rules::{Action, Protocol, Rule};
 use foobar_common::verdict::Reason;
-use foobar_user::datapath::generation::{Generation, Parts};
-use foobar_user::datapath::state::{Socket, State};
+use foobar_user::datapath::instance::{Instance, Place};
+use foobar_user::datapath::programs::Programs;
+use foobar_user::datapath::state::Socket;
 use ipnet::IpNet;
 
 use super::frame::{ALLOWED_PORT, CLIENT, DENIED_PORT, VIP, VIP_PORT};
@@ -17,21 +18,18 @@ use super::frame::{ALLOWED_PORT, CLIENT, DENIED_PORT, VIP, VIP_PORT};
 /// A loaded packet path with its tables filled.
 #[derive(Debug)]
 pub(super) struct Datapath {
-    /// The programs.
-    pub(super) generation: Generation,
-    state: State,
+    instance: Instance,
 }
 
 impl Datapath {
     /// Loads it.
     pub(super) fn load() -> Result<Self> {
-        let rules = compile(&rules()?)?;
-        let counters: Vec<u32> = (0..).take(rules.actions.len()).collect();
-        let parts =
-            Parts { state: None, rules: &rules, counters: &counters, number: 1, balances: true, log_drops: false };
-        let mut generation = Generation::load(&parts)?;
-        generation.verify("baseline")?;
-        let mut state = State::of(&mut generation)?;
+        let place = Place { state: None, own: None, jumbo: false, log_drops: false };
+        let mut instance = Instance::load(&place, &[])?;
+        instance.write(&rules()?, &[], 1, USES_BALANCER, &[])?;
+        instance.flip(None)?;
+        instance.programs().verify("baseline")?;
+        let state = instance.state_mut();
         let vip = Socket { address: SocketAddr::from((VIP, VIP_PORT)), protocol: TCP };
         for (slot, backend) in (0..).zip(BACKENDS) {
             let backend = SocketAddr::from((backend, VIP_PORT));
@@ -39,12 +37,17 @@ impl Datapath {
             state.set_endpoint(Socket { address: backend, protocol: TCP }, vip.address, slot)?;
         }
         state.set_members(&[vip], SLOT, SERVICE_WIRE, &[0, 1])?;
-        Ok(Self { generation, state })
+        Ok(Self { instance })
+    }
+
+    /// The programs.
+    pub(super) const fn programs(&mut self) -> &mut Programs {
+        self.instance.programs()
     }
 
     /// Packets that met `reason` until now.
     pub(super) fn count(&self, reason: Reason) -> Result<u64> {
-        let verdicts = self.state.verdicts()?;
+        let verdicts = self.instance.state().verdicts()?;
         let found = verdicts.iter().find(|(other, _)| *other == reason);
         Ok(found.context("the counters lack a reason")?.1.packets)
     }

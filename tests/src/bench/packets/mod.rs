@@ -13,21 +13,20 @@
 mod case;
 mod datapath;
 mod frame;
-mod place;
-mod prog;
 mod wrapper;
 
 use anyhow::Result;
 
 use self::case::{CASES, Case, Figures};
-use self::place::Place;
+use super::lab::Lab;
 use super::row::{Measured, Row};
 use crate::progress::{Progress, check, step};
 
 /// Measures every case.
 pub(super) fn run(progress: &dyn Progress) -> Result<Vec<Row>> {
-    let place = step(progress, "a namespace with routes", Place::create)?;
-    place.inside(|| CASES.iter().map(|case| measured(case, progress)).collect())?
+    let lab = Lab::create()?;
+    let place = step(progress, "a namespace with routes", || lab.namespace("packets", FORWARDING, CABLES))?;
+    place.run(|| CASES.iter().map(|case| measured(case, progress)).collect())?
 }
 
 fn measured(case: &Case, progress: &dyn Progress) -> Result<Row> {
@@ -45,3 +44,22 @@ fn measured(case: &Case, progress: &dyn Progress) -> Result<Row> {
 }
 
 const ROUNDS: u32 = 64;
+
+/// Interface by which packets come.
+const INGRESS: &str = "in0";
+const FORWARDING: &[(&str, &str)] = &[("ipv4/ip_forward", "1")];
+/// The kernel can route what the programs forward. Both ends of each cable are here: nothing is sent, only looked up.
+const CABLES: &str = "\
+link add in0 type veth peer name in1
+link add out0 type veth peer name out1
+link set in0 up
+link set in1 up
+link set out0 up
+link set out1 up
+addr add 10.0.0.1/24 dev in0
+addr add 10.0.1.1/24 dev out0
+route add 198.18.0.0/15 via 10.0.0.2
+neigh replace 10.0.0.2 lladdr 02:00:00:00:00:02 dev in0 nud permanent
+neigh replace 10.0.1.11 lladdr 02:00:00:00:01:0b dev out0 nud permanent
+neigh replace 10.0.1.12 lladdr 02:00:00:00:01:0c dev out0 nud permanent
+";

@@ -3,14 +3,14 @@
 use foobar_common::verdict::Reason;
 
 use super::super::case::{Case, case, dropped, passed};
-use super::super::frame::{Frame, SYN, Transport, arp};
+use super::super::frame::{Frame, SYN, Transport, arp, ethernet};
 use super::super::hosts::{CLIENT, LB1, OFFICE, VIP, WEB1, Wire};
 
 const C_TAG: u16 = 0x8100;
 const S_TAG: u16 = 0x88a8;
 
 pub(super) fn cases() -> Vec<Case> {
-    [ethernet(), ipv4(), ipv6(), transport(), truncated()].concat()
+    [links(), ipv4(), ipv6(), transport(), truncated()].concat()
 }
 
 fn tcp(v6: bool) -> Frame {
@@ -18,17 +18,22 @@ fn tcp(v6: bool) -> Frame {
 }
 
 /// The frame with other bytes at an offset.
-fn patched(frame: &Frame, at: usize, bytes: &[u8]) -> Vec<u8> {
+pub(super) fn patched(frame: &Frame, at: usize, bytes: &[u8]) -> Vec<u8> {
     let mut patched = frame.bytes();
     patched[at..at + bytes.len()].copy_from_slice(bytes);
     patched
 }
 
-fn one(name: &str, bytes: Vec<u8>, reason: Reason) -> Case {
+pub(super) fn one(name: &str, bytes: Vec<u8>, reason: Reason) -> Case {
     case(name, vec![dropped(Wire::Front, bytes, reason)])
 }
 
-fn ethernet() -> Vec<Case> {
+/// IEEE 802.3ad: an actor's information, version 1.
+fn lacp() -> Vec<u8> {
+    ethernet(CLIENT, 0x8809, &[&[1, 1, 1, 20][..], &[0; 106]].concat())
+}
+
+fn links() -> Vec<Case> {
     let tagged = |count: usize| (0..count).fold(tcp(false), |frame, n| frame.tag(C_TAG, n as u16));
     vec![
         case("ARP reaches the stack", vec![passed(Wire::Front, arp(CLIENT, VIP), Reason::Arp)]),
@@ -37,6 +42,18 @@ fn ethernet() -> Vec<Case> {
             frame.splice(12..12, [0x81, 0, 0, 5]);
             vec![passed(Wire::Front, frame, Reason::Arp)]
         }),
+        one("MPLS", ethernet(CLIENT, 0x8847, &[0; 46]), Reason::EtherType),
+        one("LLDP", ethernet(CLIENT, 0x88cc, &[2; 46]), Reason::EtherType),
+        one("PPPoE", ethernet(CLIENT, 0x8864, &[0x11; 46]), Reason::EtherType),
+        one("the old tag of QinQ", patched(&tcp(false).tag(0x9100, 7), 12, &[0x91, 0]), Reason::EtherType),
+        case("LACP reaches the stack", vec![passed(Wire::Front, lacp(), Reason::SlowProtocol)]),
+        case(
+            "LACP of nothing reaches the stack",
+            vec![passed(Wire::Front, lacp()[..14].to_vec(), Reason::SlowProtocol)],
+        ),
+        one("the EtherType before LACP's", ethernet(CLIENT, 0x8808, &[1; 110]), Reason::EtherType),
+        one("the EtherType after LACP's", ethernet(CLIENT, 0x880a, &[1; 110]), Reason::EtherType),
+        one("a tag without anything behind it", ethernet(CLIENT, C_TAG, &[0, 7]), Reason::Truncated),
         one("an unknown EtherType", patched(&tcp(false), 12, &[0x88, 0xb5]), Reason::EtherType),
         one("an IEEE 802.3 length", patched(&tcp(false), 12, &[0, 0x40]), Reason::EtherType),
         case("one tag", vec![tagged(1).allowed("office")]),
@@ -57,21 +74,25 @@ fn ipv4() -> Vec<Case> {
         bytes
     };
     let padded = [frame.bytes(), vec![0; 20]].concat();
+    let options =
+        |name: &str, options: &[u8]| case(name, vec![frame.clone().options(options).drops(Reason::IpOptions)]);
     vec![
         one("IPv4 of version 6", patched(&frame, 14, &[0x65]), Reason::IpHeader),
         one("IPv4 with a header of 16 bytes", patched(&frame, 14, &[0x44]), Reason::IpHeader),
         one("IPv4 longer than the frame", patched(&frame, 16, &[1, 0]), Reason::IpHeader),
         one("IPv4 shorter than its header", patched(&frame, 16, &[0, 19]), Reason::IpHeader),
         one("IPv4 options", with_options, Reason::IpOptions),
-        one("IPv4 first fragment", patched(&frame, 20, &[0x20, 0]), Reason::Fragment),
-        one("IPv4 later fragment", patched(&frame, 20, &[0, 1]), Reason::Fragment),
-        one("IPv4 last fragment far behind", patched(&frame, 20, &[0x1f, 0xff]), Reason::Fragment),
+        options("IPv4 options: record route", &[7, 7, 4, 0, 0, 0, 0, 0]),
+        options("IPv4 options: loose source route", &[131, 7, 4, 10, 0, 1, 12, 0]),
+        options("IPv4 options: router alert", &[148, 4, 0, 0]),
+        options("IPv4 options: as many as there can be", &[1; 40]),
+        one("IPv4 options that are cut off", frame.clone().options(&[1; 40]).bytes()[..50].to_vec(), Reason::IpHeader),
         case("IPv4 that must not be fragmented is none", vec![frame.allowed("office")]),
         case("IPv4 with padding behind it", vec![passed_by_office(padded)]),
     ]
 }
 
-fn passed_by_office(bytes: Vec<u8>) -> super::super::case::Step {
+pub(super) fn passed_by_office(bytes: Vec<u8>) -> super::super::case::Step {
     passed(Wire::Front, bytes, Reason::RuleAllow).counts("office")
 }
 
@@ -83,13 +104,9 @@ fn ipv6() -> Vec<Case> {
         one("IPv6 of version 4", patched(&frame, 14, &[0x40]), Reason::IpHeader),
         one("IPv6 longer than the frame", patched(&frame, 18, &[1, 0]), Reason::IpHeader),
         one("IPv6 of the greatest length", patched(&frame, 18, &[0xff, 0xff]), Reason::IpHeader),
-        extension("hop-by-hop options", 0),
-        extension("routing header", 43),
-        extension("authentication header", 51),
+        extension("a routing header made of TCP", 43),
         extension("without next header", 59),
-        extension("destination options", 60),
         extension("mobility header", 135),
-        one("IPv6 fragment header", next(44), Reason::Fragment),
         case("IPv6 with padding behind it", vec![passed_by_office([frame.bytes(), vec![0; 9]].concat())]),
     ]
 }

@@ -94,7 +94,7 @@ fn of_family(v6: bool) -> Vec<Case> {
         one("an ACK without a flow", to_vip(v6, 2000, 8080, ACK).drops(none).counts("vip")),
         one("a FIN without a flow", to_vip(v6, 2000, 8080, FIN | ACK).drops(none).counts("vip")),
         one("a RST without a flow", to_vip(v6, 2000, 8080, RST).drops(none).counts("vip")),
-        one("a SYN with FIN opens nothing", to_vip(v6, 2000, 8080, SYN | FIN).drops(none).counts("vip")),
+        one("a SYN with FIN opens nothing", to_vip(v6, 2000, 8080, SYN | FIN).drops(Reason::TcpFlags)),
         one("a SYN with ACK opens nothing", to_vip(v6, 2000, 8080, SYN | ACK).drops(none).counts("vip")),
         one("a service's packet under a tag", {
             to_vip(v6, 2000, 8080, SYN).tag(0x8100, 5).drops(Reason::TaggedService)

@@ -1,0 +1,223 @@
+//! The programs, loaded once for an agent's life: their rules change beside them, without them.
+
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use aya::maps::{Map, MapData, ProgramArray};
+use aya::programs::{CgroupSockAddr, Program, ProgramError, Xdp};
+use aya::{Ebpf, EbpfLoader};
+use aya_log::EbpfLogger;
+use foobar_common::verdict::{HANDSHAKE4, HANDSHAKE6};
+use tracing::warn;
+
+use super::object;
+use crate::host::cookies;
+
+/// Maps that outlive programs and agents, by their names in the object.
+pub const STATE_MAPS: [&str; 23] = [
+    "VERDICTS",
+    "RULE_COUNTS",
+    "SERVICE_COUNTS",
+    "BACKEND_COUNTS",
+    "CURSORS",
+    "SERVICES4",
+    "SERVICES6",
+    "ENDPOINTS4",
+    "ENDPOINTS6",
+    "RINGS",
+    "BACKENDS",
+    "FLOWS4",
+    "FLOWS6",
+    "HALF_OPEN4",
+    "HALF_OPEN6",
+    "DATAGRAMS4",
+    "DATAGRAMS6",
+    "BUCKETS",
+    "OPEN",
+    "SYN_SETTINGS",
+    "FLOOD_SEEN",
+    "EVENTS",
+    "EVENTS_LOST",
+];
+
+/// Maps of one loading of the programs.
+const OWN_MAPS: [&str; 5] = ["RULES", "CONTROL", "MEMBERS", "MEMBERSHIPS", "HANDSHAKES"];
+
+/// Where `foobar` leaves a packet of a handshake to another program: its index in `HANDSHAKES`, and its name.
+const HANDSHAKES: [(u32, &str); 2] = [(HANDSHAKE4, "handshake4"), (HANDSHAKE6, "handshake6")];
+
+/// Time between two looks at the program's messages.
+const LOG_INTERVAL: Duration = Duration::from_millis(200);
+/// `aya_log_common::Level::Info`.
+const LOG_INFO: u8 = 3;
+
+/// The programs, loaded, attached to nothing.
+pub struct Programs {
+    ebpf: Ebpf,
+    /// Emptied by the kernel when nobody holds it: pinned, too, it outlives this process.
+    handshakes: Option<ProgramArray<MapData>>,
+}
+
+impl fmt::Debug for Programs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Programs").finish_non_exhaustive()
+    }
+}
+
+/// How programs are loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts<'a> {
+    /// Folder in which state maps are pinned, and found again; `None`: they live and die with the programs.
+    pub state: Option<&'a Path>,
+    /// Folder in which the maps of this loading are pinned, so that its dry twin finds them.
+    pub own: Option<&'a Path>,
+    /// Words for the prefix tables of named sets.
+    pub member_words: u32,
+    /// Whether frames may have more than one buffer.
+    pub jumbo: bool,
+    /// Whether the program tells about each packet that it drops.
+    pub log_drops: bool,
+}
+
+impl Programs {
+    /// Loads the programs; without rules they deny everything.
+    ///
+    /// # Errors
+    /// What the kernel refused, with the end of the verifier's log.
+    pub fn load(parts: &Parts<'_>) -> Result<Self> {
+        let mut programs = Self::open(parts, false)?;
+        for name in ["foobar", "connect4", "connect6"] {
+            programs.verify(name)?;
+        }
+        programs.join_handshakes()?;
+        if parts.log_drops {
+            programs.follow_log()?;
+        }
+        Ok(programs)
+    }
+
+    /// Loads the firewall once more, over the maps that are pinned: it changes nothing, and writes to `TRACE` what it would.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn load_dry(parts: &Parts<'_>) -> Result<Self> {
+        let mut programs = Self::open(parts, true)?;
+        programs.verify("foobar")?;
+        Ok(programs)
+    }
+
+    fn open(parts: &Parts<'_>, dry: bool) -> Result<Self> {
+        let log_level = if parts.log_drops { LOG_INFO } else { 0_u8 };
+        let (jumbo, dry) = (u32::from(parts.jumbo), u32::from(dry));
+        let mut loader = EbpfLoader::new();
+        loader
+            .override_global("JUMBO", &jumbo, true)
+            .override_global("DRY_RUN", &dry, true)
+            .override_global(aya_log::LEVEL, &log_level, true)
+            .map_max_entries("MEMBERS", parts.member_words);
+        let listeners = cookies::constants();
+        if let Err(error) = &listeners {
+            warn!("SYN floods are left to the kernel's own cookies: {error:#}");
+        }
+        let listeners = listeners.unwrap_or_default();
+        for (name, value) in &listeners {
+            loader.override_global(name, value, true);
+        }
+        for (maps, folder) in [(&STATE_MAPS[..], parts.state), (&OWN_MAPS[..], parts.own)] {
+            for (map, folder) in maps.iter().zip(std::iter::repeat(folder)) {
+                if let Some(folder) = folder {
+                    loader.map_pin_path(map, folder.join(map.to_lowercase()));
+                }
+            }
+        }
+        let ebpf = loader.load(object::bytes()?).context("cannot create the packet path's maps")?;
+        Ok(Self { ebpf, handshakes: None })
+    }
+
+    /// Lets `foobar` go on in the programs for handshakes.
+    fn join_handshakes(&mut self) -> Result<()> {
+        let mut array: ProgramArray<_> = self.take_map("HANDSHAKES")?.try_into()?;
+        for (index, name) in HANDSHAKES {
+            self.verify(name)?;
+            array.set(index, self.xdp(name)?.fd()?, 0).with_context(|| format!("cannot join `{name}` to `foobar`"))?;
+        }
+        self.handshakes = Some(array);
+        Ok(())
+    }
+
+    /// Writes what the program tells into this process's log, until the process ends.
+    fn follow_log(&mut self) -> Result<()> {
+        let mut log = EbpfLogger::init(&mut self.ebpf).context("cannot read the program's messages")?;
+        tokio::spawn(async move {
+            let mut tick = tokio::time::interval(LOG_INTERVAL);
+            loop {
+                tick.tick().await;
+                log.flush();
+            }
+        });
+        Ok(())
+    }
+
+    /// An XDP program: `foobar` is the firewall and balancer.
+    ///
+    /// # Errors
+    /// The object lacks it.
+    pub fn xdp(&mut self, name: &str) -> Result<&mut Xdp> {
+        Ok(self.program(name)?.try_into()?)
+    }
+
+    /// A connect hook: `connect4` or `connect6`.
+    ///
+    /// # Errors
+    /// The object lacks it.
+    pub fn hook(&mut self, name: &str) -> Result<&mut CgroupSockAddr> {
+        Ok(self.program(name)?.try_into()?)
+    }
+
+    fn program(&mut self, name: &str) -> Result<&mut Program> {
+        self.ebpf.program_mut(name).with_context(|| format!("no program `{name}` in the object"))
+    }
+
+    /// A map, left where it is.
+    ///
+    /// # Errors
+    /// The object lacks it, or it was taken out.
+    pub fn map_mut(&mut self, name: &str) -> Result<&mut Map> {
+        self.ebpf.map_mut(name).with_context(|| format!("no map `{name}` in the object"))
+    }
+
+    /// Takes a map out of the programs.
+    ///
+    /// # Errors
+    /// The object lacks it, or it was taken before.
+    pub fn take_map(&mut self, name: &str) -> Result<Map> {
+        self.ebpf.take_map(name).with_context(|| format!("no map `{name}` in the object"))
+    }
+
+    /// Has the kernel verify and load a program.
+    ///
+    /// # Errors
+    /// What the kernel said, with the end of the verifier's log.
+    pub fn verify(&mut self, name: &str) -> Result<()> {
+        let loaded = match self.program(name)? {
+            Program::Xdp(xdp) => xdp.load(),
+            Program::CgroupSockAddr(hook) => hook.load(),
+            _ => return Err(anyhow!("program `{name}` is of an unexpected type")),
+        };
+        loaded.map_err(|error| explain(name, &error))
+    }
+}
+
+/// The verifier's last lines say why; the hundreds before them only how it got there.
+fn explain(name: &str, error: &ProgramError) -> anyhow::Error {
+    const LINES: usize = 12;
+    let ProgramError::LoadError { io_error, verifier_log } = error else {
+        return anyhow!("cannot load program `{name}`: {error}");
+    };
+    let log = verifier_log.to_string();
+    let lines: Vec<&str> = log.lines().filter(|line| !line.is_empty()).collect();
+    let end = lines[lines.len().saturating_sub(LINES)..].join("\n    ");
+    anyhow!("the kernel refuses program `{name}`: {io_error}\n    {end}")
+}

@@ -1,0 +1,102 @@
+//! The two generations of rules in the kernel: one is in force, the other is written beside it.
+//!
+//! One store of one word puts the other in force, for every interface and every packet that comes after it. A change that
+//! waits for confirmation bears its deadline in that word: the kernel goes back by itself, also when no agent is alive.
+
+use std::mem::size_of;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use aya::maps::{Map, MapData};
+use foobar_common::generation::{Generation, control, in_force};
+use nix::time::{ClockId, clock_gettime};
+use zerocopy::IntoBytes as _;
+
+use super::grace;
+use super::mapping::Mapping;
+use super::programs::Programs;
+
+/// Words of a generation.
+const WORDS: usize = size_of::<Generation>() / 8;
+/// Place of the word that says which generation is in force.
+const CONTROL: usize = 0;
+/// Place of the word that says whether somebody watches.
+const WATCHED: usize = 1;
+
+/// Both generations, and which is in force.
+#[derive(Debug)]
+pub(super) struct Generations {
+    /// The programs know their maps by the numbers of these descriptors until they are loaded.
+    _maps: [MapData; 2],
+    rules: Mapping,
+    control: Mapping,
+}
+
+impl Generations {
+    /// Of programs that were just loaded: no rules yet, everything is denied.
+    pub(super) fn of(programs: &mut Programs) -> Result<Self> {
+        let rules = array(programs.take_map("RULES")?)?;
+        let control = array(programs.take_map("CONTROL")?)?;
+        let (rules_mapping, control_mapping) = (Mapping::new(rules.fd(), 2 * WORDS)?, Mapping::new(control.fd(), 2)?);
+        Ok(Self { _maps: [rules, control], rules: rules_mapping, control: control_mapping })
+    }
+
+    /// Writes a generation beside the one in force.
+    pub(super) fn write(&mut self, generation: &Generation) -> Result<()> {
+        // Packets that began under the generation before last still read the place that is written now.
+        grace::wait()?;
+        let place = self.other();
+        self.rules.copy(place * WORDS, generation.as_bytes())
+    }
+
+    /// Writes a part of the generation in force that no packet needs yet.
+    pub(super) fn amend(&mut self, offset: usize, bytes: &[u8]) -> Result<()> {
+        let place = self.index();
+        self.rules.copy(place * WORDS + offset / 8, bytes)
+    }
+
+    /// Puts the other generation in force; `confirm_within`: until then, unless it is confirmed.
+    pub(super) fn flip(&mut self, confirm_within: Option<Duration>) -> Result<()> {
+        let deadline = match confirm_within {
+            Some(time) => (now()? + time).as_nanos() as u64,
+            None => 0,
+        };
+        let other = self.other() as u32;
+        self.control.write(CONTROL, control(other, deadline));
+        Ok(())
+    }
+
+    /// Puts the one in force for good.
+    pub(super) fn confirm(&mut self) {
+        let index = self.index() as u32;
+        self.control.write(CONTROL, control(index, 0));
+    }
+
+    /// Whether somebody watches.
+    pub(super) fn set_watched(&mut self, watched: bool) {
+        self.control.write(WATCHED, u64::from(watched));
+    }
+
+    /// Place of the generation in force.
+    fn index(&self) -> usize {
+        let word = self.control.read(CONTROL);
+        in_force(word, || now().map_or(0, |now| now.as_nanos() as u64)) as usize
+    }
+
+    fn other(&self) -> usize {
+        self.index() ^ 1
+    }
+}
+
+/// The clock of the packet path.
+pub(super) fn now() -> Result<Duration> {
+    Ok(Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).context("the kernel has no coarse clock")?))
+}
+
+/// The data of an array map.
+pub(super) fn array(map: Map) -> Result<MapData> {
+    match map {
+        Map::Array(data) => Ok(data),
+        _ => anyhow::bail!("a map of the object is no array"),
+    }
+}

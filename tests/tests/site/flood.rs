@@ -1,0 +1,141 @@
+//! Floods, each beside its control: the same packets to a port that nobody may reach.
+
+use std::net::{Ipv4Addr, UdpSocket};
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use foobar_common::abi::MAX_FLOWS;
+use foobar_tests::client::Connection;
+use foobar_tests::flood::{Flood, Kind, Shape, mac};
+use foobar_tests::host::VIP;
+use foobar_tests::process::raise_file_limit;
+use foobar_tests::wrk;
+use foobar_tests::{Bed, is_long};
+use tokio::task::JoinSet;
+
+/// A flood of SYNs to the VIP where TLS ends: the site goes on as under the same packets to a closed port.
+pub(crate) fn syns_to_a_listener(bed: &Bed) -> Result<()> {
+    let (rounds, time) = if is_long() { (5, Duration::from_secs(5)) } else { (2, Duration::from_secs(3)) };
+    let url = format!("https://{VIP}/small.txt");
+    let goodput = |port: u16| -> Result<f64> {
+        let packets = SYNS_PER_SECOND * (time.as_secs() + 1);
+        let flood = Flood::start(bed.host("client")?, shape(bed, Kind::Syn, port, packets, SYNS_PER_SECOND)?)?;
+        let figures = wrk::measure(bed, "client", &url, 16, time)?;
+        let sent = flood.stop()?;
+        ensure!(figures.errors == 0, "{} of {} requests failed", figures.errors, figures.requests);
+        ensure!(sent > SYNS_PER_SECOND * time.as_secs() / 2, "only {sent} SYNs were sent: the machine is too busy");
+        Ok(figures.rps)
+    };
+    let (mut open, mut control) = (0.0, 0.0);
+    for _ in 0..rounds {
+        control += goodput(CLOSED)?;
+        open += goodput(443)?;
+    }
+    println!("\n  goodput under a SYN flood: {:.2} of the control's", open / control);
+    ensure!(open >= 0.8 * control, "{open:.0} requests/s under the flood, {control:.0} beside it ({rounds} rounds)");
+    let https = bed.https()?;
+    ensure!(bed.get(&https, "/small.txt")?.status == 200, "no new connection after the flood");
+    Ok(())
+}
+
+/// Connections that only wait, then half-open ones at twice the size of their table: those that wait are still there.
+pub(crate) fn half_open_flows_drive_out_no_idle_one(bed: &Bed) -> Result<()> {
+    raise_file_limit()?;
+    let survivors = |port: u16| -> Result<usize> {
+        let packets = 2 * u64::from(TABLE);
+        let client = bed.host("client")?;
+        let shape = shape(bed, Kind::Syn, port, packets, 100_000)?;
+        client.block_on(|| async {
+            let mut idle = Vec::with_capacity(IDLE);
+            for _ in 0..IDLE {
+                let mut connection = Connection::open(&bed.plain()).await?;
+                ensure!(connection.get("/small.txt").await?.status == 200, "no answer before the flood");
+                idle.push(connection);
+            }
+            // Nothing of the connections has to be done meanwhile: they are idle.
+            ensure!(Flood::start(client, shape)?.join()? == packets, "the flood was cut short");
+            // All at once: one that is gone costs a whole deadline.
+            let mut asked = JoinSet::new();
+            for mut connection in idle {
+                asked.spawn(async move { connection.get("/small.txt").await.is_ok_and(|page| page.status == 200) });
+            }
+            Ok(asked.join_all().await.into_iter().filter(|answered| *answered).count())
+        })?
+    };
+    let control = survivors(CLOSED)?;
+    ensure!(control == IDLE, "{control} of {IDLE} survived packets to a closed port");
+    let survivors = survivors(8080)?;
+    println!("\n  {survivors} of {IDLE} idle flows survived");
+    ensure!(survivors * 100 >= IDLE * 99, "only {survivors} of {IDLE} idle flows survived");
+    Ok(())
+}
+
+/// More datagram flows than their table holds: nobody is refused, who was silent longest gives way, each is counted once.
+pub(crate) fn a_full_table_refuses_nobody(bed: &Bed) -> Result<()> {
+    let fill = |port: u16| -> Result<(u64, Counted)> {
+        let before = Counted::read(bed)?;
+        let packets = u64::from(TABLE) * 5 / 4;
+        let shape = shape(bed, Kind::Datagram, port, packets, 50_000)?;
+        let sent = Flood::start(bed.host("client")?, shape)?.join()?;
+        Ok((sent, Counted::read(bed)?.since(&before)))
+    };
+    let (_, control) = fill(CLOSED)?;
+    ensure!(control.connections == 0.0, "packets to a closed port became {control:?}");
+    let (sent, full) = fill(7007)?;
+    println!("\n  {sent} datagrams of as many sources: {full:?}");
+    ensure!(full.connections > f64::from(TABLE), "{full:?} of {sent}: the table was not full");
+    ensure!(full.connections == full.allowed, "{full:?}: each packet is a flow of its own");
+    ensure!(full.refused == 0.0, "{full:?}: the table refused flows");
+    // The table is still full: a flow that begins now gets its place, and an answer.
+    let answered = bed.in_namespace("client", || -> Result<bool> {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
+        socket.set_read_timeout(Some(Duration::from_secs(2)))?;
+        socket.connect((VIP, 7007))?;
+        socket.send(b"late")?;
+        let mut answer = [0; 64];
+        let length = socket.recv(&mut answer)?;
+        Ok(answer[..length].ends_with(b" late"))
+    })??;
+    ensure!(answered, "a wrong answer");
+    Ok(())
+}
+
+/// What the balancer counted of datagram flows.
+#[derive(Clone, Copy, Debug)]
+struct Counted {
+    connections: f64,
+    allowed: f64,
+    refused: f64,
+}
+
+impl Counted {
+    fn read(bed: &Bed) -> Result<Self> {
+        let metrics = bed.metrics("lb1")?;
+        Ok(Self {
+            connections: metrics.sum("foobar_service_connections_total", &[("service", "echo")]),
+            allowed: metrics.sum("foobar_rule_packets_total", &[("rule", "vip-echo")]),
+            refused: metrics.sum("foobar_verdict_packets_total", &[("reason", "flow_table")]),
+        })
+    }
+
+    fn since(&self, before: &Self) -> Self {
+        Self {
+            connections: self.connections - before.connections,
+            allowed: self.allowed - before.allowed,
+            refused: self.refused - before.refused,
+        }
+    }
+}
+
+fn shape(bed: &Bed, kind: Kind, port: u16, packets: u64, rate: u64) -> Result<Shape> {
+    let macs = [mac(bed.host("lb1")?, "eth1")?, mac(bed.host("client")?, "eth0")?];
+    let to: (Ipv4Addr, u16) = (VIP, port);
+    Ok(Shape { kind, to, macs, packets, rate, first: u32::from(port) << 12 })
+}
+
+/// Entries of the tables of half-open connections and of datagrams.
+const TABLE: u32 = MAX_FLOWS;
+const IDLE: usize = 1000;
+/// A port of the VIP that nobody may reach.
+const CLOSED: u16 = 8444;
+const SYNS_PER_SECOND: u64 = 50_000;
