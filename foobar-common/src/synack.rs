@@ -7,7 +7,7 @@ use crate::abi::{SYN_ECN, SYN_SACK, SYN_SCALE, SYN_TIMESTAMPS, SynSettings};
 use crate::address::Address;
 use crate::checksum::Sum;
 use crate::packet::Packet;
-use crate::parse::{ACK, CWR, ECE, Headers, SYN, TCP};
+use crate::parse::{ACK, CWR, ECE, SYN, TCP};
 use crate::syn::{NO_SCALE, Options};
 
 /// The frame is never shorter: a driver need not fill up what leaves by `XDP_TX`.
@@ -114,27 +114,27 @@ impl SynAck {
         if self.full { LONG } else { SHORT }
     }
 
-    /// Length of the frame, which its bytes must have before [`SynAck::write`].
+    /// Length of the frame, which its bytes must have before [`SynAck::write`], with the TCP header at this offset.
     #[inline(always)]
     #[must_use]
-    pub const fn frame<const W: usize>(&self, headers: &Headers<W>) -> usize {
-        let length = headers.transport + self.header();
+    pub const fn frame(&self, transport: usize) -> usize {
+        let length = transport + self.header();
         if length < FRAME_MIN { FRAME_MIN } else { length }
     }
 
-    /// Writes the answer over the SYN whose headers these were; `None`: the frame is too short.
+    /// Writes the answer over the SYN whose headers were at these offsets; `None`: the frame is too short.
     ///
     /// The IPv4 header must be without options and the IPv6 header without extensions.
     #[inline(always)]
     #[must_use]
-    pub fn write<const W: usize, P: Packet>(&self, packet: &mut P, headers: &Headers<W>) -> Option<()>
+    pub fn write<const W: usize, P: Packet>(&self, packet: &mut P, network: usize, transport: usize) -> Option<()>
     where
         Address<W>: Network,
     {
         turn(packet)?;
         let length = self.header() as u16;
-        let addresses = Address::<W>::turn(packet, headers.network, length)?;
-        self.transport(packet, headers.transport, addresses)
+        let addresses = Address::<W>::turn(packet, network, length)?;
+        self.transport(packet, transport, addresses)
     }
 
     /// Writes the TCP header, word by word: the stack of a program is no place for it.
@@ -223,17 +223,26 @@ impl Network for Address<4> {
 }
 
 /// Exchanges two addresses of `W` words that lie behind each other; the sum over them.
+///
+/// Without a loop: the compiler turns its bounds into arithmetic on the end of the frame, which the verifier refuses.
 #[inline(always)]
 fn exchange<const W: usize, P: Packet>(packet: &mut P, at: usize) -> Option<Sum> {
-    let mut sum = Sum::new();
-    for word in 0..W {
-        let (first, second) = (at + 4 * word, at + 4 * (W + word));
-        let source = packet.load::<4>(first).map(u32::from_ne_bytes)?;
-        let destination = packet.load::<4>(second).map(u32::from_ne_bytes)?;
-        sum = put(packet, first, destination, sum)?;
-        sum = put(packet, second, source, sum)?;
+    let sum = exchange_word::<W, P>(packet, at, Sum::new())?;
+    if W == 1 {
+        return Some(sum);
     }
-    Some(sum)
+    let sum = exchange_word::<W, P>(packet, at + 4, sum)?;
+    let sum = exchange_word::<W, P>(packet, at + 8, sum)?;
+    exchange_word::<W, P>(packet, at + 12, sum)
+}
+
+/// Exchanges a word with that `W` words behind it, and adds both to the sum.
+#[inline(always)]
+fn exchange_word<const W: usize, P: Packet>(packet: &mut P, at: usize, sum: Sum) -> Option<Sum> {
+    let source = packet.load::<4>(at).map(u32::from_ne_bytes)?;
+    let destination = packet.load::<4>(at + 4 * W).map(u32::from_ne_bytes)?;
+    let sum = put(packet, at, destination, sum)?;
+    put(packet, at + 4 * W, source, sum)
 }
 
 #[cfg(test)]
@@ -280,8 +289,8 @@ mod tests {
     fn answered4(answer: &SynAck) -> Vec<u8> {
         let mut frame = syn4();
         let headers = parse::ipv4(&frame, 14).unwrap();
-        frame.resize(answer.frame(&headers), 0);
-        answer.write(&mut frame, &headers).unwrap();
+        frame.resize(answer.frame(headers.transport), 0);
+        answer.write::<1, _>(&mut frame, headers.network, headers.transport).unwrap();
         let back = parse::ipv4(&frame, 14).unwrap();
         assert_eq!((back.tuple.source, back.tuple.destination), (headers.tuple.destination, headers.tuple.source));
         assert_eq!(checksum::of(&frame[14..34]), [0, 0]);
@@ -348,8 +357,8 @@ mod tests {
         let mut frame = syn6();
         let headers = parse::ipv6(&frame, 14).unwrap();
         let answer = SynAck::new::<4>(&question(&OPTIONS, &SETTINGS, SYN));
-        frame.resize(answer.frame(&headers), 0);
-        answer.write(&mut frame, &headers).unwrap();
+        frame.resize(answer.frame(headers.transport), 0);
+        answer.write::<4, _>(&mut frame, headers.network, headers.transport).unwrap();
         let back = parse::ipv6(&frame, 14).unwrap();
         assert_eq!((back.tuple.source, back.tuple.destination), (headers.tuple.destination, headers.tuple.source));
         assert_eq!((back.hops, back.length), (HOPS, 80));

@@ -16,7 +16,7 @@ use aya_ebpf::programs::XdpContext;
 use foobar_common::abi::SynSettings;
 use foobar_common::address::Address;
 use foobar_common::packet::Packet as _;
-use foobar_common::parse::{ACK, Headers, RST, SYN, TCP};
+use foobar_common::parse::{ACK, ETHERNET, Headers, RST, SYN, TCP};
 use foobar_common::syn::{ROOM, TCP_MAX};
 use foobar_common::synack::{self, Question, SynAck};
 use foobar_common::tables::Tables as _;
@@ -35,6 +35,10 @@ const NOT_FORWARDED: i64 = 4;
 const FORWARDING_DISABLED: i64 = 5;
 /// A time is written again only when it is older than this: a store for each packet would bounce its line.
 const REFRESH_NS: u64 = 10_000_000;
+/// Offset of the IP header behind one VLAN tag.
+const TAGGED: usize = ETHERNET + 4;
+/// The same behind two.
+const DOUBLY_TAGGED: usize = TAGGED + 4;
 /// What the rules allowed goes up to the stack.
 const PASS: Verdict = Verdict::Pass(Reason::RuleAllow);
 
@@ -46,7 +50,13 @@ where
     Address<W>: synack::Network + Keyed<W>,
 {
     let Some(settings) = SYN_SETTINGS.get(0) else { return PASS };
-    let verdict = segment::<W, H>(context, headers, settings);
+    // Each with an offset that the compiler knows, for which the verifier need not keep account of frame pointers.
+    let verdict = match headers.network {
+        ETHERNET => segment::<W, H>(context, headers, ETHERNET, settings),
+        TAGGED => segment::<W, H>(context, headers, TAGGED, settings),
+        DOUBLY_TAGGED => segment::<W, H>(context, headers, DOUBLY_TAGGED, settings),
+        _ => PASS,
+    };
     let tables = Kernel::new(context);
     if let Verdict::Drop(reason) = verdict
         && tables.watched()
@@ -61,6 +71,7 @@ where
 fn segment<const W: usize, const H: usize>(
     context: &XdpContext,
     headers: &Headers<W>,
+    network: usize,
     settings: &SynSettings,
 ) -> Verdict
 where
@@ -70,18 +81,18 @@ where
     let frame = Frame::new(context);
     // Two bytes, because LLVM compares the ends of one in 32 bits, which no verifier takes for a check.
     let group = frame.load::<2>(0).is_none_or(|[first, _]| first & 1 == 1);
-    if headers.tuple.protocol != TCP || headers.transport != headers.network + H || group {
+    if headers.tuple.protocol != TCP || headers.transport != network + H || group {
         return PASS;
     }
     if headers.opens() {
-        return opening::<W, H>(context, headers, settings);
+        return opening::<W, H>(context, headers, network, settings);
     }
     if settings.answer == 0 || headers.flags & (SYN | ACK | RST) != ACK {
         return PASS;
     }
     let mut key = Address::<W>::key(&headers.tuple);
     let Some(listener) = Listener::find(context.as_ptr(), &mut key) else { return PASS };
-    let (ip, tcp) = (frame.bytes::<H>(headers.network), frame.bytes::<20>(headers.transport));
+    let (ip, tcp) = (frame.bytes::<H>(network), frame.bytes::<20>(network + H));
     let (Some(ip), Some(tcp)) = (ip, tcp) else {
         listener.release();
         return PASS;
@@ -103,6 +114,7 @@ where
 fn opening<const W: usize, const H: usize>(
     context: &XdpContext,
     headers: &Headers<W>,
+    network: usize,
     settings: &SynSettings,
 ) -> Verdict
 where
@@ -129,12 +141,16 @@ where
     };
     // SAFETY: a map value of this CPU, which no other program looks at while this one runs.
     let tcp = unsafe { &raw mut (*segment).tcp };
-    let length = copy(context, headers.transport, tcp);
-    let ip = Frame::new(context).bytes::<H>(headers.network);
-    let (Some(length), Some(ip)) = (length, ip) else {
+    let length = copy(context, network + H, tcp);
+    let ip = Frame::new(context).bytes::<H>(network);
+    let Some(ip) = ip else {
         listener.release();
         return PASS;
     };
+    if length == 0 {
+        listener.release();
+        return PASS;
+    }
     // SAFETY: the IP header is checked against the frame's end, and the TCP header is a map value of more bytes.
     let cookie = unsafe { listener.cookie(ip, H as u32, tcp.cast(), length) };
     listener.release();
@@ -158,43 +174,47 @@ where
         // SAFETY: a helper without pointers. The stack's own clock, which the ACK is compared with.
         now_ns: unsafe { bpf_ktime_get_ns() },
     });
-    send(context, headers, &answer)
+    send::<W, H>(context, network, &answer)
 }
 
 /// Writes the answer over the SYN.
 #[inline(always)]
-fn send<const W: usize>(context: &XdpContext, headers: &Headers<W>, answer: &SynAck) -> Verdict
+fn send<const W: usize, const H: usize>(context: &XdpContext, network: usize, answer: &SynAck) -> Verdict
 where
     Address<W>: synack::Network,
 {
     // Masked, or LLVM subtracts the pointers in another order, which the verifier refuses.
     let length = masked::<0x7fff_ffff>(Frame::new(context).length() as u64);
-    let change = answer.frame(headers) as i32 - length as i32;
+    let change = answer.frame(network + H) as i32 - length as i32;
     // SAFETY: the context of a running program; pointers into the frame are taken anew below.
     if unsafe { bpf_xdp_adjust_tail(context.ctx, change) } != 0 {
         return PASS;
     }
     let mut frame = Frame::new(context);
-    match answer.write(&mut frame, headers) {
+    match answer.write::<W, _>(&mut frame, network, network + H) {
         Some(()) => Verdict::Answer(Reason::SynAnswered),
         // The frame has been changed: nothing but this is left, and it cannot happen.
         None => Verdict::Drop(Reason::Internal),
     }
 }
 
-/// Copies the TCP header at `offset`; its length, or `None` when it is not within the frame.
+/// Copies the TCP header at `offset`; its length, or 0 when it is not within the frame.
+///
+/// No `Option`: see [`foobar_common::syn::Options`].
 #[inline(always)]
-fn copy(context: &XdpContext, offset: usize, into: *mut [u8; ROOM]) -> Option<u32> {
-    let [data, _] = Frame::new(context).load::<2>(offset + 12)?;
-    let length = u32::from(data >> 4) * 4;
+fn copy(context: &XdpContext, offset: usize, into: *mut [u8; ROOM]) -> u32 {
+    let length = match Frame::new(context).load::<2>(offset + 12) {
+        Some([data, _]) => u32::from(data >> 4) * 4,
+        None => 0,
+    };
     if !(20..=TCP_MAX as u32).contains(&length) {
-        return None;
+        return 0;
     }
     // LLVM checks a copy of the length, of which older verifiers make nothing.
     let length = 20 + masked::<60>(u64::from(length - 20)) as u32;
     // SAFETY: the value has room for the longest header.
     let result = unsafe { bpf_xdp_load_bytes(context.ctx, offset as u32, into.cast::<c_void>(), length) };
-    if result == 0 { Some(length) } else { None }
+    if result == 0 { length } else { 0 }
 }
 
 /// A number in whose bits `MASK` has all; what follows is made from this register and from no other.

@@ -1,6 +1,7 @@
 //! Connections of this host, by the kernel's own socket table: there is no table of ours that a flood could fill.
 
 use core::ffi::c_void;
+use core::mem::zeroed;
 use core::ptr::read_volatile;
 
 use aya_ebpf::bindings::{
@@ -25,6 +26,20 @@ pub(crate) struct Key {
 }
 
 impl Key {
+    /// Word by word: the verifier refuses the unaligned words of 64 bits into which the compiler makes them.
+    #[inline(always)]
+    fn new(tuple: &bpf_sock_tuple, length: u32) -> Self {
+        // SAFETY: a plain C structure, for which zero is a value everywhere; as many words as it has.
+        unsafe {
+            let mut key = Self { tuple: zeroed(), length };
+            let (from, to) = (core::ptr::from_ref(tuple).cast::<u32>(), (&raw mut key.tuple).cast::<u32>());
+            for word in 0..length as usize / 4 {
+                to.add(word).write_volatile(from.add(word).read());
+            }
+            key
+        }
+    }
+
     /// The TCP socket, which the caller must release; null: none.
     #[inline(always)]
     pub(crate) fn look_up_tcp(&mut self, context: *mut c_void) -> *mut bpf_sock {
@@ -44,7 +59,7 @@ pub(crate) trait Keyed<const W: usize> {
 impl Keyed<1> for Address<1> {
     #[inline(always)]
     fn key(tuple: &Tuple<1>) -> Key {
-        Key { tuple: tuple4(tuple), length: 12 }
+        Key::new(&tuple4(tuple), 12)
     }
     #[inline(always)]
     fn route(parameters: &mut bpf_fib_lookup, tuple: &Tuple<1>) {
@@ -57,7 +72,7 @@ impl Keyed<1> for Address<1> {
 impl Keyed<4> for Address<4> {
     #[inline(always)]
     fn key(tuple: &Tuple<4>) -> Key {
-        Key { tuple: tuple6(tuple), length: 36 }
+        Key::new(&tuple6(tuple), 36)
     }
     #[inline(always)]
     fn route(parameters: &mut bpf_fib_lookup, tuple: &Tuple<4>) {
