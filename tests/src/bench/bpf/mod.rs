@@ -2,6 +2,7 @@
 //!
 //! By the `bpf` system call itself: aya loads objects only, and its `test_run` takes whole programs of an object only.
 
+pub(super) mod caller;
 pub(super) mod code;
 pub(super) mod map;
 
@@ -76,8 +77,21 @@ struct LinkCreate {
 /// `struct xdp_md` of a packet that came in by `interface`.
 pub(in crate::bench) type Context24 = [u32; 6];
 
+/// Which frames an XDP program takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Buffers {
+    /// Those in one buffer.
+    One,
+    /// Those in several, too.
+    Many,
+}
+
 /// Loads an XDP program.
 pub(in crate::bench) fn load(instructions: &[Instruction]) -> Result<OwnedFd> {
+    load_for(Buffers::One, instructions)
+}
+
+fn load_for(buffers: Buffers, instructions: &[Instruction]) -> Result<OwnedFd> {
     let mut log = vec![0_u8; LOG_BYTES];
     let mut attributes = ProgLoad {
         kind: PROG_TYPE_XDP,
@@ -87,6 +101,7 @@ pub(in crate::bench) fn load(instructions: &[Instruction]) -> Result<OwnedFd> {
         log_level: 1,
         log_size: LOG_BYTES as u32,
         log: log.as_mut_ptr() as u64,
+        flags: if buffers == Buffers::Many { XDP_HAS_FRAGS } else { 0 },
         attach_type: ATTACH_TYPE_XDP,
         ..ProgLoad::default()
     };
@@ -187,6 +202,7 @@ const MAP_UPDATE_BATCH: libc::c_long = 26;
 const LINK_CREATE: libc::c_long = 28;
 const PROG_TYPE_XDP: u32 = 6;
 const ATTACH_TYPE_XDP: u32 = 37;
+const XDP_HAS_FRAGS: u32 = 1 << 5;
 /// `XDP_FLAGS_DRV_MODE` of `linux/if_link.h`.
 const DRIVER_MODE: u32 = 4;
 /// `BPF_F_TEST_XDP_LIVE_FRAMES`, and how many of them at a time: as many as NAPI takes.

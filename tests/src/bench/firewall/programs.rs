@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use super::addresses::{Cycle, choose};
 use super::frame;
+use crate::bench::bpf::caller::Caller;
 use crate::bench::bpf::code::{self, Instruction, XDP_DROP, op, packet_program};
 use crate::bench::bpf::{self, map};
 
@@ -54,8 +55,7 @@ pub(super) fn trie(prefixes: &[IpNet]) -> Result<OwnedFd> {
 }
 
 /// Gives each packet the next source of `cycle`, then calls `target`. It counts in the frame: every run has the same buffer.
-pub(super) fn cycler(cycle: Cycle, target: BorrowedFd<'_>) -> Result<Cycler> {
-    let array = map::program_array(target)?;
+pub(super) fn cycler(cycle: Cycle, target: BorrowedFd<'_>) -> Result<Caller> {
     let mut body = vec![
         op(code::LOAD_32, 5, 2, frame::SEQUENCE, 0),
         op(code::ADD, 5, 0, 0, 1),
@@ -63,17 +63,10 @@ pub(super) fn cycler(cycle: Cycle, target: BorrowedFd<'_>) -> Result<Cycler> {
     ];
     body.extend(choose(cycle));
     body.extend([op(code::TO_BIG_ENDIAN, 5, 0, 0, 32), op(code::STORE_32, 2, 5, frame::SOURCE, 0)]);
-    body.extend(code::tail_call(array.as_raw_fd()));
-    let program = bpf::load(&packet_program(frame::LEAST, &body))?;
-    Ok(Cycler { program, _array: array })
-}
-
-/// A program around a program. The array is held: it forgets its programs when no user space holds it any more.
-#[derive(Debug)]
-pub(super) struct Cycler {
-    /// The program around.
-    pub(super) program: OwnedFd,
-    _array: OwnedFd,
+    Caller::load(target, |array| {
+        body.extend(code::tail_call(array));
+        packet_program(frame::LEAST, &body)
+    })
 }
 
 /// Gives each datagram the next source of `cycle` with the right checksum, and sends it by `interface`.

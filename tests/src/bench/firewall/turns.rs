@@ -6,8 +6,9 @@ use anyhow::{Result, ensure};
 
 use super::addresses::{Cycle, Who};
 use super::frame::syn;
-use super::programs::{self, Cycler};
+use super::programs;
 use crate::bench::bpf;
+use crate::bench::bpf::caller::Caller;
 use crate::bench::samples::Samples;
 
 /// Whose packets a program gets.
@@ -26,7 +27,7 @@ struct Subject {
     program: OwnedFd,
     sources: Sources,
     /// Around the program, where sources change.
-    cycler: Option<Cycler>,
+    cycler: Option<Caller>,
     /// What it must return for each packet.
     verdict: u32,
     /// Nanoseconds a packet, the cycler's included, over those of the reference; a sample a round.
@@ -38,7 +39,7 @@ struct Subject {
 pub(super) struct Turns {
     reference: OwnedFd,
     /// The reference with a cycler around it: what a cycler costs. All cyclers have the same instructions.
-    cycled: Cycler,
+    cycled: Caller,
     ingress: u32,
     subjects: Vec<Subject>,
     reference_ns: Samples,
@@ -88,7 +89,7 @@ impl Turns {
         let frame = syn(Who::Members.address(0), start)?;
         let time = |program: &OwnedFd, frame: &[u8]| bpf::time(program.as_fd(), frame, self.ingress, REPEAT);
         let mut before = time(&self.reference, &frame)?;
-        let cycled = time(&self.cycled.program, &frame)?;
+        let cycled = time(self.cycled.program(), &frame)?;
         let mut after = time(&self.reference, &frame)?;
         self.cycler.add(cycled / f64::midpoint(before, after) - 1.0);
         let mut order: Vec<&mut Subject> = self.subjects.iter_mut().collect();
@@ -121,7 +122,7 @@ impl Turns {
 
 impl Subject {
     fn timed(&self) -> &OwnedFd {
-        self.cycler.as_ref().map_or(&self.program, |cycler| &cycler.program)
+        self.cycler.as_ref().map_or(&self.program, Caller::program)
     }
 
     /// The frame; a cycler counts on from `start`.

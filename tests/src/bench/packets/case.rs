@@ -9,7 +9,8 @@ use foobar_common::verdict::Reason;
 
 use super::datapath::Datapath;
 use super::frame::{ALLOWED_PORT, DENIED_PORT, VIP_PORT, frame};
-use super::wrapper::{Flows, Wrapper};
+use super::wrapper::{self, Flows};
+use crate::bench::bpf::caller::Caller;
 use crate::bench::row::Target;
 use crate::bench::samples::Samples;
 use crate::bench::{bpf, lab};
@@ -83,7 +84,7 @@ pub(super) struct Rig<'a> {
     ours: ProgramFd,
     baseline: ProgramFd,
     /// Around ours and around the baseline.
-    wrappers: Option<(Wrapper, Wrapper)>,
+    wrappers: Option<(Caller, Caller)>,
     ingress: u32,
 }
 
@@ -93,7 +94,7 @@ impl Case {
         let mut datapath = Datapath::load()?;
         let mut program = |name| anyhow::Ok(datapath.programs().xdp(name)?.fd()?.try_clone()?);
         let (ours, baseline) = (program("foobar")?, program("baseline")?);
-        let wrap = |flows| anyhow::Ok((Wrapper::load(flows, ours.as_fd())?, Wrapper::load(flows, baseline.as_fd())?));
+        let wrap = |flows| anyhow::Ok((wrapper::load(flows, ours.as_fd())?, wrapper::load(flows, baseline.as_fd())?));
         let wrappers = self.flows.map(wrap).transpose()?;
         let rig = Rig { case: self, datapath, ours, baseline, wrappers, ingress: lab::index(super::INGRESS)? };
         match self.flows {

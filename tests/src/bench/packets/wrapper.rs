@@ -4,13 +4,13 @@
 //! frame itself, where TCP has its sequence number: the kernel hands the same buffer to every run.
 
 use std::net::Ipv4Addr;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 
 use anyhow::Result;
 
 use super::frame;
+use crate::bench::bpf::caller::Caller;
 use crate::bench::bpf::code::{self, Instruction, op};
-use crate::bench::bpf::{self, map};
 
 /// Which flow the next packet belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,25 +23,9 @@ pub(super) enum Flows {
     New,
 }
 
-/// A loaded wrapper.
-#[derive(Debug)]
-pub(super) struct Wrapper {
-    program: OwnedFd,
-    _target: OwnedFd,
-}
-
-impl Wrapper {
-    /// Loads a wrapper that chooses by `flows` and calls `target`.
-    pub(super) fn load(flows: Flows, target: BorrowedFd<'_>) -> Result<Self> {
-        let array = map::program_array(target)?;
-        let program = bpf::load(&instructions(flows, array.as_raw_fd()))?;
-        Ok(Self { program, _target: array })
-    }
-
-    /// The wrapper itself.
-    pub(super) fn program(&self) -> &OwnedFd {
-        &self.program
-    }
+/// Loads a wrapper that chooses by `flows` and calls `target`.
+pub(super) fn load(flows: Flows, target: BorrowedFd<'_>) -> Result<Caller> {
+    Caller::load(target, |array| instructions(flows, array))
 }
 
 /// Register 2 is the frame, 5 the packet's number.
