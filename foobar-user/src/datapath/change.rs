@@ -1,0 +1,204 @@
+//! A change: one plan on its way into the place of another, whole or not at all.
+//!
+//! Rules are written beside those in force, and one store puts them in their place. Only what cannot be changed so, frames of
+//! more than one buffer or sets that have outgrown their memory, has the programs loaded anew.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use foobar_common::generation::{USES_BALANCER, USES_REVERSE_PATH};
+use foobar_common::rules::Rule;
+
+use super::instance::{Instance, InstanceError, Place};
+use super::links::{self, Mode};
+use super::pins::Pins;
+use super::services::{self, Planned};
+use super::sets::Set;
+use super::slots::{Fresh, Slots};
+use super::{Datapath, InForce, Options, SetSource, slots_path};
+use crate::plan::{Plan, Scope};
+
+/// A plan on its way into force.
+struct Next {
+    rules: Vec<Rule>,
+    counters: Vec<u32>,
+    uses: u32,
+    interfaces: Vec<(String, u32)>,
+    services: Vec<Planned>,
+    slots: Slots,
+    fresh: Fresh,
+}
+
+impl Datapath {
+    /// Puts a plan in force, whole. With `confirm_within` its rules hold only so long, unless they are confirmed.
+    ///
+    /// # Errors
+    /// The plan cannot be loaded or attached; then what was in force is in force again.
+    pub fn apply(&mut self, plan: &Plan, sets: &dyn SetSource, confirm_within: Option<Duration>) -> Result<()> {
+        let jumbo = links::jumbo(&plan.interfaces)?;
+        // A number is never used twice, also when this attempt fails: flows bear the number that judged them. 0 is none.
+        self.slots.generation = self.slots.generation.wrapping_add(1).max(1);
+        self.slots.write(&slots_path(&self.options.run))?;
+        let next = self.prepare(plan)?;
+        let kept = self.in_force.as_ref().is_some_and(|in_force| in_force.instance.jumbo() == jumbo);
+        let done = if kept { self.rewrite(plan, &next, sets, confirm_within)? } else { false };
+        if !done {
+            ensure!(
+                confirm_within.is_none() || self.in_force.is_none(),
+                "this change needs its programs loaded anew, which cannot wait for confirmation: apply it without"
+            );
+            self.reload(plan, &next, sets, jumbo)?;
+        }
+        let in_force = self.in_force.as_mut().context("a plan was put in force")?;
+        // A crash before this line costs nothing: the same names get the same slots again.
+        next.slots.write(&slots_path(&self.options.run))?;
+        let state = in_force.instance.state_mut();
+        services::remove_others(state, &next.services, &retired(&self.slots, &next.slots))?;
+        in_force.services = next.services;
+        in_force.sets = (sets.version(), set_names(plan));
+        self.slots = next.slots;
+        Ok(())
+    }
+
+    /// What a plan needs, with its slots.
+    fn prepare(&self, plan: &Plan) -> Result<Next> {
+        let rules: Vec<Rule> = plan.rules.iter().map(|planned| planned.rule.clone()).collect();
+        let names: Vec<String> = rules.iter().map(|rule| rule.name.clone()).collect();
+        let mut slots = self.slots.clone();
+        let (service_names, backend_names) = services::names(&plan.services);
+        let fresh = slots.assign(&names, &service_names, &backend_names)?;
+        let counters = names.iter().filter_map(|name| slots.rules.slot(name)).collect();
+        let interfaces =
+            plan.interfaces.iter().map(|name| Ok((name.clone(), links::index(name)?))).collect::<Result<_>>()?;
+        let services = services::plan(&plan.services, &slots)?;
+        let balances = plan.services.iter().any(|service| service.scope == Scope::Nat);
+        let uses = if balances { USES_BALANCER } else { 0 } | if plan.reverse_path { USES_REVERSE_PATH } else { 0 };
+        Ok(Next { rules, counters, uses, interfaces, services, slots, fresh })
+    }
+
+    /// Changes the rules of the programs that are loaded; false: there is no room, they have to be loaded anew.
+    fn rewrite(
+        &mut self,
+        plan: &Plan,
+        next: &Next,
+        sets: &dyn SetSource,
+        confirm_within: Option<Duration>,
+    ) -> Result<bool> {
+        let Some(in_force) = self.in_force.as_mut() else { return Ok(false) };
+        let InForce { instance, services, sets: known, .. } = in_force;
+        if *known != (sets.version(), set_names(plan)) {
+            match instance.replace_sets(&sets.sets()) {
+                Ok(()) => {}
+                Err(InstanceError::Room) => return Ok(false),
+                Err(InstanceError::Other(error)) => return Err(error),
+            }
+        }
+        write(instance, next)?;
+        services::add(instance.state_mut(), &next.services, &next.fresh.services, &next.fresh.backends)?;
+        let old: Vec<String> = self.modes.keys().cloned().collect();
+        match attach(&self.pins, &self.options, instance, &plan.interfaces, &self.modes, &self.indices) {
+            Ok(modes) => {
+                instance.flip(confirm_within)?;
+                links::retain_interfaces(&self.pins.links(), &plan.interfaces)?;
+                (self.modes, self.indices) = (modes, next.interfaces.iter().cloned().collect());
+                Ok(true)
+            }
+            Err(error) => {
+                links::retain_interfaces(&self.pins.links(), &old)?;
+                services::add(instance.state_mut(), services, &[], &[])?;
+                services::remove_others(instance.state_mut(), services, &[])?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Loads the programs anew, with everything in place, and then puts them in the place of those that run.
+    fn reload(&mut self, plan: &Plan, next: &Next, sets: &dyn SetSource, jumbo: bool) -> Result<()> {
+        let number = self.slots.generation;
+        let own = self.pins.loading(number)?;
+        let loaded = self.load(&own, next, &sets.sets(), jumbo);
+        let attached = loaded.and_then(|mut instance| {
+            let empty = (BTreeMap::new(), BTreeMap::new());
+            let modes = attach(&self.pins, &self.options, &mut instance, &plan.interfaces, &empty.0, &empty.1)?;
+            links::put_on_cgroup(instance.programs(), &self.pins.links(), &self.options.cgroup)?;
+            Ok((instance, modes))
+        });
+        let (instance, modes) = match attached {
+            Ok(attached) => attached,
+            Err(error) => {
+                self.restore().context("and what was in force could not be restored: restart the agent")?;
+                return Err(error);
+            }
+        };
+        links::retain_interfaces(&self.pins.links(), &plan.interfaces)?;
+        self.pins.retain_loading(Some(number))?;
+        (self.modes, self.indices) = (modes, next.interfaces.iter().cloned().collect());
+        let sets = (sets.version(), set_names(plan));
+        self.in_force = Some(InForce { instance, loading: number, services: next.services.clone(), sets });
+        Ok(())
+    }
+
+    fn load(&self, own: &Path, next: &Next, sets: &[Set], jumbo: bool) -> Result<Instance> {
+        let state = self.pins.state();
+        let log_drops = self.options.log_drops;
+        let mut instance = Instance::load(&Place { state: Some(&state), own: Some(own), jumbo, log_drops }, sets)?;
+        write(&mut instance, next)?;
+        instance.flip(None)?;
+        services::add(instance.state_mut(), &next.services, &next.fresh.services, &next.fresh.backends)?;
+        Ok(instance)
+    }
+
+    /// Puts back what was in force before a loading that failed halfway.
+    fn restore(&mut self) -> Result<()> {
+        let Some(old) = &mut self.in_force else { return self.pins.retain_loading(None) };
+        services::add(old.instance.state_mut(), &old.services, &[], &[])?;
+        services::remove_others(old.instance.state_mut(), &old.services, &[])?;
+        let interfaces: Vec<String> = self.modes.keys().cloned().collect();
+        let empty = (BTreeMap::new(), BTreeMap::new());
+        self.modes = attach(&self.pins, &self.options, &mut old.instance, &interfaces, &empty.0, &empty.1)?;
+        links::retain_interfaces(&self.pins.links(), &interfaces)?;
+        links::put_on_cgroup(old.instance.programs(), &self.pins.links(), &self.options.cgroup)?;
+        self.pins.retain_loading(Some(old.loading))
+    }
+}
+
+/// Writes the rules of a plan beside those in force, and begins new names' counters at zero.
+fn write(instance: &mut Instance, next: &Next) -> Result<()> {
+    for slot in &next.fresh.rules {
+        instance.state_mut().clear_rule(*slot)?;
+    }
+    instance.write(&next.rules, &next.counters, next.slots.generation, next.uses, &next.interfaces)
+}
+
+/// Puts the programs on every interface that does not carry them yet; the mode of each.
+fn attach(
+    pins: &Pins,
+    options: &Options,
+    instance: &mut Instance,
+    interfaces: &[String],
+    modes: &BTreeMap<String, Mode>,
+    indices: &BTreeMap<String, u32>,
+) -> Result<BTreeMap<String, Mode>> {
+    let mut attached = BTreeMap::new();
+    for interface in interfaces {
+        let carries =
+            indices.get(interface).is_some_and(|index| links::index(interface).is_ok_and(|now| now == *index));
+        let mode = match modes.get(interface) {
+            Some(mode) if carries => *mode,
+            _ => links::put_on_interface(instance.programs(), &pins.links(), interface, options.mode)?,
+        };
+        attached.insert(interface.clone(), mode);
+    }
+    Ok(attached)
+}
+
+fn set_names(plan: &Plan) -> Vec<String> {
+    plan.sets.iter().map(|set| set.name.clone()).collect()
+}
+
+/// Backend slots that a new assignment has given up.
+fn retired(old: &Slots, new: &Slots) -> Vec<u32> {
+    old.backends.iter().filter(|(name, _)| new.backends.slot(name).is_none()).map(|(_, slot)| slot).collect()
+}
