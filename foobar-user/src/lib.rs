@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod datapath;
 pub mod edge;
+pub mod flood;
 pub mod frame;
 pub mod health;
 pub mod host;

@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use super::folders::{lock_path, run_folder};
 use super::lock::Lock;
 use crate::datapath;
+use crate::flood;
 use crate::host::{settings, vips};
 
 /// Removes programs, maps, VIPs and settings of a server whose agent does not run.
@@ -24,5 +25,6 @@ pub async fn detach(bpffs: &Path, run_dir: &Path, server: &str) -> Result<()> {
     let _lock = Lock::take(&lock_path(&run), server)?;
     datapath::detach(bpffs, &run, server)?;
     vips::let_go(&run, &[]).await?;
+    flood::restore(&run)?;
     settings::restore(&settings::memory(&run))
 }

@@ -124,6 +124,7 @@ impl Server {
             Ok(edge) => {
                 // The new plan is in force: what fails from here on is told, and does not undo it.
                 self.edge = edge;
+                self.flood.set_half_open(new.plan.syn_cookies);
                 self.loaded = new;
                 self.events.tell_watched();
                 Ok(Put)
@@ -248,8 +249,15 @@ impl Put {
         lock(&server.health).apply(&plan.services);
         server.follow_health();
         faults.extend(server.replace_processes(&plan).await.err());
-        let sources =
-            sources::of(&plan, &server.folders, &server.datapath, &server.health, &server.supervisor, &server.reloads);
+        let sources = sources::of(
+            &plan,
+            &server.folders,
+            &server.datapath,
+            &server.flood,
+            &server.health,
+            &server.supervisor,
+            &server.reloads,
+        );
         server.metrics.replace(sources).await;
         info!(generation = server.generation(), "reloaded");
         if faults.is_empty() {

@@ -17,6 +17,7 @@ use super::window::Window;
 use super::{Options, ServerFolders};
 use super::{ring, sources};
 use crate::datapath::{self, Datapath};
+use crate::flood;
 use crate::health::{Health, HealthState};
 use crate::host::{settings, vips};
 use crate::metrics::{Listeners, Metrics, Reloads};
@@ -48,6 +49,7 @@ pub(super) struct Server {
     pub(super) metrics: Arc<Metrics>,
     metrics_task: AbortHandle,
     ring_task: AbortHandle,
+    pub(super) flood: flood::Guard,
     pub(super) reloads: Shared<Reloads>,
     pub(super) last_refusal: Option<String>,
     /// Why what is in force is not the site file, if it is not.
@@ -77,6 +79,9 @@ impl Server {
         let (datapath, edge) = close_firewall(&options, &folders, plan, &sets).await?;
         let datapath = Arc::new(Mutex::new(datapath));
         let (events, ring_task) = follow_events(&datapath)?;
+        let handshakes = lock(&datapath).handshakes()?;
+        let flood = flood::Guard::start(handshakes, plan.syn_cookies, folders.run())
+            .context("SYN floods cannot be watched for")?;
         let remembered = if notice.is_some() { memory.settle() } else { memory.keep(&loaded.snapshot) };
         if let Err(error) = remembered {
             warn!("what is in force cannot be remembered for a next start: {error:#}");
@@ -86,7 +91,8 @@ impl Server {
         let supervisor = start_processes(plan, &folders, edge.as_ref()).await?;
         let health = Arc::new(Mutex::new(health));
         let (supervisor, reloads) = (Arc::new(Mutex::new(Some(supervisor))), Arc::new(Mutex::new(Reloads::default())));
-        let metrics = Arc::new(Metrics::new(sources::of(plan, &folders, &datapath, &health, &supervisor, &reloads)));
+        let metrics =
+            Arc::new(Metrics::new(sources::of(plan, &folders, &datapath, &flood, &health, &supervisor, &reloads)));
         let serving = tokio::spawn(listeners.serve(metrics.renderer()));
         Ok(Self {
             options,
@@ -106,6 +112,7 @@ impl Server {
             metrics,
             metrics_task: serving.abort_handle(),
             ring_task,
+            flood,
             reloads,
             last_refusal: None,
             notice,
@@ -180,6 +187,7 @@ impl Server {
             last_refusal: self.last_refusal.clone(),
             waiting,
             notice: self.notice.clone(),
+            answering: self.flood.told().answering(),
         }
         .report(&lock(&self.datapath))
     }

@@ -9,6 +9,7 @@ use foobar_common::abi::MAX_FLOWS;
 
 use crate::datapath::links::Mode;
 use crate::datapath::{self, Datapath};
+use crate::flood;
 use crate::health::{Health, Status};
 use crate::metrics::certificates::Watched;
 use crate::metrics::datapath::{BackendCount, FlowTable, Interface, RuleCount, ServiceCount, VerdictCount, XdpMode};
@@ -21,6 +22,7 @@ pub(super) fn of(
     plan: &Plan,
     folders: &ServerFolders,
     datapath: &Shared<Datapath>,
+    flood: &flood::Guard,
     health: &Shared<Health>,
     supervisor: &Shared<Option<Supervisor>>,
     reloads: &Shared<Reloads>,
@@ -33,11 +35,11 @@ pub(super) fn of(
         }
         _ => None,
     });
-    let flows = Arc::new(FlowCount::default());
+    let (flows, flood) = (Arc::new(FlowCount::default()), flood.told());
     let (datapath, health, supervisor, reloads) =
         (Arc::clone(datapath), Arc::clone(health), Arc::clone(supervisor), Arc::clone(reloads));
     Sources {
-        datapath: Some(Arc::new(move || read_datapath(&lock(&datapath), &flows))),
+        datapath: Some(Arc::new(move || read_datapath(&lock(&datapath), &flows, &flood))),
         health: Some(Arc::new(move || Ok(read_health(&lock(&health))))),
         processes: Some(Arc::new(move || Ok(read_processes(lock(&supervisor).as_ref())))),
         reloads: Some(Arc::new(move || Ok(*lock(&reloads)))),
@@ -68,7 +70,11 @@ fn certificates(plan: &Plan) -> Vec<Watched> {
     watched
 }
 
-fn read_datapath(datapath: &Datapath, flows: &Arc<FlowCount>) -> anyhow::Result<metrics::datapath::Datapath> {
+fn read_datapath(
+    datapath: &Datapath,
+    flows: &Arc<FlowCount>,
+    flood: &flood::Told,
+) -> anyhow::Result<metrics::datapath::Datapath> {
     let counters = datapath.counters()?;
     let [ipv4, ipv6] = flows.latest(datapath);
     let limit = u64::from(MAX_FLOWS);
@@ -101,6 +107,8 @@ fn read_datapath(datapath: &Datapath, flows: &Arc<FlowCount>) -> anyhow::Result<
         flows: vec![FlowTable { family: "ipv4", used: ipv4, limit }, FlowTable { family: "ipv6", used: ipv6, limit }],
         interfaces: datapath.modes().iter().map(|(name, mode)| interface(name, *mode)).collect(),
         generation: u64::from(datapath.generation()),
+        answering_syns: flood.answering(),
+        floods: flood.floods(),
     })
 }
 

@@ -48,6 +48,8 @@ pub struct Status {
     pub waiting: Option<Applied>,
     /// Why what is in force is not the site file.
     pub notice: Option<String>,
+    /// Whether SYNs are answered with cookies, because of a flood.
+    pub answering_syns: bool,
 }
 
 /// One service.
@@ -87,6 +89,7 @@ pub(super) struct Facts<'a> {
     pub(super) last_refusal: Option<String>,
     pub(super) waiting: Option<Applied>,
     pub(super) notice: Option<String>,
+    pub(super) answering: bool,
 }
 
 impl Facts<'_> {
@@ -111,6 +114,7 @@ impl Facts<'_> {
             last_refusal: self.last_refusal,
             waiting: self.waiting,
             notice: self.notice,
+            answering_syns: self.answering,
         }
     }
 }
@@ -168,6 +172,9 @@ impl fmt::Display for Status {
         }
         if let Some(notice) = &self.notice {
             writeln!(f, "\n{notice}")?;
+        }
+        if self.answering_syns {
+            writeln!(f, "\na SYN flood: SYNs are answered with cookies")?;
         }
         for service in &self.services {
             let vips: Vec<String> = service.vips.iter().map(ToString::to_string).collect();

@@ -9,8 +9,11 @@ pub mod counters;
 pub mod events;
 mod flows;
 mod grace;
+pub mod handshakes;
 pub mod instance;
+mod kernel_types;
 pub mod links;
+mod listeners;
 mod mapping;
 pub mod object;
 pub mod pins;
@@ -31,6 +34,7 @@ use foobar_common::abi::Trace;
 
 use self::events::Events;
 use self::flows::FlowTables;
+use self::handshakes::Handshakes;
 use self::instance::{Instance, InstanceError, Place};
 use self::links::{Mode, Wanted};
 use self::pins::Pins;
@@ -161,6 +165,14 @@ impl Datapath {
     /// No plan has been in force yet.
     pub fn events(&self) -> Result<Events> {
         Events::open(&self.pins.state())
+    }
+
+    /// Handles of their own on how handshakes are judged.
+    ///
+    /// # Errors
+    /// No plan has been in force yet.
+    pub fn handshakes(&self) -> Result<Handshakes> {
+        Handshakes::open(&self.pins.state())
     }
 
     fn instance(&mut self) -> Result<&mut Instance> {

@@ -12,8 +12,7 @@ use aya_log::EbpfLogger;
 use foobar_common::verdict::{HANDSHAKE4, HANDSHAKE6};
 use tracing::warn;
 
-use super::object;
-use crate::host::cookies;
+use super::{listeners, object};
 
 /// Maps that outlive programs and agents, by their names in the object.
 pub const STATE_MAPS: [&str; 23] = [
@@ -117,7 +116,7 @@ impl Programs {
             .override_global("DRY_RUN", &dry, true)
             .override_global(aya_log::LEVEL, &log_level, true)
             .map_max_entries("MEMBERS", parts.member_words);
-        let listeners = cookies::constants();
+        let listeners = listeners::constants();
         if let Err(error) = &listeners {
             warn!("SYN floods are left to the kernel's own cookies: {error:#}");
         }

@@ -268,7 +268,7 @@ fn everywhere<T: aya::Pod>(value: T) -> Result<PerCpuValues<T>> {
     Ok(PerCpuValues::try_from(vec![value; cpus])?)
 }
 
-fn sum(map: &PerCpuArray<MapData, Wire<Counter>>, slot: u32) -> Result<Counter> {
+pub(super) fn sum(map: &PerCpuArray<MapData, Wire<Counter>>, slot: u32) -> Result<Counter> {
     let values = map.get(&slot, 0)?;
     Ok(values.iter().fold(Counter::default(), |sum, Wire(value)| Counter {
         packets: sum.packets + value.packets,

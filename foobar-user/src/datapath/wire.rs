@@ -1,7 +1,9 @@
 //! Map keys and values as aya takes them.
 
 use aya::Pod;
-use foobar_common::abi::{Backend, BucketKey, Counter, Endpoint, Flow, Membership, Service, Trace, Traffic};
+use foobar_common::abi::{
+    Backend, BucketKey, Counter, Endpoint, Flow, Membership, Service, SynSettings, Trace, Traffic,
+};
 use foobar_common::address::{Address, SocketKey, Tuple};
 
 /// A shared type on its way into a map.
@@ -19,5 +21,5 @@ macro_rules! wire {
     };
 }
 
-wire!(Backend, BucketKey, Counter, Endpoint, Flow, Membership, Service, Trace, Traffic);
+wire!(Backend, BucketKey, Counter, Endpoint, Flow, Membership, Service, SynSettings, Trace, Traffic);
 wire!(Address<1>, Address<4>, SocketKey<1>, SocketKey<4>, Tuple<1>, Tuple<4>);

@@ -1,8 +1,5 @@
 //! What the agent sets on its host beside the programs: VIP addresses, forwarding, and the checks before it starts.
 
-pub mod cookies;
-pub mod flood;
-pub mod kernel_types;
 pub mod requirements;
 pub mod settings;
 pub mod vips;

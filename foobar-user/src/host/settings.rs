@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use crate::plan::{Plan, Scope};
 
 /// Root of the settings of this network namespace.
-pub(super) const ROOT: &str = "/proc/sys/net";
+pub(crate) const ROOT: &str = "/proc/sys/net";
 
 /// Settings and their values for a plan.
 fn wanted(plan: &Plan) -> Vec<(String, &'static str)> {
@@ -50,7 +50,10 @@ pub fn apply(plan: &Plan, memory: &Path) -> Result<()> {
 }
 
 /// Sets `wanted`, and remembers in `memory` what was there before.
-pub(super) fn hold(wanted: Vec<(String, &'static str)>, memory: &Path) -> Result<()> {
+///
+/// # Errors
+/// A setting cannot be written.
+pub(crate) fn hold(wanted: Vec<(String, &'static str)>, memory: &Path) -> Result<()> {
     let mut before = remembered(memory)?;
     for (name, value) in wanted {
         let path = Path::new(ROOT).join(&name);

@@ -26,6 +26,10 @@ pub struct Datapath {
     pub interfaces: Vec<Interface>,
     /// Number of the rule set in force.
     pub generation: u64,
+    /// Whether SYNs are answered with cookies.
+    pub answering_syns: bool,
+    /// SYN floods since the agent's start.
+    pub floods: u64,
 }
 
 /// Packets of one verdict and reason.
@@ -138,7 +142,9 @@ impl Collector for Datapath {
             XdpMode::ALL.map(of)
         });
         encode::gauge(encoder, &names::XDP_MODE, modes)?;
-        encode::gauge(encoder, &names::GENERATION, [([], self.generation)])
+        encode::gauge(encoder, &names::GENERATION, [([], self.generation)])?;
+        encode::gauge(encoder, &names::SYN_COOKIES, [([], u64::from(self.answering_syns))])?;
+        encode::counter(encoder, &names::SYN_FLOODS, [([], self.floods)])
     }
 }
 

@@ -53,6 +53,15 @@ pub const BACKEND_MEMBER: Family = Family::gauge(
 /// Checks by backend.
 pub const BACKEND_CHECKS: Family =
     Family::counter("foobar_backend_checks", &["service", "backend", "result"], "Health checks by result");
+/// Whether SYNs are answered.
+pub const SYN_COOKIES: Family = Family::gauge(
+    "foobar_syn_cookies",
+    &[],
+    "1 while the packet path answers SYNs with cookies, because a listener has too many half-open connections",
+);
+/// SYN floods.
+pub const SYN_FLOODS: Family =
+    Family::counter("foobar_syn_floods", &[], "SYN floods since the agent's start, each answered with cookies");
 /// Flows in use.
 pub const FLOWS: Family = Family::gauge("foobar_flows", &["family"], "Entries of the flow table in use");
 /// Flow table's size.
@@ -219,6 +228,8 @@ pub const ALL: &[Family] = &[
     BACKEND_CHECKS,
     FLOWS,
     FLOWS_LIMIT,
+    SYN_COOKIES,
+    SYN_FLOODS,
     XDP_MODE,
     GENERATION,
     RELOADS,

@@ -50,6 +50,7 @@ pub fn plan(site: &Site, server: &str) -> Result<Plan, PlanError> {
         sets: sets::derive(site, &rules),
         rules,
         reverse_path: server.reverse_path,
+        syn_cookies: site.syn_cookies,
         services: services::derive(site, server),
         edge: services::edge(site, server),
         processes: processes::derive(site, server),

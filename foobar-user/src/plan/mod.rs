@@ -45,6 +45,8 @@ pub struct Plan {
     pub sets: Vec<SetPlan>,
     /// Whether a packet whose source is not routed back by the interface it came on is dropped.
     pub reverse_path: bool,
+    /// Half-open connections of one listener above which SYNs are answered with cookies; 0: never.
+    pub syn_cookies: u32,
     /// Services in this server's tables.
     pub services: Vec<ServicePlan>,
     /// TLS services terminated here; empty on all but balancers.

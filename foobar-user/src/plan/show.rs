@@ -19,6 +19,7 @@ pub fn show(plan: &Plan) -> String {
         ("interfaces", list(&plan.interfaces)),
         ("VIPs", list(&plan.vips)),
         ("metrics", list(&plan.metrics)),
+        ("handshakes", handshakes(plan)),
         ("sources", if plan.reverse_path { "dropped when not routed back".to_owned() } else { String::new() }),
     ];
     for (head, value) in heads.iter().filter(|(_, value)| !value.is_empty()) {
@@ -34,6 +35,13 @@ pub fn show(plan: &Plan) -> String {
     table(&mut out, &["edge", "listens on", "redirects from", "upstream", "mTLS to", "certificate"], &edge(plan));
     table(&mut out, &["process", "kind", "user", "what"], &processes(plan));
     out
+}
+
+fn handshakes(plan: &Plan) -> String {
+    match plan.syn_cookies {
+        0 => "left to the kernel, its own SYN cookies included".to_owned(),
+        half_open => format!("SYNs answered with cookies above {half_open} half-open connections of a listener"),
+    }
 }
 
 fn line(out: &mut String, text: impl Display) {

@@ -22,6 +22,8 @@ pub struct Site {
     pub pki: At<PathBuf>,
     /// Port of every agent's `/metrics`.
     pub metrics_port: At<u16>,
+    /// Half-open connections of one listener above which SYNs are answered with cookies; 0: never.
+    pub syn_cookies: u32,
     /// Servers in the file's order.
     pub servers: Vec<Server>,
     /// Services in the file's order.

@@ -21,6 +21,11 @@ use super::text;
 
 /// Port of `/metrics` where the file names none.
 const METRICS_PORT: u16 = 9900;
+/// Half-open connections of one listener that are a flood, where the file does not say: ten thousand new connections a
+/// second at a round trip of a tenth of a second.
+const SYN_COOKIES: u32 = 1000;
+/// No queue of a listener is longer (`somaxconn` is a number of 16 bits in effect).
+const SYN_COOKIES_MAX: u64 = 65_535;
 /// Largest site file, so that a mistaken path cannot fill the memory.
 pub(super) const FILE_BYTES_MAX: u64 = 4 << 20;
 
@@ -97,12 +102,20 @@ pub(super) fn read(source: &Source, faults: &Collector) -> Option<Draft> {
     let rules = root.tables("rule").into_iter().filter_map(|table| rule::read(&reader, table)).collect();
     let rules_whole = faults.len() == before;
     root.finish();
-    let (domain, admin, pki, metrics_port) = site?;
-    let site = Site { domain, admin, pki, metrics_port, servers, services, database, processes, sets, rules };
+    let Head { domain, admin, pki, metrics_port, syn_cookies } = site?;
+    let site =
+        Site { domain, admin, pki, metrics_port, syn_cookies, servers, services, database, processes, sets, rules };
     Some(Draft { site, servers_whole, services_whole, sets_whole, rules_whole })
 }
 
-type Head = (At<String>, Vec<At<ipnet::IpNet>>, At<PathBuf>, At<u16>);
+/// `[site]`.
+struct Head {
+    domain: At<String>,
+    admin: Vec<At<ipnet::IpNet>>,
+    pki: At<PathBuf>,
+    metrics_port: At<u16>,
+    syn_cookies: u32,
+}
 
 /// `[site]`. A fault in it leaves stand-ins, so that the other sections are still compared.
 fn site(reader: &Reader<'_>, root: &mut Section<'_>) -> Option<Head> {
@@ -124,8 +137,9 @@ fn site(reader: &Reader<'_>, root: &mut Section<'_>) -> Option<Head> {
     }
     let pki = reader.path(&mut section, "pki").unwrap_or_else(|| At::new(reader.base.join("pki"), section.span));
     let metrics_port = section.port("metrics_port", 1).unwrap_or(At { value: METRICS_PORT, span: section.span });
+    let syn_cookies = section.integer("syn_cookies", 0..=SYN_COOKIES_MAX).map_or(SYN_COOKIES, |at| at.value as u32);
     let span = section.span;
     section.finish();
     let domain = domain.unwrap_or_else(|| At::new("invalid".to_owned(), span));
-    Some((domain, admin.map(|admin| admin.value).unwrap_or_default(), pki, metrics_port))
+    Some(Head { domain, admin: admin.map(|admin| admin.value).unwrap_or_default(), pki, metrics_port, syn_cookies })
 }

@@ -13,7 +13,7 @@ const KIND_UNION: u32 = 5;
 
 /// Structures and unions of a kernel.
 #[derive(Debug)]
-pub struct KernelTypes {
+pub(super) struct KernelTypes {
     bytes: Vec<u8>,
     strings: usize,
     /// Offset of each type, by its number less one.
@@ -26,7 +26,7 @@ impl KernelTypes {
     ///
     /// # Errors
     /// It was built without them.
-    pub fn running() -> Result<Self> {
+    pub(super) fn running() -> Result<Self> {
         Self::parse(fs::read(VMLINUX).with_context(|| format!("cannot read {VMLINUX}"))?)
     }
 
@@ -53,7 +53,7 @@ impl KernelTypes {
     ///
     /// # Errors
     /// There is no such structure or field.
-    pub fn bits(&self, structure: &str, path: &str) -> Result<u32> {
+    pub(super) fn bits(&self, structure: &str, path: &str) -> Result<u32> {
         let mut at = *self.by_name.get(structure.as_bytes()).with_context(|| format!("no structure {structure}"))?;
         let mut bits = 0;
         for field in path.split('.') {

@@ -1,16 +1,13 @@
-//! What this namespace's stack agrees to, and the settings by which it takes the cookies that XDP gives out.
+//! The TCP stack of this network namespace: what it agrees to, and the settings by which it takes cookies that XDP gives out.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use foobar_common::abi::{SYN_ECN, SYN_SACK, SYN_SCALE, SYN_TIMESTAMPS, SynSettings};
 
-use super::kernel_types::KernelTypes;
-use super::settings::{self, ROOT};
+use crate::host::settings::{self, ROOT};
 
-/// `SOCK_RCVBUF_LOCK`, counted in bits from the first of `sk_userlocks`.
-const RECEIVE_LOCK: u32 = 1;
 /// A window scale is never larger (`TCP_MAX_WSCALE`).
 const MAX_SCALE: u32 = 14;
 
@@ -21,7 +18,7 @@ const MAX_SCALE: u32 = 14;
 ///
 /// # Errors
 /// A setting cannot be written.
-pub fn begin(memory: &Path) -> Result<()> {
+pub(super) fn begin(memory: &Path) -> Result<()> {
     let mut wanted = vec![("ipv4/tcp_syncookies".to_owned(), "2")];
     if setting("ipv4/tcp_timestamps")? != 0 {
         wanted.push(("ipv4/tcp_timestamps".to_owned(), "2"));
@@ -33,7 +30,7 @@ pub fn begin(memory: &Path) -> Result<()> {
 ///
 /// # Errors
 /// A setting cannot be read.
-pub fn agreed(answer: bool, half_open: u32) -> Result<SynSettings> {
+pub(super) fn agreed(answer: bool, half_open: u32) -> Result<SynSettings> {
     let flag = |name: &str, flag: u32| Ok::<u32, anyhow::Error>(if setting(name)? == 0 { 0 } else { flag });
     let timestamps = if setting("ipv4/tcp_timestamps")? == 2 { SYN_TIMESTAMPS } else { 0 };
     let flags = timestamps
@@ -67,21 +64,10 @@ fn text(name: &str) -> Result<String> {
     fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-/// Constants of the program that looks at listeners, by their names in the object.
-///
-/// # Errors
-/// The kernel does not describe its types: then its own cookies are all there is.
-pub fn constants() -> Result<[(&'static str, u32); 5]> {
-    let types = KernelTypes::running()?;
-    let bits = |path: &str| types.bits("tcp_sock", path);
-    let locks = bits("inet_conn.icsk_inet.sk.sk_userlocks")?;
-    Ok([
-        ("SOCK_HALF_OPEN", bits("inet_conn.icsk_accept_queue.qlen")? / 8),
-        ("SOCK_BACKLOG", bits("inet_conn.icsk_inet.sk.sk_max_ack_backlog")? / 8),
-        ("SOCK_WINDOW_CLAMP", bits("window_clamp")? / 8),
-        ("SOCK_LOCKS", (locks + RECEIVE_LOCK) / 8),
-        ("SOCK_LOCKS_RECEIVE", 1 << ((locks + RECEIVE_LOCK) % 8)),
-    ])
+/// The file in which the settings of before a flood are remembered.
+#[must_use]
+pub(super) fn memory(run: &Path) -> PathBuf {
+    run.join("flood.json")
 }
 
 #[cfg(test)]
@@ -94,14 +80,6 @@ mod tests {
             [(0, 0), (65_535, 0), (65_536, 1), (131_071, 1), (6_291_456, 7), (33_554_432, 10), (u32::MAX, 14)];
         for (space, scale) in expected {
             assert_eq!(window_scale(space), scale, "{space}");
-        }
-    }
-
-    #[test]
-    fn this_kernel_describes_its_listeners() {
-        let Ok(constants) = constants() else { return };
-        for (name, value) in constants {
-            assert!(value > 0 && value < 8192, "{name} {value}");
         }
     }
 }

@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use crate::datapath::handshakes::Seen;
+
 /// A flood must have been over for so long.
 const CALM: Duration = Duration::from_secs(5);
 /// ACKs of the last cookies are still accepted for so long: the stack reads their options by these settings.
@@ -13,20 +15,9 @@ const WINDOW: Duration = Duration::from_secs(1);
 /// Time in seconds for which the stack keeps a half-open connection: five retries, each after twice the time.
 const HALF_OPEN_SECONDS: u64 = 63;
 
-/// What the kernel tells.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
-    /// Monotonic time at which a listener last had too many half-open connections; 0: never.
-    pub flood_ns: u64,
-    /// SYNs answered with cookies, ever.
-    pub answered: u64,
-    /// Handshakes that they led to, ever.
-    pub accepted: u64,
-}
-
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
+pub(super) enum Step {
     /// Have the stack take cookies, then answer SYNs.
     Begin,
     /// Leave SYNs to the stack again.
@@ -35,11 +26,22 @@ pub enum Step {
     Restore,
 }
 
+/// How the last agent has left it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    /// SYNs are the stack's, and so are its settings.
+    Normal,
+    /// SYNs are answered.
+    Answering,
+    /// SYNs are the stack's again, its settings are not yet.
+    Draining,
+}
+
 /// The watch over one server's listeners.
 #[derive(Clone, Debug)]
-pub struct Watch {
+pub(super) struct Watch {
     /// Half-open connections above which a flood is seen.
-    half_open: u64,
+    half_open: u32,
     state: State,
     /// The last flood that was acted on.
     flood_ns: u64,
@@ -53,21 +55,41 @@ enum State {
 }
 
 impl Watch {
-    /// Of a server that starts, where `answering` tells how the last agent left it.
+    /// Of a server that starts.
     #[must_use]
-    pub const fn new(half_open: u32, answering: bool, now: Duration, seen: Seen) -> Self {
-        let state = if answering { State::Answering { since: now, before: seen, busy: now } } else { State::Normal };
-        Self { half_open: half_open as u64, state, flood_ns: seen.flood_ns }
+    pub(super) fn new(half_open: u32, left: Left, now: Duration, seen: Seen) -> Self {
+        let state = match left {
+            Left::Normal => State::Normal,
+            Left::Answering => State::Answering { since: now, before: seen, busy: now },
+            Left::Draining => State::Draining { until: now + DRAIN },
+        };
+        Self { half_open, state, flood_ns: seen.flood_ns }
+    }
+
+    /// Half-open connections above which a flood is seen; 0: never.
+    #[must_use]
+    pub(super) const fn half_open(&self) -> u32 {
+        self.half_open
+    }
+
+    /// Changes [`Watch::half_open`].
+    pub(super) const fn set_half_open(&mut self, half_open: u32) {
+        self.half_open = half_open;
+    }
+
+    /// What was to begin could not: the next sign of a flood is another chance.
+    pub(super) const fn give_up(&mut self) {
+        self.state = State::Normal;
     }
 
     /// Whether SYNs are answered.
     #[must_use]
-    pub const fn answering(&self) -> bool {
+    pub(super) const fn answering(&self) -> bool {
         matches!(self.state, State::Answering { .. })
     }
 
     /// Looks at what the kernel tells now.
-    pub fn look(&mut self, now: Duration, seen: Seen) -> Option<Step> {
+    pub(super) fn look(&mut self, now: Duration, seen: Seen) -> Option<Step> {
         match self.state {
             State::Normal | State::Draining { .. } if seen.flood_ns > self.flood_ns => {
                 self.flood_ns = seen.flood_ns;
@@ -97,7 +119,7 @@ impl Watch {
         let open = answered.saturating_sub(seen.accepted.saturating_sub(before.accepted));
         // What the stack would hold of these in the long run must stay below half of what is a flood: no flapping.
         let held = u128::from(open) * u128::from(HALF_OPEN_SECONDS) * 1000 / passed.as_millis().max(1);
-        let busy = if held > u128::from(self.half_open / 2) { now } else { busy };
+        let busy = if self.half_open != 0 && held > u128::from(self.half_open / 2) { now } else { busy };
         if now.saturating_sub(busy) >= CALM {
             self.state = State::Draining { until: now + DRAIN };
             return Some(Step::End);
@@ -136,7 +158,7 @@ mod tests {
     #[test]
     fn a_flood_is_answered_until_it_is_over_and_the_last_acks_have_come() {
         let mut seen = Seen::default();
-        let mut watch = Watch::new(256, false, Duration::ZERO, seen);
+        let mut watch = Watch::new(256, Left::Normal, Duration::ZERO, seen);
         assert_eq!(run(&mut watch, Duration::ZERO, 5, 0, 0, &mut seen), []);
         seen.flood_ns = 1;
         assert_eq!(run(&mut watch, Duration::from_secs(5), 20, 100_000, 50, &mut seen), [(0, Step::Begin)]);
@@ -149,7 +171,7 @@ mod tests {
     #[test]
     fn what_would_fill_half_the_queue_again_keeps_the_cookies() {
         let mut seen = Seen { flood_ns: 1, ..Seen::default() };
-        let mut watch = Watch::new(256, true, Duration::ZERO, seen);
+        let mut watch = Watch::new(256, Left::Answering, Duration::ZERO, seen);
         assert_eq!(run(&mut watch, Duration::ZERO, 60, 3, 0, &mut seen), [], "three a second are 189 in the long run");
         assert_eq!(run(&mut watch, Duration::from_secs(60), 8, 2, 1000, &mut seen).len(), 1, "two are 126");
     }
@@ -157,7 +179,7 @@ mod tests {
     #[test]
     fn a_flood_that_comes_back_while_it_drains_is_answered_at_once() {
         let mut seen = Seen { flood_ns: 1, ..Seen::default() };
-        let mut watch = Watch::new(256, true, Duration::ZERO, seen);
+        let mut watch = Watch::new(256, Left::Answering, Duration::ZERO, seen);
         assert_eq!(run(&mut watch, Duration::ZERO, 8, 0, 0, &mut seen).len(), 1);
         seen.flood_ns = 2;
         assert_eq!(watch.look(Duration::from_secs(9), seen), Some(Step::Begin));
@@ -165,8 +187,25 @@ mod tests {
     }
 
     #[test]
+    fn what_the_last_agent_left_is_taken_up() {
+        let seen = Seen::default();
+        let mut watch = Watch::new(256, Left::Draining, Duration::ZERO, seen);
+        assert_eq!(watch.look(DRAIN - TICK, seen), None);
+        assert_eq!(watch.look(DRAIN, seen), Some(Step::Restore));
+        assert_eq!(watch.look(DRAIN + TICK, seen), None);
+    }
+
+    #[test]
+    fn without_a_threshold_an_answer_ends() {
+        let mut seen = Seen { flood_ns: 1, ..Seen::default() };
+        let mut watch = Watch::new(256, Left::Answering, Duration::ZERO, seen);
+        watch.set_half_open(0);
+        assert_eq!(run(&mut watch, Duration::ZERO, 10, 100_000, 0, &mut seen).len(), 1);
+    }
+
+    #[test]
     fn a_flood_of_before_the_start_is_no_flood() {
         let seen = Seen { flood_ns: 7, ..Seen::default() };
-        assert_eq!(Watch::new(256, false, Duration::ZERO, seen).look(TICK, seen), None);
+        assert_eq!(Watch::new(256, Left::Normal, Duration::ZERO, seen).look(TICK, seen), None);
     }
 }
