@@ -18,6 +18,11 @@ pub const ACK: u8 = 16;
 /// See [`FIN`].
 pub const URG: u8 = 32;
 
+/// See [`FIN`].
+pub const ECE: u8 = 64;
+/// See [`FIN`].
+pub const CWR: u8 = 128;
+
 /// Flag of IPv4: this packet may not be cut.
 const DONT_FRAGMENT: u16 = 0x4000;
 /// Flag of IPv4: more fragments follow.
@@ -63,6 +68,8 @@ pub struct Frame {
     pub transport: Transport,
     /// Sequence and acknowledgement number of TCP.
     pub numbers: (u32, u32),
+    /// Options of TCP, a multiple of four bytes.
+    pub tcp_options: Vec<u8>,
     /// What follows that.
     pub data: Vec<u8>,
 }
@@ -82,6 +89,7 @@ impl Frame {
             chain: Vec::new(),
             transport,
             numbers: (0x0102_0304, 0x0506_0708),
+            tcp_options: Vec::new(),
             data: b"foobar".to_vec(),
         }
     }
@@ -136,6 +144,13 @@ impl Frame {
     #[must_use]
     pub const fn numbers(mut self, sequence: u32, acknowledgement: u32) -> Self {
         self.numbers = (sequence, acknowledgement);
+        self
+    }
+
+    /// With these options of TCP.
+    #[must_use]
+    pub fn tcp_options(mut self, options: &[u8]) -> Self {
+        self.tcp_options = options.to_vec();
         self
     }
 
@@ -271,7 +286,9 @@ impl Frame {
                 segment.extend(destination.to_be_bytes());
                 segment.extend(self.numbers.0.to_be_bytes());
                 segment.extend(self.numbers.1.to_be_bytes());
-                segment.extend([0x50, flags, 0xff, 0, 0, 0, 0, 0]);
+                let words = (20 + self.tcp_options.len()) / 4;
+                segment.extend([(words << 4) as u8, flags, 0xff, 0, 0, 0, 0, 0]);
+                segment.extend(&self.tcp_options);
                 Some(16)
             }
             Transport::Udp(source, destination) | Transport::UdpUnchecked(source, destination) => {

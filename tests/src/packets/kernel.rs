@@ -5,6 +5,7 @@ use aya::maps::{HashMap, RingBuf};
 use aya::programs::{TestRun as _, TestRunOptions, XdpMode};
 use foobar_common::abi::{BucketKey, Event, Flow, SERVICE_WIRE};
 use foobar_common::generation::USES_BALANCER;
+use foobar_common::rules::Rule;
 use foobar_user::datapath::instance::{Instance, Place};
 use foobar_user::datapath::programs::Programs;
 use foobar_user::datapath::state::{Socket, State};
@@ -48,6 +49,14 @@ impl Kernel {
         let counters: Vec<u32> = (0..rules.len() as u32).collect();
         let uses = if balances { set.uses() } else { set.uses() & !USES_BALANCER };
         self.instance.write(&rules, &counters, GENERATION, uses, &self.network.interfaces())?;
+        self.rules = counters.len() as u32;
+        self.instance.flip(None)
+    }
+
+    /// Puts these rules in force, for a server without services.
+    pub fn judge_with(&mut self, rules: &[Rule]) -> Result<()> {
+        let counters: Vec<u32> = (0..rules.len() as u32).collect();
+        self.instance.write(rules, &counters, GENERATION, 0, &self.network.interfaces())?;
         self.rules = counters.len() as u32;
         self.instance.flip(None)
     }
@@ -149,7 +158,8 @@ impl Shell for Kernel {
 
     fn run(&mut self, ingress: Wire, frame: &[u8]) -> Result<Done> {
         let context = context(self.network.index(ingress), frame.len());
-        let mut bytes = vec![0; frame.len()];
+        // An answer to a SYN may be longer than it.
+        let mut bytes = vec![0; frame.len() + 64];
         let options = TestRunOptions {
             data_in: Some(frame),
             data_out: Some(&mut bytes),

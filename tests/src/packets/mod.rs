@@ -15,6 +15,7 @@ pub mod counters;
 pub mod differential;
 pub mod everything;
 pub mod frame;
+pub mod handshakes;
 pub mod hosts;
 pub mod kernel;
 pub mod members;

@@ -13,7 +13,7 @@ use super::model::Model;
 use super::network::Network;
 use super::own::Sockets;
 use super::world::RuleSet;
-use super::{seeds, tables, verified};
+use super::{handshakes, seeds, tables, verified};
 
 /// Rules of the frames by chance.
 const SET: RuleSet = RuleSet::Everything;
@@ -96,6 +96,9 @@ fn inside(options: &Options) -> Result<bool> {
             tally.note(&case.name, &faults);
         }
         println!("{count} cases on {} rules in {:.1} s", rules.len(), started.elapsed().as_secs_f64());
+    }
+    if wanted("handshake") {
+        handshakes::check(&mut kernel, &mut tally)?;
     }
     if options.filter.is_none() {
         by_chance(options, network, kernel, &mut tally)?;
