@@ -22,6 +22,8 @@ use crate::packets::frame::checksum;
 pub enum Kind {
     /// The SYN of a connection that never goes on.
     Syn,
+    /// The ACK of a connection that never began.
+    Ack,
     /// A datagram.
     Datagram,
 }
@@ -158,7 +160,7 @@ const IP_SUM: usize = 24;
 
 impl Template {
     fn new(shape: &Shape) -> Self {
-        let (protocol, length): (u8, u16) = if shape.kind == Kind::Syn { (6, 20) } else { (17, 13) };
+        let (protocol, length): (u8, u16) = if shape.kind == Kind::Datagram { (17, 13) } else { (6, 20) };
         let mut frame = shape.macs.concat();
         frame.extend([8, 0, 0x45, 0]);
         frame.extend((20 + length).to_be_bytes());
@@ -168,6 +170,7 @@ impl Template {
         frame.extend(shape.to.1.to_be_bytes());
         match shape.kind {
             Kind::Syn => frame.extend([0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xff, 0xff, 0, 0, 0, 0]),
+            Kind::Ack => frame.extend([0, 0, 0, 2, 7, 7, 7, 7, 0x50, 16, 0xff, 0xff, 0, 0, 0, 0]),
             Kind::Datagram => frame.extend([&length.to_be_bytes()[..], &[0, 0], b"flood"].concat()),
         }
         let pseudo = [&shape.to.0.octets()[..], &[0, protocol], &length.to_be_bytes()].concat();
@@ -201,7 +204,7 @@ mod tests {
 
     #[test]
     fn checksums_are_right_for_every_source() {
-        for (kind, protocol) in [(Kind::Syn, 6), (Kind::Datagram, 17)] {
+        for (kind, protocol) in [(Kind::Syn, 6), (Kind::Ack, 6), (Kind::Datagram, 17)] {
             let to = (Ipv4Addr::new(203, 0, 113, 10), 8080);
             let shape = Shape { kind, to, macs: [[2; 6], [4; 6]], packets: 1, rate: 1, first: 0 };
             let mut template = Template::new(&shape);

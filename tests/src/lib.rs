@@ -19,6 +19,7 @@
 pub mod agent;
 pub mod bed;
 pub mod bench;
+pub(crate) mod bpf;
 pub mod bpffs;
 pub mod capture;
 pub mod cgroup;
@@ -36,6 +37,7 @@ pub mod metrics;
 pub mod namespace;
 pub mod network;
 pub mod packets;
+pub mod passing;
 pub mod probe;
 pub mod process;
 pub mod progress;

@@ -10,7 +10,9 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::host::SWITCH;
 use crate::namespace::Namespace;
+use crate::passing::Passing;
 use crate::probe::{Outcome, connect};
 use crate::process::{Process, output, run};
 use crate::site::Binaries;
@@ -31,6 +33,8 @@ interfaces = ["eth0"]
 /// The server `monitor`, its network and its folder; all of it goes when it is dropped.
 #[derive(Debug)]
 pub struct LoneServer {
+    /// At the switch's end of its cable.
+    _passing: Passing,
     network: Network,
     folder: TempDir,
 }
@@ -39,7 +43,9 @@ impl LoneServer {
     /// Makes the network and writes the site file.
     pub fn new(site: &str) -> Result<Self> {
         bpffs::ensure(&Silent)?;
-        let server = Self { network: Network::create(&Silent)?, folder: tempfile::tempdir()? };
+        let network = Network::create(&Silent)?;
+        let passing = Passing::attach(network.namespace(SWITCH)?, "monitor")?;
+        let server = Self { _passing: passing, network, folder: tempfile::tempdir()? };
         fs::write(server.folder.path().join("site.toml"), site)?;
         Ok(server)
     }

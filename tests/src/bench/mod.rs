@@ -3,7 +3,6 @@
 //! Absolute figures hold for one machine and minute; the speed of a virtual machine changes by half within a minute. So
 //! every case is measured between, or in turn with, what it is compared to, several times, and what counts is the ratio.
 
-mod bpf;
 mod firewall;
 mod http;
 mod lab;

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net};
 
-use crate::bench::bpf::code::{self, Instruction, op};
+use crate::bpf::code::{self, Instruction, op};
 
 /// How the source address of packets goes round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

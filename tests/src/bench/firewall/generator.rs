@@ -9,7 +9,7 @@ use super::addresses::Cycle;
 use super::frame::{CLIENT, datagram};
 use super::priority;
 use super::programs;
-use crate::bench::bpf;
+use crate::bpf;
 
 /// A generator on an interface.
 #[derive(Debug)]

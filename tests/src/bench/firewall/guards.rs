@@ -10,8 +10,8 @@ use super::nft::Ruleset;
 use super::ours::{self, Ours};
 use super::programs;
 use super::xdpfilter::{Features, XdpFilter};
-use crate::bench::bpf;
 use crate::bench::lab::{self, Lab};
+use crate::bpf;
 
 /// A firewall that drops what comes from the first members.
 #[derive(Clone, Debug)]

@@ -12,9 +12,9 @@ use super::priority;
 use super::programs;
 use super::turns::{Index, Sources, Turns};
 use super::xdpfilter::{Features, XdpFilter};
-use crate::bench::bpf;
 use crate::bench::lab::{self, Lab};
 use crate::bench::row::{Measured, Row, Target};
+use crate::bpf;
 use crate::progress::{Progress, check, step};
 
 /// Loads everything, measures, and removes it.

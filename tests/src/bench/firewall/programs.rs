@@ -9,9 +9,9 @@ use ipnet::IpNet;
 
 use super::addresses::{Cycle, choose};
 use super::frame;
-use crate::bench::bpf::caller::Caller;
-use crate::bench::bpf::code::{self, Instruction, XDP_DROP, op, packet_program};
-use crate::bench::bpf::{self, map};
+use crate::bpf::caller::Caller;
+use crate::bpf::code::{self, Instruction, XDP_DROP, op, packet_program};
+use crate::bpf::{self, map};
 
 /// Looks at the frame, computes a while, and lets it pass: how fast the machine is at this moment.
 pub(super) fn reference() -> Result<OwnedFd> {

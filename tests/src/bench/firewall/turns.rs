@@ -7,9 +7,9 @@ use anyhow::{Result, ensure};
 use super::addresses::{Cycle, Who};
 use super::frame::syn;
 use super::programs;
-use crate::bench::bpf;
-use crate::bench::bpf::caller::Caller;
 use crate::bench::samples::Samples;
+use crate::bpf;
+use crate::bpf::caller::Caller;
 
 /// Whose packets a program gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

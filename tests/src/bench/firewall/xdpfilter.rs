@@ -16,7 +16,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
 use super::addresses::Who;
-use crate::bench::bpf::{self, map};
+use crate::bpf::{self, map};
 use crate::bpffs;
 use crate::process::run;
 

@@ -10,10 +10,11 @@ use foobar_common::verdict::Reason;
 use super::datapath::Datapath;
 use super::frame::{ALLOWED_PORT, DENIED_PORT, VIP_PORT, frame};
 use super::wrapper::{self, Flows};
-use crate::bench::bpf::caller::Caller;
+use crate::bench::lab;
 use crate::bench::row::Target;
 use crate::bench::samples::Samples;
-use crate::bench::{bpf, lab};
+use crate::bpf;
+use crate::bpf::caller::Caller;
 
 /// One case.
 #[derive(Clone, Copy, Debug)]

@@ -9,8 +9,8 @@ use std::os::fd::BorrowedFd;
 use anyhow::Result;
 
 use super::frame;
-use crate::bench::bpf::caller::Caller;
-use crate::bench::bpf::code::{self, Instruction, op};
+use crate::bpf::caller::Caller;
+use crate::bpf::code::{self, Instruction, op};
 
 /// Which flow the next packet belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

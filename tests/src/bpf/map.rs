@@ -1,4 +1,4 @@
-//! Maps of the bench's own programs, filled in batches.
+//! Maps of such programs, filled in batches.
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
@@ -42,24 +42,24 @@ struct Batch {
 }
 
 /// An array of programs with `target` at index 0.
-pub(in crate::bench) fn program_array(target: BorrowedFd<'_>) -> Result<OwnedFd> {
+pub(crate) fn program_array(target: BorrowedFd<'_>) -> Result<OwnedFd> {
     let array = create(Create { kind: PROG_ARRAY, key_size: 4, value_size: 4, max_entries: 1, flags: 0 })?;
     update(&array, &0_u32, &target.as_raw_fd()).context("cannot put a program into the program array")?;
     Ok(array)
 }
 
 /// An array of one counter.
-pub(in crate::bench) fn counter() -> Result<OwnedFd> {
+pub(crate) fn counter() -> Result<OwnedFd> {
     create(Create { kind: ARRAY, key_size: 4, value_size: 8, max_entries: 1, flags: 0 })
 }
 
 /// A trie of the kernel's for IPv4 prefixes: {length, address} → 4 bytes.
-pub(in crate::bench) fn trie(max_entries: u32) -> Result<OwnedFd> {
+pub(crate) fn trie(max_entries: u32) -> Result<OwnedFd> {
     create(Create { kind: LPM_TRIE, key_size: 8, value_size: 4, max_entries, flags: NO_PREALLOC })
 }
 
 /// Sets one element.
-pub(in crate::bench) fn update<K, V>(map: &OwnedFd, key: &K, value: &V) -> Result<()> {
+pub(crate) fn update<K, V>(map: &OwnedFd, key: &K, value: &V) -> Result<()> {
     let mut update = Update {
         map: map.as_raw_fd().cast_unsigned(),
         _pad: 0,
@@ -73,7 +73,7 @@ pub(in crate::bench) fn update<K, V>(map: &OwnedFd, key: &K, value: &V) -> Resul
 }
 
 /// Sets many elements, `values.len() / keys.len()` values for each key (as a map for each processor wants them).
-pub(in crate::bench) fn fill<K, V>(map: BorrowedFd<'_>, keys: &[K], values: &[V]) -> Result<()> {
+pub(crate) fn fill<K, V>(map: BorrowedFd<'_>, keys: &[K], values: &[V]) -> Result<()> {
     let mut batch = Batch {
         keys: keys.as_ptr() as u64,
         values: values.as_ptr() as u64,

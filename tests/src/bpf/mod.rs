@@ -2,9 +2,9 @@
 //!
 //! By the `bpf` system call itself: aya loads objects only, and its `test_run` takes whole programs of an object only.
 
-pub(super) mod caller;
-pub(super) mod code;
-pub(super) mod map;
+pub(crate) mod caller;
+pub(crate) mod code;
+pub(crate) mod map;
 
 use std::ffi::CString;
 use std::io;
@@ -75,7 +75,7 @@ struct LinkCreate {
 }
 
 /// `struct xdp_md` of a packet that came in by `interface`.
-pub(in crate::bench) type Context24 = [u32; 6];
+pub(crate) type Context24 = [u32; 6];
 
 /// Which frames an XDP program takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +87,7 @@ enum Buffers {
 }
 
 /// Loads an XDP program.
-pub(in crate::bench) fn load(instructions: &[Instruction]) -> Result<OwnedFd> {
+pub(crate) fn load(instructions: &[Instruction]) -> Result<OwnedFd> {
     load_for(Buffers::One, instructions)
 }
 
@@ -108,17 +108,17 @@ fn load_for(buffers: Buffers, instructions: &[Instruction]) -> Result<OwnedFd> {
     // SAFETY: the pointers are to the instructions, a C string and the log, which outlive the call; the sizes are theirs.
     let loaded = unsafe { bpf(PROG_LOAD, &mut attributes) };
     let text = || String::from_utf8_lossy(&log).trim_end_matches('\0').to_owned();
-    descriptor(loaded.with_context(|| format!("the kernel refuses a program of the bench: {}", text()))?)
+    descriptor(loaded.with_context(|| format!("the kernel refuses a program of the bed: {}", text()))?)
 }
 
 /// Runs a program `repeat` times on `frame`, which came in by interface `ingress`; nanoseconds a run.
-pub(in crate::bench) fn time(program: BorrowedFd<'_>, frame: &[u8], ingress: u32, repeat: u32) -> Result<f64> {
+pub(crate) fn time(program: BorrowedFd<'_>, frame: &[u8], ingress: u32, repeat: u32) -> Result<f64> {
     // The kernel rounds down.
     Ok(f64::from(test_run(program, frame, ingress, repeat)?.duration) + 0.5)
 }
 
 /// Runs a program once; what it returned.
-pub(in crate::bench) fn once(program: BorrowedFd<'_>, frame: &[u8], ingress: u32) -> Result<u32> {
+pub(crate) fn once(program: BorrowedFd<'_>, frame: &[u8], ingress: u32) -> Result<u32> {
     Ok(test_run(program, frame, ingress, 1)?.result)
 }
 
@@ -143,7 +143,7 @@ fn test_run(program: BorrowedFd<'_>, frame: &[u8], ingress: u32, repeat: u32) ->
 }
 
 /// Has the kernel send `count` packets: live frames, on which it does what the program returns. Bounded by `count` alone.
-pub(in crate::bench) fn send(program: BorrowedFd<'_>, frame: &[u8], ingress: u32, count: u32) -> Result<()> {
+pub(crate) fn send(program: BorrowedFd<'_>, frame: &[u8], ingress: u32, count: u32) -> Result<()> {
     let context: Context24 = [0, u32::try_from(frame.len())?, 0, ingress, 0, 0];
     let mut attributes = TestRun {
         program: program.as_raw_fd().cast_unsigned(),
@@ -162,7 +162,7 @@ pub(in crate::bench) fn send(program: BorrowedFd<'_>, frame: &[u8], ingress: u32
 }
 
 /// Opens what is pinned at `path`.
-pub(in crate::bench) fn pinned(path: &Path) -> Result<OwnedFd> {
+pub(crate) fn pinned(path: &Path) -> Result<OwnedFd> {
     let name = CString::new(path.as_os_str().as_bytes())?;
     let mut attributes = Object { path: name.as_ptr() as u64, ..Object::default() };
     // SAFETY: the pointer is to a C string that outlives the call.
@@ -171,11 +171,11 @@ pub(in crate::bench) fn pinned(path: &Path) -> Result<OwnedFd> {
 }
 
 /// Attaches an XDP program to an interface of the calling thread's namespace, until the returned link is closed.
-pub(in crate::bench) fn attach(program: BorrowedFd<'_>, interface: u32) -> Result<OwnedFd> {
+pub(crate) fn attach(program: BorrowedFd<'_>, interface: u32) -> Result<OwnedFd> {
     let program = program.as_raw_fd().cast_unsigned();
     let mut attributes = LinkCreate { program, interface, attach_type: ATTACH_TYPE_XDP, flags: DRIVER_MODE };
     // SAFETY: no pointers.
-    descriptor(unsafe { bpf(LINK_CREATE, &mut attributes) }.context("cannot attach a program of the bench")?)
+    descriptor(unsafe { bpf(LINK_CREATE, &mut attributes) }.context("cannot attach a program of the bed")?)
 }
 
 /// # Safety

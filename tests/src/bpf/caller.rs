@@ -9,7 +9,7 @@ use super::{Buffers, load_for, map};
 
 /// A loaded program around a program. The array is held: it forgets its programs when no user space holds it any more.
 #[derive(Debug)]
-pub(in crate::bench) struct Caller {
+pub(crate) struct Caller {
     program: OwnedFd,
     _array: OwnedFd,
 }
@@ -19,10 +19,7 @@ impl Caller {
     ///
     /// An array takes either programs for frames of several buffers or others, and the kernel does not tell which of them
     /// `target` is: both are tried.
-    pub(in crate::bench) fn load(
-        target: BorrowedFd<'_>,
-        instructions: impl FnOnce(i32) -> Vec<Instruction>,
-    ) -> Result<Self> {
+    pub(crate) fn load(target: BorrowedFd<'_>, instructions: impl FnOnce(i32) -> Vec<Instruction>) -> Result<Self> {
         let array = map::program_array(target)?;
         let code = instructions(array.as_raw_fd());
         let program = load_for(Buffers::One, &code)
@@ -32,7 +29,7 @@ impl Caller {
     }
 
     /// The program around.
-    pub(in crate::bench) fn program(&self) -> &OwnedFd {
+    pub(crate) fn program(&self) -> &OwnedFd {
         &self.program
     }
 }
