@@ -51,7 +51,7 @@ where
 {
     let candidates = Candidates::of(headers, tables, generation);
     let rule = candidates.first().map(|rule| generation.rule(rule));
-    let passing = candidates.passing() & rule.map_or(u64::MAX, |rule| rule.passing_before);
+    let passing = candidates.passing_before(rule);
     if passing != 0 {
         let mut walk = Passing { left: passing, dropped: 0, generation, headers, tables, bytes };
         tables.repeat(MAX_PASSING as u32, &mut walk);
@@ -122,12 +122,73 @@ where
     if rule.limit >= LIMIT_CONNECTIONS && !headers.opens() {
         return false;
     }
-    let length = if W == 1 { rule.per4 } else { rule.per6 };
-    let key = BucketKey::new(rule.counter, Address::<W>::masked(headers.tuple.source, length));
+    let key = bucket(rule, headers);
     if rule.limit == LIMIT_OPEN {
         return tables.open_connections(&key) >= rule.open;
     }
     !tables.take(&key, rule.interval_ns, rule.burst_ns)
+}
+
+/// What a rule counts a packet under.
+#[inline(always)]
+fn bucket<const W: usize>(rule: &RuleEntry, headers: &Headers<W>) -> BucketKey
+where
+    Address<W>: Family<W>,
+{
+    let length = if W == 1 { rule.per4 } else { rule.per6 };
+    BucketKey::new(rule.counter, Address::<W>::masked(headers.tuple.source, length))
+}
+
+/// Where open connections are counted.
+pub trait Ledger {
+    /// Counts one more.
+    fn count(&mut self, key: &BucketKey);
+}
+
+/// Counts a connection that was opened by this SYN, for every rule that has asked how many its source has open.
+#[inline(always)]
+pub fn count_open<const W: usize, T: Tables, L: Ledger>(
+    syn: &Headers<W>,
+    tables: &T,
+    generation: &Generation,
+    ledger: &mut L,
+) where
+    Address<W>: Family<W>,
+{
+    let candidates = Candidates::of(syn, tables, generation);
+    // Hidden from the compiler, as in `Candidates::of`.
+    let rule = candidates.first().map(|rule| generation.rule(core::hint::black_box(rule)));
+    let left = candidates.passing_before(rule);
+    if left != 0 {
+        tables.repeat(MAX_PASSING as u32, &mut Opened { left, generation, syn, ledger });
+    }
+}
+
+/// A walk over the same rules as [`Passing`], for a connection that they have let in.
+struct Opened<'o, const W: usize, L> {
+    left: u64,
+    generation: &'o Generation,
+    syn: &'o Headers<W>,
+    ledger: &'o mut L,
+}
+
+impl<const W: usize, L: Ledger> Step for Opened<'_, W, L>
+where
+    Address<W>: Family<W>,
+{
+    #[inline(always)]
+    fn step(&mut self) -> bool {
+        if self.left == 0 {
+            return false;
+        }
+        let place = self.left.trailing_zeros() as usize & (MAX_PASSING - 1);
+        self.left &= self.left - 1;
+        let rule = self.generation.rule(u32::from(self.generation.passing[place]));
+        if rule.action == RULE_LIMIT && rule.limit == LIMIT_OPEN {
+            self.ledger.count(&bucket(rule, self.syn));
+        }
+        true
+    }
 }
 
 /// The rules that each dimension of a packet leaves.
@@ -210,6 +271,12 @@ impl<'g> Candidates<'g> {
             & self.source_port.passing
             & self.flags.passing
             & self.interface.passing
+    }
+
+    /// Those of them that stand before the rule that decides.
+    #[inline(always)]
+    fn passing_before(&self, rule: Option<&RuleEntry>) -> u64 {
+        self.passing() & rule.map_or(u64::MAX, |rule| rule.passing_before)
     }
 
     /// A superset of the words in which rules are common.

@@ -115,6 +115,8 @@ pub const USES_INTERFACES: u32 = 8;
 pub const USES_SOURCE_SETS: u32 = 16;
 /// [`Head::uses`]: a rule names a set of destinations.
 pub const USES_DESTINATION_SETS: u32 = 32;
+/// [`Head::uses`]: a rule limits open connections.
+pub const USES_OPEN_LIMITS: u32 = 256;
 /// [`Head::uses`]: sources must be routed back by the interface they come from.
 pub const USES_REVERSE_PATH: u32 = 64;
 

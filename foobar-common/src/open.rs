@@ -4,10 +4,14 @@
 //! connection remembers the word that counts it, and gives back there, whatever has become of the rules. Two CPUs may take
 //! two words for one key at once: the count of a key is the sum over its words.
 
+use crate::abi::BucketKey;
+
 /// Words of one bucket: two cache lines.
 pub const WAYS: usize = 16;
 /// Buckets; a power of two.
 pub const BUCKETS: u32 = 16_384;
+/// Rules of one server that count open connections at the most: so many words a connection remembers.
+pub const MAX_OPEN_RULES: usize = 8;
 /// Bits of a word that count.
 const COUNT_BITS: u32 = 24;
 const COUNT: u64 = (1 << COUNT_BITS) - 1;
@@ -22,15 +26,13 @@ pub struct Place {
 }
 
 impl Place {
-    /// Of a source under a rule's counter slot; `seed` is secret, so that nobody can choose who shares a bucket.
-    ///
-    /// The address is masked to the rule's prefix; IPv4 in the first word.
+    /// Of a rule and a source; `seed` is secret, so that nobody can choose who shares a bucket.
     #[inline(always)]
     #[must_use]
-    pub const fn new(seed: u64, slot: u32, address: [u32; 4]) -> Self {
-        let mut hash = mix(seed ^ slot as u64);
-        hash = mix(hash ^ (address[0] as u64 | (address[1] as u64) << 32));
-        hash = mix(hash ^ (address[2] as u64 | (address[3] as u64) << 32));
+    pub const fn new(seed: u64, key: &BucketKey) -> Self {
+        let mut hash = mix(seed ^ (key.rule as u64 | (key._pad as u64) << 32));
+        hash = mix(hash ^ key.source[0]);
+        hash = mix(hash ^ key.source[1]);
         Self { bucket: hash as u32 % BUCKETS, mark: hash >> COUNT_BITS << COUNT_BITS }
     }
 
@@ -98,7 +100,7 @@ mod tests {
         #[test]
         fn counts_are_those_of_a_simple_list(steps in prop::collection::vec((0_u32..12, any::<bool>()), 1..400)) {
             let (mut table, mut open) = (Table(HashMap::new()), Vec::new());
-            let place = |source| Place::new(7, 3, [source, 0, 0, 0]);
+            let place = |source| Place::new(7, &BucketKey::new(3, [source, 0, 0, 0]));
             for (source, opens) in steps {
                 if opens {
                     open.push((source, table.open(place(source)).unwrap()));
@@ -126,8 +128,9 @@ mod tests {
 
     #[test]
     fn rules_and_sources_have_places_of_their_own() {
-        let base = Place::new(1, 2, [3, 4, 5, 6]);
-        for other in [Place::new(2, 2, [3, 4, 5, 6]), Place::new(1, 3, [3, 4, 5, 6]), Place::new(1, 2, [3, 4, 5, 7])] {
+        let place = |seed, rule, source| Place::new(seed, &BucketKey::new(rule, source));
+        let base = place(1, 2, [3, 4, 5, 6]);
+        for other in [place(2, 2, [3, 4, 5, 6]), place(1, 3, [3, 4, 5, 6]), place(1, 2, [3, 4, 5, 7])] {
             assert_ne!(base.mark, other.mark);
         }
     }

@@ -109,6 +109,15 @@ pub struct Headers<const W: usize> {
 }
 
 impl<const W: usize> Headers<W> {
+    /// Of the SYN that opens a connection.
+    #[inline(always)]
+    #[must_use]
+    pub fn of_syn(tuple: Tuple<W>) -> Self {
+        // Two constants side by side would be stored as one word, unaligned, which the verifier refuses on the stack.
+        let flags = core::hint::black_box(SYN);
+        Self { network: 0, transport: 0, length: 0, hops: 0, flags, icmp_type: 0, tuple }
+    }
+
     /// Whether the packet opens a TCP connection, or is of a protocol without connections.
     #[inline(always)]
     #[must_use]

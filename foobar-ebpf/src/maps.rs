@@ -63,9 +63,6 @@ pub(crate) static DATAGRAMS6: LruHashMap<Tuple<4>, Flow> = LruHashMap::with_max_
 /// Token buckets of limits, see `foobar_common::bucket`.
 #[map]
 pub(crate) static BUCKETS: LruHashMap<BucketKey, u64> = LruHashMap::with_max_entries(MAX_BUCKETS, 0);
-/// Open connections to this host's own sockets.
-#[map]
-pub(crate) static OPEN: HashMap<BucketKey, u32> = HashMap::with_max_entries(MAX_BUCKETS, 1);
 /// How SYN cookies are answered.
 #[map]
 pub(crate) static SYN_SETTINGS: Array<SynSettings> = Array::with_max_entries(1, 0);
@@ -75,6 +72,9 @@ pub(crate) static FLOOD_SEEN: Array<u64> = Array::with_max_entries(1, 0);
 /// Open connections of each source, see `foobar_common::open`.
 #[map]
 pub(crate) static OPEN_COUNTS: Array<[u64; WAYS]> = Array::with_max_entries(OPEN_BUCKETS, 0);
+/// What makes their places secret; user space writes it once.
+#[map]
+pub(crate) static OPEN_SEED: Array<u64> = Array::with_max_entries(1, 0);
 /// What each accepted connection gives back when it closes.
 #[btf_map]
 pub(crate) static CONNECTIONS: SkStorage<Counted> = SkStorage::new();
@@ -122,6 +122,17 @@ static DRY_RUN: u32 = 0;
 /// 1: an interface has frames of more than one buffer; set at load, so that others do not pay for them.
 #[unsafe(no_mangle)]
 static JUMBO: u32 = 0;
+
+/// Cookie of the network namespace whose connections are counted; set at load. 0: of every one.
+#[unsafe(no_mangle)]
+static NAMESPACE: u64 = 0;
+
+/// See [`NAMESPACE`].
+#[inline(always)]
+pub(crate) fn namespace() -> u64 {
+    // SAFETY: as in `dry`.
+    unsafe { core::ptr::read_volatile(&raw const NAMESPACE) }
+}
 
 /// See [`DRY_RUN`].
 #[inline(always)]

@@ -37,7 +37,7 @@ const ERRORS: &[Case] = &[
     ("limit of nothing", LIMIT, "{ burst = 20 }", "{ burst", "limits nothing"),
     ("limit misspelt", "connections =", "conections =", "conections", "did you mean `connections`?"),
     ("limit of two", "connections = \"10/minute\"", "packets = \"10/minute\", open = 3", "3,", "a rule has one limit"),
-    ("limit of open", "connections = \"10/minute\", burst = 20", "open = 20", "\"limit\"", "does not count yet"),
+    ("limit of open", "connections = \"10/minute\", burst = 20", "open = 20", "\"eth0\"", "a socket does not know by which interface"),
     ("limit of zero", "10/minute", "0/minute", "\"0/minute\"", "lets nothing by"),
     ("limit above any", "10/minute", "10000001/minute", "\"10000001", "no number from 1 to 10000000"),
     ("limit negative", "10/minute", "-1/minute", "\"-1/minute\"", "no number from 1"),

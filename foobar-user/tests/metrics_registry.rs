@@ -30,6 +30,8 @@ async fn values_are_the_sources_own_and_same_names_are_summed() {
         ("foobar_backend_member{service=\"www\",backend=\"web1\"}", 1.0),
         ("foobar_backend_checks_total{service=\"www\",backend=\"web1\",result=\"failure\"}", 11.0),
         ("foobar_flows{family=\"ipv4\"}", 10.0),
+        ("foobar_syn_cookies", 1.0),
+        ("foobar_syn_floods_total", 3.0),
         ("foobar_xdp_mode{interface=\"eth0\",mode=\"native\"}", 1.0),
         ("foobar_xdp_mode{interface=\"eth0\",mode=\"generic\"}", 0.0),
         ("foobar_xdp_mode{interface=\"eth\\\"1\",mode=\"generic\"}", 1.0),

@@ -13,12 +13,12 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use zerocopy::FromZeros as _;
 
 use super::entry::entry;
-use super::{Places, Protocol, Rule};
+use super::{Limited, Places, Protocol, Rule};
 use crate::abi::{MAX_CLASSES, MAX_RULES};
 use crate::generation::{
     Generation, Head, Interface, KIND_ICMP, KIND_ICMPV6, KIND_OTHER, KIND_TCP, KIND_UDP, KINDS, MAX_INTERFACES,
     MAX_PASSING, MAX_SETS, MAX_WORDS, RULE_LIMIT, Roots, RuleEntry, RuleSet, SOURCE_PORTS, USES_DESTINATION_SETS,
-    USES_INTERFACES, USES_SOURCE_SETS,
+    USES_INTERFACES, USES_OPEN_LIMITS, USES_SOURCE_SETS,
 };
 use crate::parse::{ICMP, ICMPV6, TCP, UDP};
 use crate::prefixes::{Allocator, OutOfMemory, Prefixes, build};
@@ -201,6 +201,7 @@ fn uses(rules: &[Rule]) -> u32 {
     one(USES_INTERFACES, |rule| !rule.interfaces.is_empty())
         | one(USES_SOURCE_SETS, |rule| !rule.sources.sets.is_empty())
         | one(USES_DESTINATION_SETS, |rule| !rule.destinations.sets.is_empty())
+        | one(USES_OPEN_LIMITS, |rule| rule.action.limit().is_some_and(|limit| matches!(limit.what, Limited::Open(_))))
 }
 
 /// Indices of rule sets; equal ones are stored once.

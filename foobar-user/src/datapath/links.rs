@@ -9,9 +9,9 @@ use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use aya::programs::ProgramError;
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::xdp::{XdpLink, XdpMode};
+use aya::programs::{CgroupAttachMode, ProgramError};
 use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
 use serde::{Deserialize, Serialize};
@@ -151,24 +151,32 @@ pub fn retain_interfaces(folder: &Path, keep: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Puts the connect hooks on a cgroup; the old ones leave only when the new ones are there.
+/// Puts the programs for sockets on a cgroup; the old ones leave only when the new ones are there.
 ///
 /// # Errors
 /// The cgroup cannot be opened, or the kernel refuses.
 pub fn put_on_cgroup(programs: &mut Programs, folder: &Path, cgroup: &Path) -> Result<()> {
     let target = File::open(cgroup).with_context(|| format!("cannot open the cgroup {}", cgroup.display()))?;
-    for name in ["connect4", "connect6"] {
-        let hook = programs.hook(name)?;
-        let id = hook
-            .attach(&target, aya::programs::CgroupAttachMode::Single)
+    for name in ["connect4", "connect6", "connections"] {
+        let link = on_cgroup(programs, name, &target)
             .with_context(|| format!("cannot attach {name} to {}: is it a cgroup v2 folder?", cgroup.display()))?;
-        let link: FdLink = hook.take_link(id)?.try_into()?;
         let (new, pin) = (folder.join(format!("{name}-new")), folder.join(name));
         fs::remove_file(&new).ok();
         link.pin(&new).with_context(|| format!("cannot pin {}", new.display()))?;
         fs::rename(&new, &pin).with_context(|| format!("cannot pin {}", pin.display()))?;
     }
     Ok(())
+}
+
+fn on_cgroup(programs: &mut Programs, name: &str, cgroup: &File) -> Result<FdLink> {
+    if name == "connections" {
+        let follower = programs.follower(name)?;
+        let id = follower.attach(cgroup, CgroupAttachMode::Single)?;
+        return Ok(follower.take_link(id)?.try_into()?);
+    }
+    let hook = programs.hook(name)?;
+    let id = hook.attach(cgroup, CgroupAttachMode::Single)?;
+    Ok(hook.take_link(id)?.try_into()?)
 }
 
 /// Swaps the program of a pinned link for the: each packet meets the one or the other.

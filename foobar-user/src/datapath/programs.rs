@@ -1,21 +1,25 @@
 //! The programs, loaded once for an agent's life: their rules change beside them, without them.
 
 use std::fmt;
+use std::hash::{BuildHasher as _, RandomState};
+use std::net::{Ipv4Addr, UdpSocket};
+use std::os::fd::AsRawFd as _;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use aya::maps::{Map, MapData, ProgramArray};
-use aya::programs::{CgroupSockAddr, Program, ProgramError, Xdp};
+use aya::maps::{Array, Map, MapData, ProgramArray};
+use aya::programs::{CgroupSockAddr, Program, ProgramError, SockOps, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use foobar_common::verdict::{HANDSHAKE4, HANDSHAKE6};
+use nix::errno::Errno;
 use tracing::warn;
 
 use super::{listeners, object};
 
 /// Maps that outlive programs and agents, by their names in the object.
-pub const STATE_MAPS: [&str; 23] = [
+pub const STATE_MAPS: [&str; 25] = [
     "VERDICTS",
     "RULE_COUNTS",
     "SERVICE_COUNTS",
@@ -34,7 +38,9 @@ pub const STATE_MAPS: [&str; 23] = [
     "DATAGRAMS4",
     "DATAGRAMS6",
     "BUCKETS",
-    "OPEN",
+    "OPEN_COUNTS",
+    "OPEN_SEED",
+    "CONNECTIONS",
     "SYN_SETTINGS",
     "FLOOD_SEEN",
     "EVENTS",
@@ -47,6 +53,8 @@ const OWN_MAPS: [&str; 5] = ["RULES", "CONTROL", "MEMBERS", "MEMBERSHIPS", "HAND
 /// Where `foobar` leaves a packet of a handshake to another program: its index in `HANDSHAKES`, and its name.
 const HANDSHAKES: [(u32, &str); 2] = [(HANDSHAKE4, "handshake4"), (HANDSHAKE6, "handshake6")];
 
+/// `asm-generic/socket.h`, which libc does not have.
+const SO_NETNS_COOKIE: libc::c_int = 71;
 /// Time between two looks at the program's messages.
 const LOG_INTERVAL: Duration = Duration::from_millis(200);
 /// `aya_log_common::Level::Info`.
@@ -87,10 +95,11 @@ impl Programs {
     /// What the kernel refused, with the end of the verifier's log.
     pub fn load(parts: &Parts<'_>) -> Result<Self> {
         let mut programs = Self::open(parts, false)?;
-        for name in ["foobar", "connect4", "connect6"] {
+        for name in ["foobar", "connect4", "connect6", "connections"] {
             programs.verify(name)?;
         }
         programs.join_handshakes()?;
+        programs.sow()?;
         if parts.log_drops {
             programs.follow_log()?;
         }
@@ -110,10 +119,12 @@ impl Programs {
     fn open(parts: &Parts<'_>, dry: bool) -> Result<Self> {
         let log_level = if parts.log_drops { LOG_INFO } else { 0_u8 };
         let (jumbo, dry) = (u32::from(parts.jumbo), u32::from(dry));
+        let namespace = namespace_cookie()?;
         let mut loader = EbpfLoader::new();
         loader
             .override_global("JUMBO", &jumbo, true)
             .override_global("DRY_RUN", &dry, true)
+            .override_global("NAMESPACE", &namespace, true)
             .override_global(aya_log::LEVEL, &log_level, true)
             .map_max_entries("MEMBERS", parts.member_words);
         let listeners = listeners::constants();
@@ -146,6 +157,16 @@ impl Programs {
         Ok(())
     }
 
+    /// Makes the places in which open connections are counted a secret, once for all loadings.
+    fn sow(&mut self) -> Result<()> {
+        let mut seed: Array<_, u64> = self.map_mut("OPEN_SEED")?.try_into()?;
+        if seed.get(&0, 0)? == 0 {
+            let random = RandomState::new().hash_one(0_u8);
+            seed.set(0, random.max(1), 0)?;
+        }
+        Ok(())
+    }
+
     /// Writes what the program tells into this process's log, until the process ends.
     fn follow_log(&mut self) -> Result<()> {
         let mut log = EbpfLogger::init(&mut self.ebpf).context("cannot read the program's messages")?;
@@ -172,6 +193,14 @@ impl Programs {
     /// # Errors
     /// The object lacks it.
     pub fn hook(&mut self, name: &str) -> Result<&mut CgroupSockAddr> {
+        Ok(self.program(name)?.try_into()?)
+    }
+
+    /// What follows connections: `connections`.
+    ///
+    /// # Errors
+    /// The object lacks it.
+    pub fn follower(&mut self, name: &str) -> Result<&mut SockOps> {
         Ok(self.program(name)?.try_into()?)
     }
 
@@ -203,10 +232,30 @@ impl Programs {
         let loaded = match self.program(name)? {
             Program::Xdp(xdp) => xdp.load(),
             Program::CgroupSockAddr(hook) => hook.load(),
+            Program::SockOps(hook) => hook.load(),
             _ => return Err(anyhow!("program `{name}` is of an unexpected type")),
         };
         loaded.map_err(|error| explain(name, &error))
     }
+}
+
+/// What the kernel calls the network namespace of the calling thread.
+fn namespace_cookie() -> Result<u64> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).context("cannot open a socket")?;
+    let mut cookie = 0_u64;
+    let mut length = size_of::<u64>() as libc::socklen_t;
+    // SAFETY: the descriptor is open, and the kernel writes no more than the eight bytes that it is given.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    Errno::result(result).context("cannot ask which network namespace this is")?;
+    Ok(cookie)
 }
 
 /// The verifier's last lines say why; the hundreds before them only how it got there.

@@ -142,6 +142,8 @@ fn full_datapath() -> datapath::Datapath {
         ],
         interfaces: vec![interface("eth0", datapath::XdpMode::Native), interface("eth\"1", datapath::XdpMode::Generic)],
         generation: 12,
+        answering_syns: true,
+        floods: 3,
     }
 }
 

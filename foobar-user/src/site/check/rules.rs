@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use foobar_common::open::MAX_OPEN_RULES;
 use foobar_common::parse::flags_are_valid;
-use foobar_common::rules::{FlagMatch, Limited};
+use foobar_common::rules::{FlagMatch, Limited, Protocol};
 
-use crate::plan::{PASSING_RULES_MAX, PlannedRule, RULE_INTERFACES_MAX, RULES_MAX, derive_rules};
-use crate::site::model::{Server, Site, UserRule};
+use crate::plan::{PASSING_RULES_MAX, PlannedRule, RULE_INTERFACES_MAX, RULES_MAX, Role, derive_rules};
+use crate::site::model::{Forward, Server, Site, UserRule};
 use crate::site::section::{Collector, nearest};
 
 /// Names of derived rules.
@@ -38,7 +39,7 @@ pub(super) fn check(site: &Site, faults: &Collector) {
             );
         }
         interfaces(site, rule, faults);
-        uncounted(rule, faults);
+        open(site, rule, faults);
         if rule.flags.is_some_and(|flags| !possible(flags)) {
             let message = format!(
                 "rule `{name}` can never match: packets with such `tcp_flags` are dropped before the rules, whatever they say"
@@ -77,14 +78,32 @@ fn possible(flags: FlagMatch) -> bool {
     (0..64).any(|seen| flags_are_valid(seen) && flags.holds(seen))
 }
 
-/// Nothing counts open connections yet: a limit that is not kept would be open by accident.
-fn uncounted(rule: &UserRule, faults: &Collector) {
-    if rule.action.limit().is_some_and(|limit| matches!(limit.what, Limited::Open(_))) {
+/// Open connections are counted at the sockets in which they end.
+fn open(site: &Site, rule: &UserRule, faults: &Collector) {
+    let counts = rule.action.limit().is_some_and(|limit| matches!(limit.what, Limited::Open(_)));
+    if !counts {
+        return;
+    }
+    let name = &rule.name.value;
+    if let [first, ..] = rule.interfaces.as_slice() {
         let message = format!(
-            "rule `{}` limits open connections, which this version does not count yet; limit new ones with `connections`",
-            rule.name.value,
+            "rule `{name}` limits open connections, and a socket does not know by which interface its connection came; \
+             leave out `interfaces`"
         );
-        faults.error(rule.action.span, message);
+        faults.error(first.span, message);
+    }
+    let Protocol::Tcp(ports) = &rule.protocol else { return };
+    let balances = site.servers.iter().any(|server| server.role == Role::Balancer && rule.stands_on(server));
+    let through = |port: u16| ports.is_empty() || ports.iter().any(|range| range.contains(&port));
+    let nat = site.services.iter().filter(|service| service.forward == Forward::Nat);
+    let hit = nat.filter(|service| service.listen.iter().any(|listen| through(listen.port()))).find(|_| balances);
+    if let Some(service) = hit {
+        let message = format!(
+            "connections to the service `{}` end at its backends, so rule `{name}` does not count them on the balancer; \
+             put it `on` the backends",
+            service.name.value
+        );
+        faults.warning(rule.action.span, message);
     }
 }
 
@@ -104,6 +123,17 @@ fn maxima(server: &Server, rules: &[PlannedRule], faults: &Collector) {
         let message = format!(
             "server `{name}` would have {passing} rules that limit or shadow, and the packet path takes {PASSING_RULES_MAX}; \
              join some, or name fewer servers in their `on`"
+        );
+        faults.error(server.name.span, message);
+    }
+    let open = |planned: &&PlannedRule| {
+        planned.rule.action.limit().is_some_and(|limit| matches!(limit.what, Limited::Open(_)))
+    };
+    let open = rules.iter().filter(open).count();
+    if open > MAX_OPEN_RULES {
+        let message = format!(
+            "server `{name}` would have {open} rules that limit open connections, and a connection can be counted by \
+             {MAX_OPEN_RULES}; join some, or name fewer servers in their `on`"
         );
         faults.error(server.name.span, message);
     }
