@@ -118,6 +118,9 @@ pub const USES_DESTINATION_SETS: u32 = 32;
 /// [`Head::uses`]: sources must be routed back by the interface they come from.
 pub const USES_REVERSE_PATH: u32 = 64;
 
+/// [`Head::uses`]: a rule limits or shadows.
+pub const USES_PASSING: u32 = 128;
+
 /// An interface that rules name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "std", derive(zerocopy::FromZeros, zerocopy::IntoBytes, zerocopy::Immutable))]
