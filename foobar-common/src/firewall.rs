@@ -6,7 +6,7 @@ use crate::abi::{BucketKey, MAX_CLASSES, RULE_WORDS};
 use crate::address::{Address, Family};
 use crate::generation::{
     Generation, KIND_ICMP, KIND_ICMPV6, KIND_OTHER, KIND_TCP, KIND_UDP, LIMIT_CONNECTIONS, LIMIT_OPEN, MAX_PASSING,
-    RULE_ALLOW, RULE_LIMIT, RuleEntry, RuleSet, USES_DESTINATION_SETS, USES_SOURCE_SETS,
+    RULE_ALLOW, RULE_LIMIT, RuleEntry, RuleSet, USES_DESTINATION_SETS, USES_PASSING, USES_SOURCE_SETS,
 };
 use crate::parse::{Headers, ICMP, ICMPV6, TCP, UDP};
 use crate::tables::{Step, Tables};
@@ -51,7 +51,10 @@ where
 {
     let candidates = Candidates::of(headers, tables, generation);
     let rule = candidates.first().map(|rule| generation.rule(rule));
-    let passing = candidates.passing_before(rule);
+    let mut passing = 0;
+    if generation.uses(USES_PASSING) {
+        passing = candidates.passing_before(rule);
+    }
     if passing != 0 {
         let mut walk = Passing { left: passing, dropped: 0, generation, headers, tables, bytes };
         tables.repeat(MAX_PASSING as u32, &mut walk);

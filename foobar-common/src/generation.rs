@@ -120,6 +120,9 @@ pub const USES_OPEN_LIMITS: u32 = 256;
 /// [`Head::uses`]: sources must be routed back by the interface they come from.
 pub const USES_REVERSE_PATH: u32 = 64;
 
+/// [`Head::uses`]: a rule limits or shadows.
+pub const USES_PASSING: u32 = 128;
+
 /// An interface that rules name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "std", derive(zerocopy::FromZeros, zerocopy::IntoBytes, zerocopy::Immutable))]

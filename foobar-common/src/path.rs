@@ -5,7 +5,7 @@ use crate::address::{Address, Be16, Family, Tuple};
 use crate::choose;
 use crate::firewall::{self, Allowed};
 use crate::flow::{self, Found};
-use crate::generation::{Generation, USES_BALANCER, USES_REVERSE_PATH};
+use crate::generation::{USES_BALANCER, USES_REVERSE_PATH};
 use crate::packet::Packet;
 use crate::parse::{self, ACK, Headers, Network, RST, SYN, TCP, UDP};
 use crate::rewrite::{self, End, Translation};
@@ -158,14 +158,11 @@ impl Way {
 
 /// What the packet is to the balancer; its key and flow are left in `work`.
 #[inline(never)]
-fn way<const W: usize, T: Tables>(tables: &T, generation: &Generation, work: &mut Of<W>) -> Way
+fn way<const W: usize, T: Tables>(tables: &T, work: &mut Of<W>) -> Way
 where
     Address<W>: Family<W>,
 {
     let Of { headers, key, found, service, .. } = work;
-    if !generation.uses(USES_BALANCER) || !matches!(headers.tuple.protocol, TCP | UDP) {
-        return Way::Local;
-    }
     *key = headers.tuple;
     if let Some(known) = flow::of_client(headers, tables) {
         *found = known;
@@ -195,7 +192,8 @@ where
     let generation = tables.generation().ok_or(Reason::Internal)?;
     let bytes = packet.length() as u64;
     work.bytes = bytes;
-    let way = way(tables, generation, work);
+    let may_be_forwarded = generation.uses(USES_BALANCER) && matches!(work.headers.tuple.protocol, TCP | UDP);
+    let way = if may_be_forwarded { way(tables, work) } else { Way::Local };
     if way != Way::Local {
         untagged(&work.headers)?;
     }

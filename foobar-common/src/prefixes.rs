@@ -2,14 +2,21 @@
 //!
 //! Kernel and host read it with the code of this file; [`Table`] and [`build`] write it. Per family there is a root of
 //! 65,536 entries, indexed by the first 16 bits of the address, two entries a word, the even one in the low half.
-//! An entry with bit 31 clear is a value, 0 where no prefix holds the address; else its low bits are the first word of a
-//! block, which decides the next 8 bits:
+//! An entry with bit 31 clear is a value, 0 where no prefix holds the address; else its low 29 bits are the first word of a
+//! block, which decides the next 8 bits. Bits 29 and 30 say how the block is written:
 //!
 //! ```text
-//! words 0..4  bitmap: bit b is set where a run of equal slots begins; bit 0 always is
-//! word  4     four 16-bit counts: the set bits before each word of the bitmap
-//! words 5..   an entry for each run, two a word
+//! single (bit 29): one slot differs from all others
+//!   word  0     its entry in the low half; then the others' value in 24 bits, and the slot in 8
+//! direct (bit 30): so many runs that the memory is worth the time
+//!   words 0..   an entry for each slot, two a word
+//! runs (neither)
+//!   words 0..4  bitmap: bit b is set where a run of equal slots begins; bit 0 always is
+//!   word  4     four 16-bit counts: the set bits before each word of the bitmap
+//!   words 5..   an entry for each run, two a word
 //! ```
+//!
+//! Most blocks of real sets are single, so that an address costs few loads of few cache lines: time goes there.
 //!
 //! A block is not changed while a reader can reach it, but for whole words that move one entry from an old block to its
 //! successor, so a reader beside the writer sees the old table or the new one.
@@ -40,9 +47,17 @@ pub use table::Table;
 pub const ROOT_WORDS: u32 = 32_768;
 /// Bit of an entry that is a block; values are smaller.
 pub const BLOCK: u32 = 1 << 31;
-/// Words of a block before its entries.
+/// Bit of an entry whose block is single.
+const SINGLE: u32 = 1 << 29;
+/// Bit of an entry whose block is direct.
+const DIRECT: u32 = 1 << 30;
+/// Bits of an entry that are a word's index.
+const INDEX: u32 = SINGLE - 1;
+/// Bits of a single block's word, shifted down by 32, that are the value of the other slots.
+const OTHERS: u32 = (1 << 24) - 1;
+/// Words of a block of runs before its entries.
 const HEAD_WORDS: u32 = 5;
-/// Index in a block of the word with the counts.
+/// Index in a block of runs of the word with the counts.
 const COUNTS: u32 = 4;
 
 /// The words that hold a table.
@@ -127,11 +142,23 @@ const fn value(entry: u32) -> Option<u32> {
 /// The entry of a slot (0..=255) in the block that another entry names.
 #[inline(always)]
 fn step<T: Words + ?Sized>(words: &T, block: u32, slot: u32) -> Option<u32> {
-    let first = block & !BLOCK;
+    let first = block & INDEX;
+    if block & SINGLE != 0 {
+        return Some(of_single(words.word(first)?, slot));
+    }
+    if block & DIRECT != 0 {
+        return pair(words, first, slot);
+    }
     let part = slot >> 6 & 3;
     let bitmap = words.word(first.wrapping_add(part))?;
     let counts = words.word(first.wrapping_add(COUNTS))?;
     pair(words, first.wrapping_add(HEAD_WORDS), rank(bitmap, counts, slot))
+}
+
+/// The entry of a slot in a single block's word.
+#[inline(always)]
+const fn of_single(word: u64, slot: u32) -> u32 {
+    if (word >> 56) as u32 == slot { word as u32 } else { (word >> 32) as u32 & OTHERS }
 }
 
 /// The number of the run that a slot belongs to, from the slot's word of the bitmap and the counts.

@@ -1,4 +1,4 @@
-//! The echo service: answers each UDP datagram with the server's name and the datagram; accepts TCP for health checks.
+//! The echo service: answers each UDP datagram with the server's name and the datagram, and TCP byte for byte.
 
 use std::net::SocketAddr;
 
@@ -25,9 +25,14 @@ async fn echo(socket: &UdpSocket, server: &str) -> Result<()> {
     }
 }
 
-/// A health check connects and leaves.
+/// Each connection lasts until its client has sent all; a health check sends nothing.
 async fn accept(listener: &TcpListener) -> Result<()> {
     loop {
-        drop(listener.accept().await.context("cannot accept")?);
+        let (mut stream, _) = listener.accept().await.context("cannot accept")?;
+        tokio::spawn(async move {
+            let (mut reader, mut writer) = stream.split();
+            // A client that is gone is not this server's failure.
+            let _ = tokio::io::copy(&mut reader, &mut writer).await;
+        });
     }
 }

@@ -53,7 +53,7 @@ pub fn is_long() -> bool {
 }
 
 pub use bed::{Bed, Options};
-pub use eventually::eventually;
+pub use eventually::{eventually, obtained};
 pub use host::Host;
 pub use network::Network;
 pub use progress::{Progress, Silent};

@@ -70,6 +70,11 @@ impl LoneServer {
         self.network.namespace("web1")
     }
 
+    /// The namespace of any host of its network.
+    pub fn other(&self, name: &str) -> Result<&Namespace> {
+        self.network.namespace(name)
+    }
+
     /// Takes the firewall out again: the server is as before its first start.
     pub fn detach(&self) -> Result<()> {
         let mut command = self.command(&["detach"])?;
@@ -172,6 +177,12 @@ impl LoneServer {
     /// How a connection attempt from another server of the network ends.
     pub fn knock(&self, from: &str, port: u16) -> Result<Outcome> {
         connect(self.network.namespace(from)?, SocketAddr::from(([10, 0, 1, 41], port)), KNOCK_TIMEOUT)
+    }
+
+    /// Starts a program in its namespace, and in a cgroup below its own, as a process of the agent would be.
+    pub fn host(&self, name: &str, command: &mut Command) -> Result<Process> {
+        self.network.place("monitor", name, command)?;
+        Process::spawn(name, command)
     }
 
     /// Nothing is attached and nothing pinned.

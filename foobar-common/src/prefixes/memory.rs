@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Range;
 
-use super::BLOCK;
+use super::INDEX;
 
 /// Words that a table is written to. Readers may be at work: a write is one aligned 64-bit store.
 pub trait Memory {
@@ -88,8 +88,8 @@ impl Allocator {
         Self {
             first: words.start,
             next: words.start,
-            // An entry has 31 bits for a word's index.
-            end: words.end.min(BLOCK),
+            // What an entry has bits for.
+            end: words.end.min(INDEX),
             free: BTreeMap::new(),
             free_words: 0,
             scattered: false,

@@ -18,7 +18,7 @@ use crate::abi::{MAX_CLASSES, MAX_RULES};
 use crate::generation::{
     Generation, Head, Interface, KIND_ICMP, KIND_ICMPV6, KIND_OTHER, KIND_TCP, KIND_UDP, KINDS, MAX_INTERFACES,
     MAX_PASSING, MAX_SETS, MAX_WORDS, RULE_LIMIT, Roots, RuleEntry, RuleSet, SOURCE_PORTS, USES_DESTINATION_SETS,
-    USES_INTERFACES, USES_OPEN_LIMITS, USES_SOURCE_SETS,
+    USES_INTERFACES, USES_OPEN_LIMITS, USES_PASSING, USES_SOURCE_SETS,
 };
 use crate::parse::{ICMP, ICMPV6, TCP, UDP};
 use crate::prefixes::{Allocator, OutOfMemory, Prefixes, build};
@@ -199,6 +199,7 @@ fn enter(rules: &[Rule], counters: &[u32], generation: &mut Generation) -> Resul
 fn uses(rules: &[Rule]) -> u32 {
     let one = |bit: u32, named: fn(&Rule) -> bool| if rules.iter().any(named) { bit } else { 0 };
     one(USES_INTERFACES, |rule| !rule.interfaces.is_empty())
+        | one(USES_PASSING, |rule| !rule.action.ends())
         | one(USES_SOURCE_SETS, |rule| !rule.sources.sets.is_empty())
         | one(USES_DESTINATION_SETS, |rule| !rule.destinations.sets.is_empty())
         | one(USES_OPEN_LIMITS, |rule| rule.action.limit().is_some_and(|limit| matches!(limit.what, Limited::Open(_))))

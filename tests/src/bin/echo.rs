@@ -1,4 +1,4 @@
-//! `echo`: the UDP service of the test bed's web servers.
+//! `echo`: the echo service of the test bed's web servers.
 
 use std::net::SocketAddr;
 
