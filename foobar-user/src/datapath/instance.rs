@@ -166,7 +166,7 @@ impl Instance {
                 members: self.sets.roots(),
             },
         )?;
-        self.generations.write(&compiled.generation)?;
+        self.generations.write(&compiled)?;
         self.written = Some(compiled);
         Ok(())
     }
