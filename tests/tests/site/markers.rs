@@ -1,8 +1,8 @@
 //! Markers: packets that no real traffic of the bed looks like, the rules that judge them, and what those have counted.
 //!
-//! Each of two senders may send to ports of its own. The rules stand in one order or in another, with the same meaning: a
-//! packet that met the sources of one order and the ports of the other would find no common rule, or a wrong one. Every
-//! such verdict has a rule of its own that counts it.
+//! Each of two senders may send to ports of its own. The rules stand in one order or in another, with the same meaning, and
+//! behind rules for nobody or in front of them, so that every table has other numbers: a packet that met one table of the
+//! one order and one of the other would find no common rule, or a wrong one. Every such verdict has a rule that counts it.
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
@@ -14,8 +14,8 @@ use anyhow::{Context, Result, ensure};
 use foobar_tests::Bed;
 use foobar_tests::host::{Host, SWITCH};
 
-/// Rules in the one order and in the other.
-pub(crate) const ORDERS: [[usize; 4]; 2] = [[0, 1, 2, 3], [1, 0, 3, 2]];
+/// Rules in the one order and in the other; and whether those for nobody stand in front.
+pub(crate) const ORDERS: [([usize; 4], bool); 2] = [([0, 1, 2, 3], false), ([1, 0, 3, 2], true)];
 /// Who may send to the first and third port, and who to the others.
 pub(crate) const RIGHT: [usize; 2] = [0, 1];
 /// The same as a mix of both orders would have it.
@@ -27,17 +27,22 @@ const SENDERS: [&str; 2] = ["app1", "db1"];
 const OPEN: [u16; 2] = [7101, 7102];
 /// Ports that the senders may send to, but at which only the other one's markers arrive.
 const SHUT: [u16; 2] = [7103, 7104];
+/// Rules for nobody: addresses and ports that no packet of the bed has.
+const NOBODY: std::ops::Range<u16> = 7200..7220;
 
-/// Names of the rules: a sender's open port, a sender's port that only the other one sends to; then those of [`LOST`] and
-/// [`DENIED`].
-const NAMES: [&str; 6] = ["swap-open-0", "swap-open-1", "swap-shut-0", "swap-shut-1", "swap-lost", "swap-denied"];
+/// Names of the rules: a sender's open port, a sender's port that only the other one sends to; then those of [`LOST`],
+/// [`DENIED`] and, summed, [`STRAY`].
+const NAMES: [&str; 7] =
+    ["swap-open-0", "swap-open-1", "swap-shut-0", "swap-shut-1", "swap-lost", "swap-denied", "swap-nobody"];
 /// Counts markers to open ports that were not let through.
 const LOST: usize = 4;
 /// Counts markers to shut ports.
 const DENIED: usize = 5;
+/// Count markers that met a rule for nobody.
+const STRAY: usize = 6;
 
 /// The file's rules: what each sender may, in an order.
-pub(crate) fn rules(order: [usize; 4], who: [usize; 2]) -> String {
+pub(crate) fn rules((order, nobody_first): ([usize; 4], bool), who: [usize; 2]) -> String {
     let address = |number: usize| Host::named(SENDERS[who[number % 2]]).map_or(Ipv4Addr::UNSPECIFIED, Host::v4);
     let allow = |number: usize| {
         let port = [OPEN, SHUT].concat()[number];
@@ -47,7 +52,12 @@ pub(crate) fn rules(order: [usize; 4], who: [usize; 2]) -> String {
     let mut text: String = order.into_iter().map(allow).collect();
     text += &rule(NAMES[LOST], "[\"any\"]", &ports(OPEN), "deny");
     text += &rule(NAMES[DENIED], "[\"any\"]", &ports(SHUT), "deny");
-    text
+    let nobody = NOBODY.map(|port| {
+        let (name, from) = (format!("{}-{port}", NAMES[STRAY]), format!("[\"198.18.{}.0/24\"]", port % 256));
+        rule(&name, &from, &format!("\"{port}\""), "deny")
+    });
+    let nobody: String = nobody.collect();
+    if nobody_first { nobody + &text } else { text + &nobody }
 }
 
 fn rule(name: &str, from: &str, ports: &str, action: &str) -> String {
@@ -136,7 +146,9 @@ impl Counts {
     /// As the agent of lb1 tells them.
     pub(crate) fn read(bed: &Bed) -> Result<Self> {
         let metrics = bed.metrics("lb1")?;
-        Ok(Self(NAMES.map(|name| metrics.sum("foobar_rule_packets_total", &[("rule", name)]))))
+        let counts = metrics.by("foobar_rule_packets_total", &[], "rule");
+        let of = |name| counts.iter().filter(|(rule, _)| rule.starts_with(name)).map(|(_, count)| count).sum();
+        Ok(Self(NAMES.map(of)))
     }
 
     /// The same, later.
@@ -172,7 +184,7 @@ impl Counts {
 
     /// Markers that met a mix.
     pub(crate) fn wrong(&self) -> f64 {
-        self.0[2] + self.0[3] + self.0[LOST]
+        self.0[2] + self.0[3] + self.0[LOST] + self.0[STRAY]
     }
 
     /// All markers.
