@@ -108,8 +108,8 @@ impl Server {
 
     /// Remembers what is in force, beside other work: the disk takes its time.
     fn remember(&self) -> JoinHandle<Result<()>> {
-        let (memory, snapshot) = (self.memory.clone(), Arc::clone(&self.loaded.snapshot));
-        spawn_blocking(move || memory.keep(&snapshot))
+        let (memory, snapshot, files) = (self.memory.clone(), Arc::clone(&self.loaded.snapshot), self.sets.files());
+        spawn_blocking(move || memory.keep(&snapshot).and_then(|()| files.drop_others()))
     }
 
     /// Refuses a plan that would cut the connection of who asks.
@@ -168,6 +168,7 @@ impl Server {
             until,
             snapshot: Arc::clone(&self.loaded.snapshot),
             memory: self.memory.clone(),
+            files: self.sets.files(),
             keep,
         });
     }

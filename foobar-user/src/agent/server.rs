@@ -77,7 +77,11 @@ impl Server {
         let (datapath, edge) = close_firewall(&options, &folders, plan, &sets).await?;
         let datapath = Arc::new(Mutex::new(datapath));
         let (events, ring_task) = follow_events(&datapath)?;
-        let remembered = if notice.is_some() { memory.settle() } else { memory.keep(&loaded.snapshot) };
+        let remembered = if notice.is_some() {
+            memory.settle()
+        } else {
+            memory.keep(&loaded.snapshot).and_then(|()| sets.files().drop_others())
+        };
         if let Err(error) = remembered {
             warn!("what is in force cannot be remembered for a next start: {error:#}");
         }

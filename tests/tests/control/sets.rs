@@ -76,3 +76,24 @@ fn entries_survive_the_agent_and_a_reload_takes_the_file_as_it_is() -> Result<()
     ensure!(sets[0]["run_time"] == 1 && sets[0]["in_file"] == 1 && sets[0]["inline"] == 1, "{sets}");
     Ok(())
 }
+
+#[test]
+fn entries_go_with_their_set_once_that_is_confirmed() -> Result<()> {
+    let server = server()?;
+    let _agent = server.running()?;
+    server.ask(&["set", "add", "blocked", "10.0.1.1"])?;
+    let without = site().replace("set:blocked", "198.51.100.0/24");
+    server.write_site(&without)?;
+    server.ask(&["apply", "--confirm", "10m"])?;
+    is(&server, Outcome::Refused)?;
+    server.ask(&["revert"])?;
+    ensure!(server.knock("lb1", PORT)? == Outcome::Silent, "a change that was taken back has dropped the entry");
+    server.ask(&["apply", "--confirm", "10m"])?;
+    server.ask(&["confirm"])?;
+    server.write_site(&site())?;
+    server.ask(&["apply"])?;
+    is(&server, Outcome::Refused)?;
+    let list = server.ask(&["set", "list", "blocked"])?;
+    ensure!(!list.contains("10.0.1.1"), "{list}");
+    Ok(())
+}
