@@ -1,5 +1,7 @@
 //! Entries of sets that come at run time block at once, expire, and survive the agent.
 
+use std::net::Ipv4Addr;
+
 use anyhow::{Result, ensure};
 use foobar_tests::eventually;
 use foobar_tests::lone::LoneServer;
@@ -95,5 +97,28 @@ fn entries_go_with_their_set_once_that_is_confirmed() -> Result<()> {
     is(&server, Outcome::Refused)?;
     let list = server.ask(&["set", "list", "blocked"])?;
     ensure!(!list.contains("10.0.1.1"), "{list}");
+    Ok(())
+}
+
+/// A file of so many addresses, none near another.
+fn scattered(server: &LoneServer, addresses: u32) -> Result<()> {
+    let line = |number: u32| format!("{}\n", Ipv4Addr::from_bits(0x0b00_0001 + (number << 8)));
+    Ok(std::fs::write(server.folder().join("blocked.txt"), (0..addresses).map(line).collect::<String>())?)
+}
+
+#[test]
+fn sets_that_outgrow_their_memory_do_not_wait_for_confirmation_and_those_that_grow_a_little_do() -> Result<()> {
+    let server = server()?;
+    let _agent = server.running()?;
+    scattered(&server, 120_000)?;
+    let refusal = server.refusal(&["apply", "--confirm", "10m"])?;
+    ensure!(refusal.contains("have outgrown the memory") && refusal.contains("without --confirm"), "{refusal}");
+    is(&server, Outcome::Refused)?;
+    server.ask(&["apply"])?;
+    scattered(&server, 145_000)?;
+    server.ask(&["apply", "--confirm", "10m"])?;
+    server.ask(&["confirm"])?;
+    let sets = server.json(&["set", "list", "--json"])?;
+    ensure!(sets[0]["in_file"] == 145_000, "{sets}");
     Ok(())
 }
