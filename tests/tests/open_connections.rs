@@ -134,7 +134,11 @@ fn site(most: usize) -> String {
         let head = format!("[[rule]]\nname = \"{name}\"\non = [\"monitor\"]\nfrom = [\"any\"]\nprotocol = \"tcp\"\n");
         format!("{head}ports = [\"{PORT}\"]\naction = {action}\n")
     };
-    let few = if most == 0 { String::new() } else { rule("few", &format!("\"limit\"\nlimit = {{ open = {most}, per6 = 128 }}")) };
+    let few = if most == 0 {
+        String::new()
+    } else {
+        rule("few", &format!("\"limit\"\nlimit = {{ open = {most}, per6 = 128 }}"))
+    };
     format!("{site}\n{few}\n{}", rule("echo", "\"allow\""))
 }
 

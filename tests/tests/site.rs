@@ -10,6 +10,8 @@ mod datagrams;
 mod flood;
 #[path = "site/identity.rs"]
 mod identity;
+#[path = "site/markers.rs"]
+mod markers;
 #[path = "site/monitoring.rs"]
 mod monitoring;
 #[path = "site/page.rs"]

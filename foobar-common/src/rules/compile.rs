@@ -4,23 +4,24 @@
 //! each protocol with its port or type, each source port, each combination of TCP flags, each interface. The lowest bit
 //! that the sets of a packet share is the first rule that matches it, whatever the number of rules.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::mem::offset_of;
 use std::net::{Ipv4Addr, Ipv6Addr};
-use std::ops::RangeInclusive;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use zerocopy::FromZeros as _;
+use zerocopy::{FromZeros as _, IntoBytes as _};
 
 use super::entry::entry;
-use super::{Limited, Places, Protocol, Rule};
+use super::pool::{Pool, Standing, insert, unite};
+use super::spans::{intervals, ports, spans};
+use super::{Limited, Places, Rule};
 use crate::abi::{MAX_CLASSES, MAX_RULES};
 use crate::generation::{
-    Generation, Head, Interface, KIND_ICMP, KIND_ICMPV6, KIND_OTHER, KIND_TCP, KIND_UDP, KINDS, MAX_INTERFACES,
-    MAX_PASSING, MAX_SETS, MAX_WORDS, RULE_LIMIT, Roots, RuleEntry, RuleSet, SOURCE_PORTS, USES_DESTINATION_SETS,
-    USES_INTERFACES, USES_OPEN_LIMITS, USES_PASSING, USES_SOURCE_SETS,
+    Generation, Head, Interface, KIND_TCP, KIND_UDP, KINDS, MAX_INTERFACES, MAX_PASSING, MAX_SETS, MAX_WORDS,
+    RULE_LIMIT, Roots, RuleEntry, RuleSet, SOURCE_PORTS, USES_DESTINATION_SETS, USES_INTERFACES, USES_OPEN_LIMITS,
+    USES_PASSING, USES_SOURCE_SETS,
 };
-use crate::parse::{ICMP, ICMPV6, TCP, UDP};
 use crate::prefixes::{Allocator, OutOfMemory, Prefixes, build};
 
 /// All addresses of a family.
@@ -54,8 +55,19 @@ pub struct Compiled {
     /// The generation as the kernel reads it.
     pub generation: Box<Generation>,
     pool: Pool,
+    /// Words of prefix tables in use: the first ones, for nothing is freed while rules are compiled.
+    words: usize,
     /// Rules that name each set as a source, and as a destination.
     named: Vec<(RuleSet, RuleSet)>,
+}
+
+/// A part of a generation.
+#[derive(Clone, Copy, Debug)]
+pub struct Part<'a> {
+    /// Where in the generation it begins, in bytes: a multiple of eight.
+    pub offset: usize,
+    /// What stands there.
+    pub bytes: &'a [u8],
 }
 
 /// Why rules cannot be compiled.
@@ -139,7 +151,8 @@ pub fn compile(rules: &[Rule], surroundings: &Surroundings<'_>) -> Result<Compil
     compiler.generation.head.sources = compiler.prefixes(|rule| &rule.sources)?;
     compiler.generation.head.destinations = compiler.prefixes(|rule| &rule.destinations)?;
     let named = compiler.named(surroundings.sets)?;
-    let mut compiled = Compiled { generation: compiler.generation, pool: compiler.pool, named };
+    let words = compiler.allocator.words_in_use() as usize;
+    let mut compiled = Compiled { generation: compiler.generation, pool: compiler.pool, words, named };
     for (class, sets) in surroundings.classes.iter().enumerate() {
         compiled.add_class(class, *sets)?;
     }
@@ -150,7 +163,19 @@ impl Compiled {
     /// How many rule sets there are.
     #[must_use]
     pub fn sets(&self) -> usize {
-        self.pool.indices.len()
+        self.pool.len()
+    }
+
+    /// All that a packet can lead to: the tables up to their last entry in use. Five of the six megabytes are not, mostly.
+    #[must_use]
+    pub fn parts(&self) -> [Part<'_>; 3] {
+        const SETS: usize = offset_of!(Generation, sets);
+        let Generation { sets, words, .. } = &*self.generation;
+        [
+            Part { offset: 0, bytes: &self.generation.as_bytes()[..SETS] },
+            Part { offset: SETS, bytes: sets[..self.sets()].as_bytes() },
+            Part { offset: offset_of!(Generation, words), bytes: words[..self.words].as_bytes() },
+        ]
     }
 
     /// Gives a membership class its rule sets: those of the named sets it is in, by their bits.
@@ -203,51 +228,6 @@ fn uses(rules: &[Rule]) -> u32 {
         | one(USES_SOURCE_SETS, |rule| !rule.sources.sets.is_empty())
         | one(USES_DESTINATION_SETS, |rule| !rule.destinations.sets.is_empty())
         | one(USES_OPEN_LIMITS, |rule| rule.action.limit().is_some_and(|limit| matches!(limit.what, Limited::Open(_))))
-}
-
-/// Indices of rule sets; equal ones are stored once.
-#[derive(Clone, Debug, Default)]
-struct Pool {
-    indices: HashMap<RuleSet, u16>,
-}
-
-impl Pool {
-    fn index(&mut self, sets: &mut [RuleSet], set: RuleSet) -> Result<u16, CompileError> {
-        if let Some(index) = self.indices.get(&set) {
-            return Ok(*index);
-        }
-        let index = self.indices.len();
-        *sets.get_mut(index).ok_or(CompileError::Combinations)? = set;
-        self.indices.insert(set, index as u16);
-        Ok(index as u16)
-    }
-}
-
-fn unite(set: &mut RuleSet, other: &RuleSet) {
-    set.summary |= other.summary;
-    set.passing |= other.passing;
-    for (word, more) in set.words.iter_mut().zip(other.words) {
-        *word |= more;
-    }
-}
-
-/// Where a rule stands in a rule set.
-#[derive(Clone, Copy, Debug)]
-enum Standing {
-    /// It allows or denies: by its number.
-    Ends(usize),
-    /// It limits or shadows: by its place among those.
-    Passes(usize),
-}
-
-fn insert(set: &mut RuleSet, rule: Standing) {
-    match rule {
-        Standing::Ends(rule) => {
-            set.words[rule / 64] |= 1 << (rule % 64);
-            set.summary |= 1 << (rule / 64);
-        }
-        Standing::Passes(place) => set.passing |= 1 << place,
-    }
 }
 
 /// A generation on its way.
@@ -378,53 +358,5 @@ impl Compiler<'_> {
             (source, self.set_of(|rule| rule.destinations.sets.contains(name)))
         };
         Ok(sets.iter().map(by).collect())
-    }
-}
-
-/// Between two neighbouring bounds every index matches the same rules: first index, end, and these rules.
-fn intervals(spans: &[Vec<(u32, u32)>], standings: &[Standing], end: u32) -> Vec<(u32, u32, RuleSet)> {
-    let mut bounds: BTreeSet<u32> = spans.iter().flatten().flat_map(|(first, last)| [*first, last + 1]).collect();
-    bounds.extend([0, end]);
-    let bounds: Vec<u32> = bounds.into_iter().collect();
-    let mut sets: Vec<RuleSet> = vec![RuleSet::default(); bounds.len()];
-    for (spans, standing) in spans.iter().zip(standings) {
-        for (first, last) in spans {
-            let from = bounds.partition_point(|bound| bound < first);
-            let to = bounds.partition_point(|bound| bound <= last);
-            sets[from..to].iter_mut().for_each(|set| insert(set, *standing));
-        }
-    }
-    bounds.windows(2).zip(sets).map(|(pair, set)| (pair[0], pair[1], set)).collect()
-}
-
-/// Spans of indices (first and last) of ports from `base` on; no port named means all.
-fn ports(base: u32, ranges: &[RangeInclusive<u16>]) -> Vec<(u32, u32)> {
-    if ranges.is_empty() {
-        return vec![(base, base + 0xffff)];
-    }
-    ranges.iter().map(|range| (base + u32::from(*range.start()), base + u32::from(*range.end()))).collect()
-}
-
-/// Spans of indices (first and last) that a protocol matches.
-fn spans(protocol: &Protocol) -> Vec<(u32, u32)> {
-    let types = |base: u32, types: &[u8]| {
-        if types.is_empty() {
-            return vec![(base, base + 255)];
-        }
-        types.iter().map(|kind| (base + u32::from(*kind), base + u32::from(*kind))).collect()
-    };
-    let other = |number: u8| (KIND_OTHER + u32::from(number), KIND_OTHER + u32::from(number));
-    match protocol {
-        Protocol::Any => vec![(0, KINDS - 1)],
-        Protocol::Tcp(ranges) => ports(KIND_TCP, ranges),
-        Protocol::Udp(ranges) => ports(KIND_UDP, ranges),
-        Protocol::Icmp(kinds) => types(KIND_ICMP, kinds),
-        Protocol::Icmpv6(kinds) => types(KIND_ICMPV6, kinds),
-        Protocol::Number(TCP) => ports(KIND_TCP, &[]),
-        Protocol::Number(UDP) => ports(KIND_UDP, &[]),
-        // In the other family these are numbers like any other.
-        Protocol::Number(ICMP) => [types(KIND_ICMP, &[]), vec![other(ICMP)]].concat(),
-        Protocol::Number(ICMPV6) => [types(KIND_ICMPV6, &[]), vec![other(ICMPV6)]].concat(),
-        Protocol::Number(number) => vec![other(*number)],
     }
 }

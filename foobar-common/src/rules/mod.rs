@@ -6,6 +6,8 @@ pub mod compile;
 pub mod cover;
 mod entry;
 pub mod linear;
+mod pool;
+mod spans;
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;

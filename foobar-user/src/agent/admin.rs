@@ -127,24 +127,8 @@ fn interfaces(address: IpAddr, planned: &[String]) -> Vec<String> {
 mod tests {
     use std::path::Path;
 
+    use super::super::test_site::{SITE, planned, rule};
     use super::*;
-    use crate::plan::plan;
-    use crate::site::Site;
-
-    const SITE: &str = r#"[site]
-domain = "www.foobar.com"
-admin = ["192.0.2.0/24"]
-
-[[server]]
-name = "monitor"
-role = "monitor"
-address = "10.0.1.41"
-interfaces = ["eth0"]
-"#;
-
-    fn planned(text: &str) -> Plan {
-        plan(&Site::parse(Path::new("site.toml"), text).unwrap(), "monitor").unwrap()
-    }
 
     fn refusal(connection: &str, before: &str, after: &str) -> Option<String> {
         let connection = Connection::from_ssh(connection).unwrap();
@@ -175,13 +159,8 @@ interfaces = ["eth0"]
 
     #[test]
     fn a_rule_that_denies_another_way_in_is_named_with_its_line() {
-        let rule = |action: &str| {
-            format!(
-                "{SITE}\n[[rule]]\nname = \"bastion\"\non = [\"monitor\"]\nfrom = [\"203.0.113.9\"]\nprotocol = \"tcp\"\n\
-                 ports = [\"2222\"]\naction = \"{action}\"\n"
-            )
-        };
-        let told = refusal("203.0.113.9 50123 10.0.1.41 2222", &rule("allow"), &rule("deny")).unwrap();
+        let with = |action: &str| format!("{SITE}{}", rule("bastion", "203.0.113.9", 2222, action));
+        let told = refusal("203.0.113.9 50123 10.0.1.41 2222", &with("allow"), &with("deny")).unwrap();
         assert!(told.contains("rule `bastion` (site.toml:11) would deny it"), "{told}");
     }
 

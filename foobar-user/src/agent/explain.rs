@@ -205,40 +205,14 @@ impl fmt::Display for Explanation {
 mod tests {
     use std::path::Path;
 
+    use super::super::test_site::{SITE, planned, rule};
     use super::*;
     use crate::frame::build::{Kind, Question, SYN, frame};
-    use crate::plan::plan;
-    use crate::site::Site;
-
-    const SITE: &str = r#"[site]
-domain = "www.foobar.com"
-admin = ["192.0.2.0/24"]
-
-[[server]]
-name = "monitor"
-role = "monitor"
-address = "10.0.1.41"
-interfaces = ["eth0"]
-
-[[rule]]
-name = "trial"
-on = ["monitor"]
-from = ["any"]
-protocol = "tcp"
-ports = ["22"]
-action = "shadow"
-
-[[rule]]
-name = "no-ssh"
-on = ["monitor"]
-from = ["any"]
-protocol = "tcp"
-ports = ["22"]
-action = "deny"
-"#;
 
     fn explanation(reason: Reason, rules: &[&str]) -> Explanation {
-        let plan = plan(&Site::parse(Path::new("site.toml"), SITE).unwrap(), "monitor").unwrap();
+        let [trial, no_ssh] =
+            [("trial", "shadow"), ("no-ssh", "deny")].map(|(name, action)| rule(name, "any", 22, action));
+        let plan = planned(&format!("{SITE}{trial}{no_ssh}"));
         let question = Question {
             from: "203.0.113.9".parse().unwrap(),
             from_port: 40_000,

@@ -24,6 +24,8 @@ mod server;
 mod set;
 mod sources;
 mod status;
+#[cfg(test)]
+mod test_site;
 mod window;
 
 use std::path::PathBuf;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
@@ -89,11 +90,26 @@ impl Server {
                 return Err(refusal);
             }
         };
-        match within {
-            Some(within) => self.open_window(old, begun + within),
-            None => self.memory.keep(&self.loaded.snapshot).context("it is in force, but cannot be remembered")?,
-        }
-        put.follow(self).await
+        let remembering = match within {
+            Some(within) => {
+                self.open_window(old, begun + within);
+                None
+            }
+            None => Some(self.remember()),
+        };
+        let followed = put.follow(self).await;
+        let remembered = match remembering {
+            Some(task) => task.await.context("remembering it ended with a panic").flatten(),
+            None => Ok(()),
+        };
+        let faults = faults([followed, remembered.context("it is in force, but cannot be remembered")]);
+        if faults.is_empty() { Ok(()) } else { bail!(faults.join("; ")) }
+    }
+
+    /// Remembers what is in force, beside other work: the disk takes its time.
+    fn remember(&self) -> JoinHandle<Result<()>> {
+        let (memory, snapshot, files) = (self.memory.clone(), Arc::clone(&self.loaded.snapshot), self.sets.files());
+        spawn_blocking(move || memory.keep(&snapshot).and_then(|()| files.drop_others()))
     }
 
     /// Refuses a plan that would cut the connection of who asks.
@@ -153,6 +169,7 @@ impl Server {
             until,
             snapshot: Arc::clone(&self.loaded.snapshot),
             memory: self.memory.clone(),
+            files: self.sets.files(),
             keep,
         });
     }
@@ -177,10 +194,7 @@ impl Server {
              site file in force again",
             open.generation
         );
-        let faults: Vec<String> = [remembered, followed]
-            .into_iter()
-            .filter_map(|result| result.err().map(|fault| format!("{fault:#}")))
-            .collect();
+        let faults = faults([remembered, followed]);
         if faults.is_empty() {
             self.notice = Some(told);
             return Ok(self.generation());
@@ -231,6 +245,11 @@ impl Server {
     }
 }
 
+/// What went wrong, for people.
+fn faults(results: impl IntoIterator<Item = Result<()>>) -> Vec<String> {
+    results.into_iter().filter_map(|result| result.err().map(|fault| format!("{fault:#}"))).collect()
+}
+
 /// A plan that is in force in the kernel, and nowhere else yet.
 #[must_use = "processes do not follow a plan by themselves"]
 struct Put;
@@ -242,13 +261,12 @@ impl Put {
         if let Some(edge) = &server.edge {
             edge.retire();
         }
-        let mut faults = Vec::new();
-        faults.extend(vips::let_go(server.folders.run(), &plan.vips).await.err());
-        faults.extend(settings::apply(&plan, &settings::memory(server.folders.run())).err());
+        let let_go = vips::let_go(server.folders.run(), &plan.vips).await;
+        let set = settings::apply(&plan, &settings::memory(server.folders.run()));
         server.members.forget();
         lock(&server.health).apply(&plan.services);
         server.follow_health();
-        faults.extend(server.replace_processes(&plan).await.err());
+        let replaced = server.replace_processes(&plan).await;
         let sources = sources::of(
             &plan,
             &server.folders,
@@ -260,10 +278,10 @@ impl Put {
         );
         server.metrics.replace(sources).await;
         info!(generation = server.generation(), "reloaded");
+        let faults = faults([let_go, set, replaced]);
         if faults.is_empty() {
             return Ok(());
         }
-        let faults: Vec<String> = faults.iter().map(|fault| format!("{fault:#}")).collect();
         bail!("the new plan is in force as generation {}, but: {}", server.generation(), faults.join("; "))
     }
 }

@@ -82,7 +82,11 @@ impl Server {
         let handshakes = lock(&datapath).handshakes()?;
         let flood = flood::Guard::start(handshakes, plan.syn_cookies, folders.run())
             .context("SYN floods cannot be watched for")?;
-        let remembered = if notice.is_some() { memory.settle() } else { memory.keep(&loaded.snapshot) };
+        let remembered = if notice.is_some() {
+            memory.settle()
+        } else {
+            memory.keep(&loaded.snapshot).and_then(|()| sets.files().drop_others())
+        };
         if let Err(error) = remembered {
             warn!("what is in force cannot be remembered for a next start: {error:#}");
         }

@@ -10,6 +10,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::control::Applied;
 use super::memory::{Memory, Snapshot};
+use crate::sets::Files;
 
 /// What the kernel has to be told.
 pub(super) type KeepInKernel = Box<dyn Fn() -> Result<()> + Send>;
@@ -31,6 +32,8 @@ pub(super) struct Open {
     pub(super) snapshot: Arc<Snapshot>,
     /// Where it becomes that.
     pub(super) memory: Memory,
+    /// What remains of the sets' entries then.
+    pub(super) files: Files,
     /// Stops the kernel from falling back by itself.
     pub(super) keep: KeepInKernel,
 }
@@ -74,7 +77,7 @@ impl Window {
         }
         (open.keep)().context("the kernel does not keep it, so it will be taken back")?;
         let generation = open.generation;
-        let kept = open.memory.keep(&open.snapshot);
+        let kept = open.memory.keep(&open.snapshot).and_then(|()| open.files.drop_others());
         *slot = None;
         drop(slot);
         self.changed.notify_one();
@@ -116,6 +119,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
+    use crate::sets::Sets;
 
     fn opened(folder: &Path, within: Duration, kept: &Arc<AtomicBool>) -> Window {
         let window = Window::default();
@@ -125,6 +129,7 @@ mod tests {
             until: Instant::now() + within,
             snapshot: Arc::new(Snapshot::of_text(Path::new("site.toml"), "the new one")),
             memory: Memory::new(folder),
+            files: Sets::new(folder).files(),
             keep: Box::new(move || {
                 kept.store(true, Ordering::Relaxed);
                 Ok(())

@@ -49,7 +49,8 @@ enum ModeArgument {
 
 pub(super) fn run(arguments: AgentArguments) -> Result<()> {
     let site = std::path::absolute(&arguments.site.site).context("the current folder is gone")?;
-    runtime()?.block_on(agent::run(agent::Options {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    runtime.context("cannot start threads")?.block_on(agent::run(agent::Options {
         site,
         server: arguments.server.server,
         run_dir: arguments.server.run_dir,

@@ -165,6 +165,7 @@ fn print_json(value: &impl Serialize) -> Result<()> {
     Ok(())
 }
 
+/// For who asks an agent and waits for its answer: no threads.
 fn runtime() -> Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().context("cannot start threads")
+    tokio::runtime::Builder::new_current_thread().enable_all().build().context("cannot start an asynchronous runtime")
 }

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
 use foobar_common::generation::{USES_BALANCER, USES_REVERSE_PATH};
 use foobar_common::rules::Rule;
 
@@ -31,6 +31,36 @@ struct Next {
     fresh: Fresh,
 }
 
+/// Why programs have to be loaded anew.
+enum Outgrown {
+    /// None are loaded yet.
+    Nothing,
+    /// An interface takes larger frames than before, or smaller ones.
+    Frames,
+    /// The named sets have no room in the memory that these were loaded with.
+    Sets,
+}
+
+impl Outgrown {
+    /// Why a change cannot be taken back by the kernel alone, and what to do.
+    const fn refusal(&self) -> &'static str {
+        match self {
+            Self::Nothing => "no programs are loaded yet: this is a bug",
+            Self::Frames => {
+                "this change cannot wait for confirmation: an interface now takes frames of more than 1,500 bytes, for which \
+                 the programs are loaded anew, and the kernel goes back by itself only to rules of the same programs. Nothing \
+                 was changed. Run `foobar apply` with the site file as it was, which loads them; then try the change again"
+            }
+            Self::Sets => {
+                "this change cannot wait for confirmation: the named sets have outgrown the memory that the programs were \
+                 loaded with, or an earlier change of them has failed; and the kernel goes back by itself only to rules of the \
+                 same programs. Nothing was changed. Put the sets in force first, with the rules as they were: `foobar apply` \
+                 without --confirm; then try the rules again"
+            }
+        }
+    }
+}
+
 impl Datapath {
     /// Puts a plan in force, whole. With `confirm_within` its rules hold only so long, unless they are confirmed.
     ///
@@ -42,14 +72,10 @@ impl Datapath {
         self.slots.generation = self.slots.generation.wrapping_add(1).max(1);
         self.slots.write(&slots_path(&self.options.run))?;
         let next = self.prepare(plan)?;
-        let kept = self.in_force.as_ref().is_some_and(|in_force| in_force.instance.jumbo() == jumbo);
-        let done = if kept { self.rewrite(plan, &next, sets, confirm_within)? } else { false };
-        if !done {
-            ensure!(
-                confirm_within.is_none() || self.in_force.is_none(),
-                "this change needs its programs loaded anew, which cannot wait for confirmation: apply it without"
-            );
-            self.reload(plan, &next, sets, jumbo)?;
+        match self.try_rewrite(plan, &next, sets, jumbo, confirm_within)? {
+            None => {}
+            Some(why) if confirm_within.is_some() && self.in_force.is_some() => bail!(why.refusal()),
+            Some(_) => self.reload(plan, &next, sets, jumbo)?,
         }
         let in_force = self.in_force.as_mut().context("a plan was put in force")?;
         // A crash before this line costs nothing: the same names get the same slots again.
@@ -78,7 +104,26 @@ impl Datapath {
         Ok(Next { rules, counters, uses, interfaces, services, slots, fresh })
     }
 
-    /// Changes the rules of the programs that are loaded; false: there is no room, they have to be loaded anew.
+    /// Changes the rules of the programs that are loaded, unless they have to be loaded anew: then why.
+    fn try_rewrite(
+        &mut self,
+        plan: &Plan,
+        next: &Next,
+        sets: &dyn SetSource,
+        jumbo: bool,
+        confirm_within: Option<Duration>,
+    ) -> Result<Option<Outgrown>> {
+        let Some(in_force) = &self.in_force else { return Ok(Some(Outgrown::Nothing)) };
+        let loaded = in_force.instance.jumbo();
+        // Programs for large frames take small ones, too, only not as fast: good enough for a trial.
+        if jumbo && !loaded || loaded && !jumbo && confirm_within.is_none() {
+            return Ok(Some(Outgrown::Frames));
+        }
+        let done = self.rewrite(plan, next, sets, confirm_within)?;
+        Ok((!done).then_some(Outgrown::Sets))
+    }
+
+    /// Changes the rules of the programs that are loaded; false: there is no room for the sets.
     fn rewrite(
         &mut self,
         plan: &Plan,

@@ -166,7 +166,7 @@ impl Instance {
                 members: self.sets.roots(),
             },
         )?;
-        self.generations.write(&compiled.generation)?;
+        self.generations.write(&compiled)?;
         self.written = Some(compiled);
         Ok(())
     }
@@ -242,13 +242,17 @@ impl Instance {
     }
 }
 
+/// `struct xdp_md` of a test run: data, its end, metadata, the interface that a frame comes by, its queue, egress interface.
+#[must_use]
+pub fn context(interface: u32, length: usize) -> Vec<u8> {
+    [0, length as u32, 0, interface, 0, 0].iter().flat_map(|word: &u32| word.to_ne_bytes()).collect()
+}
+
 fn trace(dry: &mut Programs, frame: &[u8], interface: u32) -> Result<Trace> {
     let mut map: Array<_, Wire<Trace>> = dry.map_mut("TRACE")?.try_into()?;
     let nothing = Trace { reason: 0, steps: 0, rules: [0; _], service: NO_RULE_SLOT, backend: NO_RULE_SLOT };
     map.set(0, Wire(nothing), 0)?;
-    // `struct xdp_md`: data, end, metadata, ingress interface, its queue, egress interface.
-    let context: Vec<u8> =
-        [0, frame.len() as u32, 0, interface, 0, 0].iter().flat_map(|word: &u32| word.to_ne_bytes()).collect();
+    let context = context(interface, frame.len());
     let mut bytes = vec![0; frame.len()];
     let options = TestRunOptions {
         data_in: Some(frame),

@@ -9,10 +9,10 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use aya::maps::{Map, MapData};
 use foobar_common::generation::{Generation, control, in_force};
+use foobar_common::rules::compile::Compiled;
 use nix::time::{ClockId, clock_gettime};
-use zerocopy::IntoBytes as _;
 
-use super::grace;
+use super::grace::{self, Grace};
 use super::mapping::Mapping;
 use super::programs::Programs;
 
@@ -30,6 +30,8 @@ pub(super) struct Generations {
     _maps: [MapData; 2],
     rules: Mapping,
     control: Mapping,
+    /// Began when the one in force came into force for good: when it has passed, nobody reads the other any more.
+    left: Option<Grace>,
 }
 
 impl Generations {
@@ -38,15 +40,18 @@ impl Generations {
         let rules = array(programs.take_map("RULES")?)?;
         let control = array(programs.take_map("CONTROL")?)?;
         let (rules_mapping, control_mapping) = (Mapping::new(rules.fd(), 2 * WORDS)?, Mapping::new(control.fd(), 2)?);
-        Ok(Self { _maps: [rules, control], rules: rules_mapping, control: control_mapping })
+        Ok(Self { _maps: [rules, control], rules: rules_mapping, control: control_mapping, left: None })
     }
 
     /// Writes a generation beside the one in force.
-    pub(super) fn write(&mut self, generation: &Generation) -> Result<()> {
+    pub(super) fn write(&mut self, compiled: &Compiled) -> Result<()> {
         // Packets that began under the generation before last still read the place that is written now.
-        grace::wait()?;
-        let place = self.other();
-        self.rules.copy(place * WORDS, generation.as_bytes())
+        match self.left.take() {
+            Some(grace) => grace.end()?,
+            None => grace::wait()?,
+        }
+        let first = self.other() * WORDS;
+        compiled.parts().iter().try_for_each(|part| self.rules.copy(first + part.offset / 8, part.bytes))
     }
 
     /// Writes a part of the generation in force that no packet needs yet.
@@ -63,6 +68,8 @@ impl Generations {
         };
         let other = self.other() as u32;
         self.control.write(CONTROL, control(other, deadline));
+        // With a deadline the kernel may go back at any time: then whoever writes next waits. So does a failure here.
+        self.left = confirm_within.is_none().then(|| Grace::begin().ok()).flatten();
         Ok(())
     }
 

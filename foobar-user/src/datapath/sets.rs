@@ -202,9 +202,10 @@ fn gather(sets: &[Set], classes: &mut Classes) -> Result<Prefixes> {
     Ok(prefixes)
 }
 
-/// Room for a table beside another one of its size, so that it can be replaced, and for changes.
+/// Room for a table beside another one a quarter larger, so that it can be replaced, and for changes.
 fn out_of(error: OutOfMemory) -> SetError {
-    SetError::Memory(error.needed_words.saturating_mul(2))
+    let needed = error.needed_words;
+    SetError::Memory(needed.saturating_mul(2).saturating_add(needed / 4))
 }
 
 /// Why sets cannot be as they should.

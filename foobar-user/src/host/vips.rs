@@ -26,6 +26,9 @@ pub async fn hold(run: &Path, vips: &[IpAddr], interfaces: &[String]) -> Result<
     let held = held()?;
     let absent: Vec<IpAddr> =
         vips.iter().copied().filter(|vip| !held.iter().any(|(_, net)| net.addr() == *vip)).collect();
+    if absent.is_empty() {
+        return Ok(earlier);
+    }
     remember(run, &union(&earlier, &absent))?;
     let handle = handle()?;
     for vip in &absent {
@@ -44,6 +47,9 @@ pub async fn hold(run: &Path, vips: &[IpAddr], interfaces: &[String]) -> Result<
 /// The list is damaged, or what the kernel refused.
 pub async fn let_go(run: &Path, keep: &[IpAddr]) -> Result<()> {
     let earlier = remembered(run)?;
+    if earlier.iter().all(|vip| keep.contains(vip)) {
+        return Ok(());
+    }
     let handle = handle()?;
     for (interface, net) in held()? {
         if !earlier.contains(&net.addr()) || keep.contains(&net.addr()) {

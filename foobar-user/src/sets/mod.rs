@@ -1,7 +1,8 @@
 //! Named sets as a running agent has them: what the site declares, and what operators add at run time.
 //!
 //! The site file and the files that it names are read at start and at each reload; entries of the run time come and go by
-//! `foobar set`, may have a time to live, and survive restarts and reboots. Only entries of the run time can be deleted.
+//! `foobar set`, may have a time to live, and survive restarts and reboots; they go with the last rule that names their set,
+//! as soon as that is for good. Only entries of the run time can be deleted.
 
 mod additions;
 mod declared;
@@ -27,6 +28,7 @@ pub use self::declared::Declared;
 pub(crate) use self::declared::sorted;
 pub use self::listing::{Listing, Row, Source, Summary};
 pub use self::now::Now;
+pub use self::store::Files;
 pub(crate) use self::store::replace as replace_file;
 
 /// Every set of a server.
@@ -84,6 +86,12 @@ impl Sets {
             self.outdate();
         }
         Ok(before)
+    }
+
+    /// The files of these sets.
+    #[must_use]
+    pub fn files(&self) -> Files {
+        Files::new(&self.folder, self.names())
     }
 
     /// Names of the sets.

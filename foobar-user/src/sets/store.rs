@@ -1,5 +1,7 @@
 //! The file in which entries of the run time survive: one a line, the prefix and the millisecond since 1970 at which it goes.
 
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write as _};
@@ -8,16 +10,52 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use ipnet::IpNet;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::{Additions, Now, Until};
 
+/// How the files' names end.
+const EXTENSION: &str = "entries";
 /// In place of a time: the entry stays.
 const STAYS: &str = "-";
 
 /// A set's file.
 pub(super) fn path(folder: &Path, set: &str) -> PathBuf {
-    folder.join(format!("{set}.entries"))
+    folder.join(format!("{set}.{EXTENSION}"))
+}
+
+/// The files of the sets that a plan names.
+#[derive(Clone, Debug)]
+pub struct Files {
+    folder: PathBuf,
+    sets: BTreeSet<String>,
+}
+
+impl Files {
+    pub(super) fn new<'a>(folder: &Path, sets: impl Iterator<Item = &'a str>) -> Self {
+        Self { folder: folder.to_owned(), sets: sets.map(str::to_owned).collect() }
+    }
+
+    /// Drops the entries of every other set; for a plan that is in force for good.
+    ///
+    /// # Errors
+    /// They cannot be removed.
+    pub fn drop_others(&self) -> Result<()> {
+        let files = match fs::read_dir(&self.folder) {
+            Ok(files) => files,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error).with_context(|| format!("cannot list {}", self.folder.display())),
+        };
+        for file in files {
+            let path = file.with_context(|| format!("cannot list {}", self.folder.display()))?.path();
+            let set = path.file_stem().and_then(OsStr::to_str).unwrap_or_default();
+            if path.extension() == Some(OsStr::new(EXTENSION)) && !self.sets.contains(set) {
+                fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
+                info!(set, "no rule names it any more: its entries of the run time are dropped");
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Reads a set's entries, without those whose time has passed meanwhile. A line that is damaged is told and left out.

@@ -118,3 +118,21 @@ fn a_list_tells_sources_and_time_left() {
     assert_eq!((rows[1].source, rows[1].left()), (Source::Inline, None));
     assert_eq!(sets.summaries()[0].entries(), 2);
 }
+
+#[test]
+fn entries_go_with_the_last_rule_that_names_their_set_but_not_before_that_is_for_good() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut sets = sets(folder.path(), &[]);
+    sets.add("blocked", &[net("192.0.2.1")], None).unwrap();
+    // A plan without the set that is taken back has dropped nothing.
+    let before = sets.declare(BTreeMap::new(), NOW).unwrap();
+    let files = sets.files();
+    sets.declare(before, NOW).unwrap();
+    assert_eq!(prefixes(&sets), ["192.0.2.1/32"]);
+    sets.files().drop_others().unwrap();
+    assert_eq!(prefixes(&sets), ["192.0.2.1/32"]);
+    sets.declare(BTreeMap::new(), NOW).unwrap();
+    files.drop_others().unwrap();
+    sets.declare(site(&[]), NOW).unwrap();
+    assert_eq!(prefixes(&sets), [""; 0]);
+}

@@ -6,7 +6,7 @@ use aya::programs::{TestRun as _, TestRunOptions, XdpMode};
 use foobar_common::abi::{BucketKey, Event, Flow, SERVICE_WIRE};
 use foobar_common::generation::USES_BALANCER;
 use foobar_common::rules::Rule;
-use foobar_user::datapath::instance::{Instance, Place};
+use foobar_user::datapath::instance::{Instance, Place, context};
 use foobar_user::datapath::programs::Programs;
 use foobar_user::datapath::state::{Socket, State};
 use nix::time::{ClockId, clock_gettime};
@@ -130,11 +130,6 @@ fn clear_buckets(programs: &mut Programs) -> Result<()> {
     let mut buckets: HashMap<_, [u8; size_of::<BucketKey>()], u64> = programs.map_mut("BUCKETS")?.try_into()?;
     let keys: Vec<_> = buckets.keys().collect::<Result<_, _>>()?;
     Ok(keys.iter().try_for_each(|key| buckets.remove(key))?)
-}
-
-/// `struct xdp_md`: data, end, metadata, ingress interface, its queue, egress interface.
-fn context(interface: u32, length: usize) -> Vec<u8> {
-    [0, length as u32, 0, interface, 0, 0].iter().flat_map(|word: &u32| word.to_ne_bytes()).collect()
 }
 
 impl Shell for Kernel {

@@ -1,10 +1,12 @@
 //! A change for a trial is taken back unless it is confirmed, whoever dies meanwhile; nobody cuts their own connection.
 
+use std::process::Command;
+
 use anyhow::{Result, ensure};
 use foobar_tests::eventually;
 use foobar_tests::lone::{LoneServer, SITE};
 use foobar_tests::probe::Outcome;
-use foobar_tests::process::output;
+use foobar_tests::process::{output, run};
 use nix::sys::signal::Signal;
 
 use super::{DEADLINE, PORT, open_site, with_rule};
@@ -115,6 +117,27 @@ fn nobody_cuts_their_own_connection_unless_forced() -> Result<()> {
     let (done, said) = as_admin(&["apply", "--force"])?;
     ensure!(done, "{said}");
     port_is(&server, SSH, Outcome::Silent)
+}
+
+#[test]
+fn larger_frames_do_not_wait_for_confirmation_and_the_same_ones_do() -> Result<()> {
+    let server = LoneServer::new(SITE)?;
+    let _agent = server.running()?;
+    let mut command = Command::new("ip");
+    command.args(["link", "set", "eth0", "mtu", "3000"]);
+    server.namespace()?.attach(&mut command);
+    run(&mut command)?;
+    server.write_site(&open_site())?;
+    let refusal = server.refusal(&["apply", "--confirm", "10m"])?;
+    ensure!(refusal.contains("more than 1,500 bytes") && refusal.contains("as it was"), "{refusal}");
+    is(&server, Outcome::Silent)?;
+    server.write_site(SITE)?;
+    server.ask(&["apply"])?;
+    server.write_site(&open_site())?;
+    server.ask(&["apply", "--confirm", "10m"])?;
+    is(&server, Outcome::Refused)?;
+    server.ask(&["confirm"])?;
+    Ok(())
 }
 
 const SSH: u16 = 22;

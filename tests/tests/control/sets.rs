@@ -1,5 +1,7 @@
 //! Entries of sets that come at run time block at once, expire, and survive the agent.
 
+use std::net::Ipv4Addr;
+
 use anyhow::{Result, ensure};
 use foobar_tests::eventually;
 use foobar_tests::lone::LoneServer;
@@ -74,5 +76,49 @@ fn entries_survive_the_agent_and_a_reload_takes_the_file_as_it_is() -> Result<()
     eventually(DEADLINE, "it blocks nobody else", || Ok(server.knock("web2", PORT)? == Outcome::Refused))?;
     let sets = server.json(&["set", "list", "--json"])?;
     ensure!(sets[0]["run_time"] == 1 && sets[0]["in_file"] == 1 && sets[0]["inline"] == 1, "{sets}");
+    Ok(())
+}
+
+#[test]
+fn entries_go_with_their_set_once_that_is_confirmed() -> Result<()> {
+    let server = server()?;
+    let _agent = server.running()?;
+    server.ask(&["set", "add", "blocked", "10.0.1.1"])?;
+    let without = site().replace("set:blocked", "198.51.100.0/24");
+    server.write_site(&without)?;
+    server.ask(&["apply", "--confirm", "10m"])?;
+    is(&server, Outcome::Refused)?;
+    server.ask(&["revert"])?;
+    ensure!(server.knock("lb1", PORT)? == Outcome::Silent, "a change that was taken back has dropped the entry");
+    server.ask(&["apply", "--confirm", "10m"])?;
+    server.ask(&["confirm"])?;
+    server.write_site(&site())?;
+    server.ask(&["apply"])?;
+    is(&server, Outcome::Refused)?;
+    let list = server.ask(&["set", "list", "blocked"])?;
+    ensure!(!list.contains("10.0.1.1"), "{list}");
+    Ok(())
+}
+
+/// A file of so many addresses, none near another.
+fn scattered(server: &LoneServer, addresses: u32) -> Result<()> {
+    let line = |number: u32| format!("{}\n", Ipv4Addr::from_bits(0x0b00_0001 + (number << 8)));
+    Ok(std::fs::write(server.folder().join("blocked.txt"), (0..addresses).map(line).collect::<String>())?)
+}
+
+#[test]
+fn sets_that_outgrow_their_memory_do_not_wait_for_confirmation_and_those_that_grow_a_little_do() -> Result<()> {
+    let server = server()?;
+    let _agent = server.running()?;
+    scattered(&server, 120_000)?;
+    let refusal = server.refusal(&["apply", "--confirm", "10m"])?;
+    ensure!(refusal.contains("have outgrown the memory") && refusal.contains("without --confirm"), "{refusal}");
+    is(&server, Outcome::Refused)?;
+    server.ask(&["apply"])?;
+    scattered(&server, 145_000)?;
+    server.ask(&["apply", "--confirm", "10m"])?;
+    server.ask(&["confirm"])?;
+    let sets = server.json(&["set", "list", "--json"])?;
+    ensure!(sets[0]["in_file"] == 145_000, "{sets}");
     Ok(())
 }

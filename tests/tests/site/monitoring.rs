@@ -1,11 +1,12 @@
 //! The bed's Prometheus scrapes every agent, and its series answer the questions that matter.
 
 use std::fs;
+use std::net::{Ipv4Addr, UdpSocket};
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use foobar_tests::host::servers;
+use foobar_tests::host::{VIP, servers};
 use foobar_tests::{Bed, eventually};
 use foobar_user::metrics::dashboard_queries;
 
@@ -34,10 +35,23 @@ pub(crate) fn dashboard_answers(bed: &Bed) -> Result<()> {
     ensure!(queries.len() >= 20, "{} queries", queries.len());
     for query in &queries {
         let quiet = QUIET.iter().any(|metric| query.contains(metric));
-        eventually(DEADLINE, query, || Ok(!prometheus.query(query)?.is_empty() || quiet))?;
+        eventually(DEADLINE, query, || {
+            knock(bed)?;
+            Ok(!prometheus.query(query)?.is_empty() || quiet)
+        })?;
     }
     Ok(())
 }
+
+/// Queries ask about the last minute: something has to be dropped in it.
+fn knock(bed: &Bed) -> Result<()> {
+    let socket = bed.in_namespace("client", || UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)))??;
+    socket.send_to(b"closed", (VIP, CLOSED_PORT)).context("cannot knock at a closed port")?;
+    Ok(())
+}
+
+/// Nothing of the site is there.
+const CLOSED_PORT: u16 = 9;
 
 /// Metrics that a healthy site does not have.
 const QUIET: &[&str] = &["foobar_edge_upstream_errors_total", "foobar_process_restarts_total"];

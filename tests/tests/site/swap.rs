@@ -1,28 +1,18 @@
-//! Rules change under load, again and again: no request fails, and no packet is judged by a mix of two rule sets.
-//!
-//! Two rule sets with the same meaning and another order: a packet that met the sources of one and the ports of the other
-//! would find no common rule, or a wrong one. Every such verdict has a rule of its own that counts it.
+//! Rules change under load, again and again: no request fails, no packet is judged by a mix of two rule sets, and counters go
+//! on, also when another agent takes over.
 
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::thread;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use foobar_tests::host::Host;
 use foobar_tests::load::{Load, Shape};
-use foobar_tests::{Bed, eventually, is_long};
+use foobar_tests::{Bed, Silent, eventually, is_long};
+use foobar_user::agent::control::{self, Applied, Apply, Command};
 
-/// Rules in the one order and in the other.
-const ORDERS: [[usize; 4]; 2] = [[0, 1, 2, 3], [1, 0, 3, 2]];
-/// Who sends markers: each may to its own ports only.
-const SENDERS: [&str; 2] = ["app1", "db1"];
-/// Ports that the senders may send to: the first and the second one each.
-const OPEN: [u16; 2] = [7101, 7102];
-/// Ports that the senders may send to, but at which only the other one's markers arrive.
-const SHUT: [u16; 2] = [7103, 7104];
+use crate::markers::{Counts, MIXED, Markers, ORDERS, RIGHT, dropped, rules};
 
-/// 100 reloads, or 1,000 in a minute.
+/// 100 reloads, or 1,000; in a minute.
 pub(crate) fn never_a_mix(bed: &Bed) -> Result<()> {
     let good = bed.site().text()?;
     let outcome = watched(bed, &good);
@@ -32,78 +22,83 @@ pub(crate) fn never_a_mix(bed: &Bed) -> Result<()> {
 }
 
 fn watched(bed: &Bed, good: &str) -> Result<()> {
-    let markers = Markers::default();
-    thread::scope(|scope| {
-        let sinks = bed.in_namespace("lb1", || bind(Host::named("lb1").map(Host::v4)))??;
-        for (number, sender) in SENDERS.iter().enumerate() {
-            let namespace = bed.host(sender)?;
-            let markers = &markers;
-            scope.spawn(move || namespace.run(|| markers.send(number)));
-        }
-        let outcome = swapped(bed, good, &markers).and_then(|()| control(bed, good));
-        markers.stop.store(true, Ordering::Relaxed);
-        drop(sinks);
-        outcome
+    let texts = ORDERS.map(|order| format!("{good}\n{}", rules(order, RIGHT)));
+    bed.site().replace(&texts[0])?;
+    reload(bed)?;
+    let (before, lost) = (Counts::read(bed)?, dropped(bed)?);
+    let (sent, mut counts) = Markers::during(bed, |markers| {
+        let mut counts = swapped(bed, &texts, &before, markers)?;
+        restarted(bed, markers, &mut counts)?;
+        control(bed, good, &mut counts)?;
+        Ok(counts)
+    })?;
+    // Every marker was judged by some generation, and none twice: nothing but a full cable explains one that is missing.
+    eventually(DEADLINE, "all markers are counted", || {
+        counts.later(bed)?;
+        let (counted, sent, lost) = (counts.since(&before).total(), sent as f64, (dropped(bed)? - lost) as f64);
+        ensure!(counted <= sent && counted >= sent - lost, "{counted} counted, {sent} sent, {lost} lost on cables");
+        Ok(true)
     })
 }
 
 /// The reloads, and what was counted meanwhile.
-fn swapped(bed: &Bed, good: &str, markers: &Markers) -> Result<()> {
-    let texts = ORDERS.map(|order| format!("{good}\n{}", rules(order, [0, 1])));
-    bed.site().replace(&texts[0])?;
-    reload(bed)?;
-    let (before, sent) = (Counts::read(bed)?, markers.sent.load(Ordering::Relaxed));
+fn swapped(bed: &Bed, texts: &[String; 2], before: &Counts, markers: &Markers) -> Result<Counts> {
     let loads = [load(bed, true)?, load(bed, false)?];
     let started = Instant::now();
+    let mut counts = *before;
     let reloads = if is_long() { 1000 } else { 100 };
+    let folder = bed.agent("lb1")?.run_folder();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     for number in 1..=reloads {
         bed.site().replace(&texts[number % 2])?;
-        reload(bed).with_context(|| format!("reload {number}"))?;
+        runtime.block_on(put(&folder)).with_context(|| format!("reload {number}"))?;
+        if number % (reloads / LOOKS) == 0 {
+            counts.later(bed)?;
+        }
     }
-    let took = started.elapsed();
-    let sent = (markers.sent.load(Ordering::Relaxed) - sent) as f64;
-    let counts = Counts::read(bed)?.since(&before);
+    let (took, sent) = (started.elapsed(), markers.sent() as f64);
     for load in loads {
         let report = load.stop()?;
         let first = report.failures.first().map(|failure| failure.why.as_str()).unwrap_or_default();
         ensure!(report.failures.is_empty(), "{} of {} requests failed: {first}", report.failures.len(), report.good);
         ensure!(report.good > 0, "the load has answered nothing");
     }
-    println!("\n  {reloads} reloads in {:.1} s, {sent} markers: {counts:?}", took.as_secs_f64());
-    ensure!(counts.wrong == 0.0, "{counts:?}: packets were judged by a mix");
-    // What is on its way is not counted yet, and a full queue loses some; the kinds are sent alike.
-    ensure!(counts.allowed > sent / 4.0 && counts.denied > sent / 4.0, "{counts:?} of {sent} markers");
+    let seen = counts.since(before);
+    println!("\n  {reloads} reloads in {:.1} s, {sent} markers: {seen:?}", took.as_secs_f64());
+    ensure!(seen.wrong() == 0.0, "{seen:?}: packets were judged by a mix");
+    // What is on its way is not counted yet; the kinds are sent alike.
+    ensure!(seen.allowed() > sent / 4.0 && seen.denied() > sent / 4.0, "{seen:?} of {sent} markers");
     ensure!(took <= Duration::from_secs(60), "{reloads} reloads took {took:?}");
-    Ok(())
+    Ok(counts)
+}
+
+/// Another agent takes over, with what its predecessor's rules have counted, and what came when there was none.
+fn restarted(bed: &Bed, markers: &Markers, counts: &mut Counts) -> Result<()> {
+    bed.agent("lb1")?.kill()?;
+    let sent = markers.sent();
+    let alone = eventually(DEADLINE, "markers come without an agent", || Ok(markers.sent() >= sent + 1000));
+    bed.start_agent("lb1")?;
+    bed.ready("lb1", &Silent)?;
+    bed.settled(&Silent)?;
+    alone?;
+    counts.later(bed)
 }
 
 /// Were there a mix, it would be seen: a rule set that is one.
-fn control(bed: &Bed, good: &str) -> Result<()> {
-    let before = Counts::read(bed)?;
-    bed.site().replace(&format!("{good}\n{}", rules(ORDERS[0], [1, 0])))?;
+fn control(bed: &Bed, good: &str, counts: &mut Counts) -> Result<()> {
+    let before = *counts;
+    bed.site().replace(&format!("{good}\n{}", rules(ORDERS[0], MIXED)))?;
     reload(bed)?;
-    eventually(DEADLINE, "a mixed rule set is noticed", || Ok(Counts::read(bed)?.since(&before).wrong > 1.0))
+    eventually(DEADLINE, "a mixed rule set is noticed", || {
+        counts.later(bed)?;
+        Ok(counts.since(&before).wrong() > 1.0)
+    })
 }
 
-/// The file's rules: what each sender may, in an order; with `who` reversed, as a mix of both orders would have it.
-fn rules(order: [usize; 4], who: [usize; 2]) -> String {
-    let address = |number: usize| Host::named(SENDERS[who[number % 2]]).map_or(Ipv4Addr::UNSPECIFIED, Host::v4);
-    let allow = |number: usize| {
-        let port = [OPEN, SHUT].concat()[number];
-        rule(NAMES[number], &format!("[\"{}\"]", address(number)), &format!("\"{port}\""), "allow")
-    };
-    let ports = |[first, last]: [u16; 2]| format!("\"{first}-{last}\"");
-    let mut text: String = order.into_iter().map(allow).collect();
-    text += &rule(LOST, "[\"any\"]", &ports(OPEN), "deny");
-    text += &rule(DENIED, "[\"any\"]", &ports(SHUT), "deny");
-    text
-}
-
-fn rule(name: &str, from: &str, ports: &str, action: &str) -> String {
-    format!(
-        "[[rule]]\nname = \"{name}\"\non = [\"lb1\"]\nfrom = {from}\nprotocol = \"udp\"\nports = [{ports}]\n\
-         action = \"{action}\"\n\n"
-    )
+/// What `foobar reload` does, without a process for each.
+async fn put(run_folder: &Path) -> Result<()> {
+    let server = Host::named("lb1").context("a host")?.server;
+    control::ask::<Applied>(run_folder, server, &Command::Apply(Apply::default())).await.map(drop)
 }
 
 fn reload(bed: &Bed) -> Result<()> {
@@ -118,65 +113,6 @@ fn load(bed: &Bed, encrypted: bool) -> Result<Load> {
     Load::start(bed.host("client")?, &Shape { target, paths, connections: 4, keep_alive: !encrypted, pause })
 }
 
-/// Sockets that take the markers, so that nobody answers them; what does not fit is lost in silence.
-fn bind(address: Option<Ipv4Addr>) -> Result<Vec<UdpSocket>> {
-    let address = address.context("an address")?;
-    let ports = [OPEN, SHUT].concat().into_iter();
-    ports.map(|port| UdpSocket::bind((address, port)).context("cannot take markers")).collect()
-}
-
-/// Packets that no real traffic of the bed looks like.
-#[derive(Default)]
-struct Markers {
-    stop: AtomicBool,
-    sent: AtomicU64,
-}
-
-impl Markers {
-    /// Sends to the own open port and to the other one's shut one, in turn, some thousand a second.
-    fn send(&self, number: usize) -> Result<()> {
-        let to = Host::named("lb1").map(Host::v4).context("an address")?;
-        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-        while !self.stop.load(Ordering::Relaxed) {
-            for port in [OPEN[number], SHUT[1 - number]] {
-                socket.send_to(b"marker", SocketAddr::from((to, port)))?;
-                self.sent.fetch_add(1, Ordering::Relaxed);
-            }
-            thread::sleep(Duration::from_micros(300));
-        }
-        Ok(())
-    }
-}
-
-/// Verdicts over markers.
-#[derive(Clone, Copy, Debug)]
-struct Counts {
-    allowed: f64,
-    denied: f64,
-    wrong: f64,
-}
-
-impl Counts {
-    fn read(bed: &Bed) -> Result<Self> {
-        let metrics = bed.metrics("lb1")?;
-        let of = |name: &str| metrics.sum("foobar_rule_packets_total", &[("rule", name)]);
-        let [open, others, shut, shut_too] = NAMES.map(of);
-        Ok(Self { allowed: open + others, denied: of(DENIED), wrong: shut + shut_too + of(LOST) })
-    }
-
-    fn since(&self, before: &Self) -> Self {
-        Self {
-            allowed: self.allowed - before.allowed,
-            denied: self.denied - before.denied,
-            wrong: self.wrong - before.wrong,
-        }
-    }
-}
-
-/// Rules by number: a sender's open port, a sender's port that only the other one sends to.
-const NAMES: [&str; 4] = ["swap-open-0", "swap-open-1", "swap-shut-0", "swap-shut-1"];
-/// Counts markers to open ports that were not let through.
-const LOST: &str = "swap-lost";
-/// Counts markers to shut ports.
-const DENIED: &str = "swap-denied";
-const DEADLINE: Duration = Duration::from_secs(5);
+/// Times that counters are looked at during the reloads.
+const LOOKS: usize = 20;
+const DEADLINE: Duration = Duration::from_secs(15);
