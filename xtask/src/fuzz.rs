@@ -42,6 +42,12 @@ pub(crate) fn prepare() -> Result<()> {
     setup::groups(&[Group::Fuzz])
 }
 
+/// Whether cargo-fuzz is there.
+pub(crate) fn installed() -> Result<()> {
+    ensure!(command::find("cargo-fuzz").is_some(), "cargo-fuzz is not installed; `cargo xtask fuzz` installs it");
+    Ok(())
+}
+
 /// Runs the chosen targets; whether nothing was found.
 pub(crate) fn run(options: &FuzzOptions) -> Result<bool> {
     let known = |name: &String| TARGETS.iter().any(|target| target.name == name);
