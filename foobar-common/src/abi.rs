@@ -71,19 +71,19 @@ pub struct Membership {
 pub struct BucketKey {
     /// Counter slot of the rule.
     pub rule: u32,
-    /// Always zero: it is a map key.
-    pub _pad: u32,
+    /// Words of an address of the source's family: 1 or 4.
+    pub family: u32,
     /// Source, its bits beyond the rule's prefix length cleared; IPv4 in the first half of the first word. Words of 64 bits:
     /// the verifier refuses the unaligned stores that narrower ones are merged into.
     pub source: [u64; 2],
 }
 
 impl BucketKey {
-    /// Of a rule's counter slot and a source whose other bits are cleared.
+    /// Of a rule's counter slot, and a source of so many words whose other bits are cleared.
     #[inline(always)]
     #[must_use]
-    pub const fn new(rule: u32, [a, b, c, d]: [u32; 4]) -> Self {
-        Self { rule, _pad: 0, source: [a as u64 | (b as u64) << 32, c as u64 | (d as u64) << 32] }
+    pub const fn new(rule: u32, family: u32, [a, b, c, d]: [u32; 4]) -> Self {
+        Self { rule, family, source: [a as u64 | (b as u64) << 32, c as u64 | (d as u64) << 32] }
     }
 }
 

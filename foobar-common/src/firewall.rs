@@ -139,7 +139,7 @@ where
     Address<W>: Family<W>,
 {
     let length = if W == 1 { rule.per4 } else { rule.per6 };
-    BucketKey::new(rule.counter, Address::<W>::masked(headers.tuple.source, length))
+    BucketKey::new(rule.counter, W as u32, Address::<W>::masked(headers.tuple.source, length))
 }
 
 /// Where open connections are counted.

@@ -30,7 +30,7 @@ impl Place {
     #[inline(always)]
     #[must_use]
     pub const fn new(seed: u64, key: &BucketKey) -> Self {
-        let mut hash = mix(seed ^ (key.rule as u64 | (key._pad as u64) << 32));
+        let mut hash = mix(seed ^ (key.rule as u64 | (key.family as u64) << 32));
         hash = mix(hash ^ key.source[0]);
         hash = mix(hash ^ key.source[1]);
         Self { bucket: hash as u32 % BUCKETS, mark: hash >> COUNT_BITS << COUNT_BITS }
@@ -100,7 +100,7 @@ mod tests {
         #[test]
         fn counts_are_those_of_a_simple_list(steps in prop::collection::vec((0_u32..12, any::<bool>()), 1..400)) {
             let (mut table, mut open) = (Table(HashMap::new()), Vec::new());
-            let place = |source| Place::new(7, &BucketKey::new(3, [source, 0, 0, 0]));
+            let place = |source| Place::new(7, &BucketKey::new(3, 1, [source, 0, 0, 0]));
             for (source, opens) in steps {
                 if opens {
                     open.push((source, table.open(place(source)).unwrap()));
@@ -128,9 +128,15 @@ mod tests {
 
     #[test]
     fn rules_and_sources_have_places_of_their_own() {
-        let place = |seed, rule, source| Place::new(seed, &BucketKey::new(rule, source));
-        let base = place(1, 2, [3, 4, 5, 6]);
-        for other in [place(2, 2, [3, 4, 5, 6]), place(1, 3, [3, 4, 5, 6]), place(1, 2, [3, 4, 5, 7])] {
+        let place = |seed, rule, family, source| Place::new(seed, &BucketKey::new(rule, family, source));
+        let base = place(1, 2, 4, [3, 0, 0, 0]);
+        let others = [
+            place(2, 2, 4, [3, 0, 0, 0]),
+            place(1, 3, 4, [3, 0, 0, 0]),
+            place(1, 2, 1, [3, 0, 0, 0]),
+            place(1, 2, 4, [3, 0, 0, 7]),
+        ];
+        for other in others {
             assert_ne!(base.mark, other.mark);
         }
     }

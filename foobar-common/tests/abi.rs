@@ -27,7 +27,7 @@ const GOLDEN: (u32, &str) = (
      RuleSet 144: summary@0 passing@8 words@16\n\
      RuleEntry 48: action@0 shadow@1 limit@2 per4@3 per6@4 _pad@5 counter@8 open@12 interval_ns@16 burst_ns@24 log_interval_ns@32 passing_before@40\n\
      Membership 16: expires_ns@0 after@8 _pad@12\n\
-     BucketKey 24: rule@0 _pad@4 source@8\n\
+     BucketKey 24: rule@0 family@4 source@8\n\
      Event 64: time_ns@0 rule@8 reason@12 interface@16 length@20 source@24 destination@40 source_port@56 destination_port@58 protocol@60 family@61 detail@62 shadow@63\n\
      Trace 272: reason@0 steps@4 rules@8 service@264 backend@268\n\
      Service 16: slot@0 ring@4 members@8 flags@12\n\
@@ -81,7 +81,7 @@ fn the_layout_changes_only_with_the_version() {
         passing_before
     );
     layout!(text, Membership, expires_ns, after, _pad);
-    layout!(text, BucketKey, rule, _pad, source);
+    layout!(text, BucketKey, rule, family, source);
     layout!(
         text,
         Event,
