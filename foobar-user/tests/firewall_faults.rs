@@ -161,6 +161,7 @@ fn rules(count: usize, more: &str) -> String {
 #[test]
 fn maxima_are_refused_one_above() {
     let limited = "action = \"shadow\"\n";
+    let open = "action = \"limit\"\nlimit = { open = 1{n} }\n";
     let on = |names: &str| {
         format!(
             "interfaces = [\"eth0\"]\n[[server]]\nname = \"wide\"\nrole = \"app\"\naddress = \"10.0.1.99\"\ninterfaces = [{names}]\n"
@@ -185,6 +186,12 @@ fn maxima_are_refused_one_above() {
             format!("{GOOD}{}", rules(32, limited)),
             format!("{GOOD}{}", rules(33, limited)),
             "33 rules that limit or shadow",
+        ),
+        (
+            "limits of open connections",
+            format!("{GOOD}{}", rules(8, open)),
+            format!("{GOOD}{}", rules(9, open)),
+            "9 rules that limit open connections, and a connection can be counted by 8",
         ),
         ("interfaces", wide(16), wide(17), "name 17 interfaces"),
         ("sets", sets(64), sets(65), "the site has 65 sets"),
