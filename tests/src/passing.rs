@@ -9,8 +9,11 @@ use anyhow::{Context, Result};
 use nix::net::if_::if_nametoindex;
 
 use crate::bpf;
-use crate::bpf::code::{XDP_PASS, leave};
+use crate::bpf::code::{Instruction, JUMP_NOT_EQUAL, LOAD_8, XDP_DROP, XDP_PASS, leave, op, packet_program};
 use crate::namespace::Namespace;
+
+/// Offset of the first byte of an IPv4 destination.
+const DESTINATION: i16 = 30;
 
 /// The program, attached until this is dropped.
 #[derive(Debug)]
@@ -21,9 +24,23 @@ pub struct Passing {
 impl Passing {
     /// Attaches it to an interface of a namespace.
     pub fn attach(namespace: &Namespace, interface: &str) -> Result<Self> {
+        Self::load(namespace, interface, &leave(XDP_PASS))
+    }
+
+    /// The same, but what is for IPv4 addresses that begin with this byte ends here: as answers to forged sources do elsewhere,
+    /// at nobody's cost.
+    pub fn attach_but(namespace: &Namespace, interface: &str, first: u8) -> Result<Self> {
+        let [drop, exit] = leave(XDP_DROP);
+        let [pass, exit_too] = leave(XDP_PASS);
+        let look = [op(LOAD_8, 4, 2, DESTINATION, 0), op(JUMP_NOT_EQUAL, 4, 0, 2, i32::from(first))];
+        let body = [&look[..], &[drop, exit, pass, exit_too]].concat();
+        Self::load(namespace, interface, &packet_program(DESTINATION + 4, &body))
+    }
+
+    fn load(namespace: &Namespace, interface: &str, program: &[Instruction]) -> Result<Self> {
         let link = namespace.run(|| {
             let index = if_nametoindex(interface).with_context(|| format!("no interface {interface}"))?;
-            bpf::attach(bpf::load(&leave(XDP_PASS))?.as_fd(), index)
+            bpf::attach(bpf::load(program)?.as_fd(), index)
         })??;
         Ok(Self { _link: link })
     }

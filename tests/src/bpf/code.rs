@@ -73,6 +73,7 @@ pub(crate) const STORE_32: u8 = 0x63;
 pub(crate) const SHIFT_LEFT: u8 = 0x67;
 pub(crate) const SET_16: u8 = 0x6a;
 pub(crate) const STORE_16: u8 = 0x6b;
+pub(crate) const LOAD_8: u8 = 0x71;
 pub(crate) const SET_8: u8 = 0x72;
 pub(crate) const SHIFT_RIGHT: u8 = 0x77;
 pub(crate) const CALL: u8 = 0x85;

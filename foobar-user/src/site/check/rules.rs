@@ -92,6 +92,12 @@ fn open(site: &Site, rule: &UserRule, faults: &Collector) {
         );
         faults.error(first.span, message);
     }
+    if rule.flags.is_some() {
+        let message = format!(
+            "rule `{name}` limits open connections, which are asked for at their SYN whatever its other flags; leave out `tcp_flags`"
+        );
+        faults.error(rule.action.span, message);
+    }
     let Protocol::Tcp(ports) = &rule.protocol else { return };
     let balances = site.servers.iter().any(|server| server.role == Role::Balancer && rule.stands_on(server));
     let through = |port: u16| ports.is_empty() || ports.iter().any(|range| range.contains(&port));
