@@ -14,8 +14,30 @@ use crate::tables::Tables;
 
 /// A UDP flow without a packet for so long is over.
 pub const UDP_IDLE_NS: u64 = 30_000_000_000;
+/// A half-open flow without a packet for so long is over: clients send a SYN again after 32 seconds at the latest.
+pub const HALF_OPEN_IDLE_NS: u64 = 60_000_000_000;
+/// An established flow may be silent for so long (RFC 5382, REQ-5: no less than two hours and four minutes).
+pub const ESTABLISHED_IDLE_NS: u64 = 7_440_000_000_000;
+/// A flow that both sides have ended is remembered for what may still be on its way (Linux's `TIME_WAIT`).
+pub const FINISHED_NS: u64 = 60_000_000_000;
+/// One that was reset, for a repeated reset.
+pub const RESET_NS: u64 = 10_000_000_000;
 /// An entry's time is written again only when it is older than this: a store for each packet would bounce its line.
 const REFRESH_NS: u64 = 1_000_000_000;
+
+/// Whether nothing more is expected of an entry, so that it only takes room.
+#[must_use]
+pub const fn is_over(table: FlowTable, flow: &Flow, now_ns: u64) -> bool {
+    const BOTH: u16 = FLOW_CLIENT_FIN | FLOW_BACKEND_FIN;
+    let kept_ns = match table {
+        FlowTable::Datagrams => UDP_IDLE_NS,
+        _ if flow.state & FLOW_RESET != 0 => RESET_NS,
+        FlowTable::HalfOpen => HALF_OPEN_IDLE_NS,
+        FlowTable::Established if flow.state & BOTH == BOTH => FINISHED_NS,
+        FlowTable::Established => ESTABLISHED_IDLE_NS,
+    };
+    now_ns.saturating_sub(flow.last_seen_ns) > kept_ns
+}
 
 /// A flow, and the table that holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -176,4 +198,40 @@ const fn marks(flags: u8, from_client: bool) -> u16 {
         FLOW_BACKEND_FIN
     };
     fin | if flags & RST == 0 { 0 } else { FLOW_RESET }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Seconds of silence after which an entry is over.
+    fn kept(table: FlowTable, state: u16) -> u64 {
+        let flow = Flow { state, last_seen_ns: 5, ..Flow::default() };
+        (0..10_000).find(|seconds| is_over(table, &flow, 6 + seconds * 1_000_000_000)).unwrap()
+    }
+
+    #[test]
+    fn each_state_has_its_time() {
+        use FlowTable::{Datagrams, Established, HalfOpen};
+        let both = FLOW_CLIENT_FIN | FLOW_BACKEND_FIN;
+        for (table, state, seconds) in [
+            (Datagrams, 0, 30),
+            (HalfOpen, 0, 60),
+            (HalfOpen, FLOW_ANSWERED, 60),
+            (HalfOpen, FLOW_RESET, 10),
+            (Established, 0, 7440),
+            (Established, FLOW_CLIENT_FIN, 7440),
+            (Established, FLOW_BACKEND_FIN, 7440),
+            (Established, both, 60),
+            (Established, both | FLOW_RESET, 10),
+        ] {
+            assert_eq!(kept(table, state), seconds, "{table:?} {state}");
+        }
+    }
+
+    #[test]
+    fn an_entry_from_after_the_look_is_not_over() {
+        let flow = Flow { last_seen_ns: u64::MAX, ..Flow::default() };
+        assert!(!is_over(FlowTable::Datagrams, &flow, 1));
+    }
 }

@@ -62,6 +62,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("a_syn_flood_leaves_a_listener_its_goodput", flood::syns_to_a_listener),
     ("a_full_flow_table_refuses_nobody", flood::a_full_table_refuses_nobody),
     ("half_open_flows_drive_out_no_idle_one", flood::half_open_flows_drive_out_no_idle_one),
+    ("what_is_over_leaves_the_flow_tables", flood::tables_are_drained),
     ("a_process_that_dies_is_started_again", restart::process),
     ("a_dead_web_server_costs_a_second_and_comes_back", recovery::web_server),
     ("the_data_path_outlives_the_agent", adoption::balancer_agent),

@@ -1,47 +1,76 @@
-//! How full the flow tables are: counted in a thread of its own now and then, told at every scrape.
+//! The flow tables: what is over is taken out, and how full they are is told, by a thread of its own.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use anyhow::{Context, Result};
+use nix::time::{ClockId, clock_gettime};
 use tracing::warn;
 
-use crate::datapath::Datapath;
+use crate::datapath::flows::{FlowTables, Swept};
 
-/// Age at which the count is made anew.
-const AGE_MAX: Duration = Duration::from_secs(5);
+/// Time between two walks: a flow is taken out so much later than it might be.
+const WALK: Duration = Duration::from_secs(5);
 
-/// The last count.
+/// What the walks have found, by table and family.
 #[derive(Debug, Default)]
-pub(super) struct FlowCount(Mutex<Count>);
-
-#[derive(Debug, Default)]
-struct Count {
-    entries: [u64; 2],
-    begun: Option<Instant>,
-    counting: bool,
+pub(super) struct Told {
+    used: [[AtomicU64; 2]; 3],
+    removed: [AtomicU64; 3],
 }
 
-impl FlowCount {
-    /// Entries of the IPv4 and the IPv6 table at the last count; begins another when that is old.
-    pub(super) fn latest(self: &Arc<Self>, datapath: &Datapath) -> [u64; 2] {
-        let mut count = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = count.begun.is_some_and(|begun| begun.elapsed() < AGE_MAX);
-        if !fresh && !count.counting {
-            match datapath.flow_tables() {
-                Ok(tables) => {
-                    (count.begun, count.counting) = (Some(Instant::now()), true);
-                    let this = Arc::clone(self);
-                    thread::spawn(move || this.store(tables.count()));
-                }
-                Err(error) => warn!("the flow tables cannot be counted: {error:#}"),
-            }
-        }
-        count.entries
+impl Told {
+    /// Entries in use, of each table in each family.
+    pub(super) fn used(&self) -> [[u64; 2]; 3] {
+        self.used.each_ref().map(|families| families.each_ref().map(|used| used.load(Ordering::Relaxed)))
     }
 
-    fn store(&self, (ipv4, ipv6): (u64, u64)) {
-        let mut count = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        (count.entries, count.counting) = ([ipv4, ipv6], false);
+    /// Entries that were taken out of each table since the agent's start.
+    pub(super) fn removed(&self) -> [u64; 3] {
+        self.removed.each_ref().map(|removed| removed.load(Ordering::Relaxed))
     }
+
+    fn note(&self, all: [[Swept; 2]; 3]) {
+        for (table, families) in all.into_iter().enumerate() {
+            for (family, swept) in families.into_iter().enumerate() {
+                self.used[table][family].store(swept.used, Ordering::Relaxed);
+                self.removed[table].fetch_add(swept.removed, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// Walks through the tables for as long as somebody holds what is returned.
+pub(super) fn keep(mut tables: FlowTables) -> Result<Arc<Told>> {
+    let told = Arc::new(Told::default());
+    let listener = Arc::downgrade(&told);
+    let walk = move || {
+        let mut fault = String::new();
+        while let Some(told) = Weak::upgrade(&listener) {
+            match now_ns().and_then(|now| tables.sweep(now)) {
+                Ok(all) => told.note(all),
+                Err(error) => warn_once(&mut fault, &error),
+            }
+            drop(told);
+            thread::sleep(WALK);
+        }
+    };
+    thread::Builder::new().name("flows".to_owned()).spawn(walk).context("cannot start a thread for the flow tables")?;
+    Ok(told)
+}
+
+/// A fault that stays is told once.
+fn warn_once(told: &mut String, error: &anyhow::Error) {
+    let fault = format!("{error:#}");
+    if fault != *told {
+        warn!("flows that are over stay in their tables: {fault}");
+        *told = fault;
+    }
+}
+
+/// The clock by which the packet path notes when it has seen a flow.
+fn now_ns() -> Result<u64> {
+    Ok(Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)?).as_nanos() as u64)
 }

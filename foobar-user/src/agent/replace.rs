@@ -271,6 +271,7 @@ impl Put {
             &plan,
             &server.folders,
             &server.datapath,
+            &server.flows,
             &server.flood,
             &server.health,
             &server.supervisor,

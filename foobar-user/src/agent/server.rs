@@ -15,7 +15,7 @@ use super::memory::Memory;
 use super::status::{Facts, Status};
 use super::window::Window;
 use super::{Options, ServerFolders};
-use super::{ring, sources};
+use super::{flows, ring, sources};
 use crate::datapath::{self, Datapath};
 use crate::flood;
 use crate::health::{Health, HealthState};
@@ -49,6 +49,7 @@ pub(super) struct Server {
     pub(super) metrics: Arc<Metrics>,
     metrics_task: AbortHandle,
     ring_task: AbortHandle,
+    pub(super) flows: Arc<flows::Told>,
     pub(super) flood: flood::Guard,
     pub(super) reloads: Shared<Reloads>,
     pub(super) last_refusal: Option<String>,
@@ -79,6 +80,7 @@ impl Server {
         let (datapath, edge) = close_firewall(&options, &folders, plan, &sets).await?;
         let datapath = Arc::new(Mutex::new(datapath));
         let (events, ring_task) = follow_events(&datapath)?;
+        let flows = flows::keep(lock(&datapath).flow_tables()?)?;
         let handshakes = lock(&datapath).handshakes()?;
         let flood = flood::Guard::start(handshakes, plan.syn_cookies, folders.run())
             .context("SYN floods cannot be watched for")?;
@@ -95,8 +97,16 @@ impl Server {
         let supervisor = start_processes(plan, &folders, edge.as_ref()).await?;
         let health = Arc::new(Mutex::new(health));
         let (supervisor, reloads) = (Arc::new(Mutex::new(Some(supervisor))), Arc::new(Mutex::new(Reloads::default())));
-        let metrics =
-            Arc::new(Metrics::new(sources::of(plan, &folders, &datapath, &flood, &health, &supervisor, &reloads)));
+        let metrics = Arc::new(Metrics::new(sources::of(
+            plan,
+            &folders,
+            &datapath,
+            &flows,
+            &flood,
+            &health,
+            &supervisor,
+            &reloads,
+        )));
         let serving = tokio::spawn(listeners.serve(metrics.renderer()));
         Ok(Self {
             options,
@@ -116,6 +126,7 @@ impl Server {
             metrics,
             metrics_task: serving.abort_handle(),
             ring_task,
+            flows,
             flood,
             reloads,
             last_refusal: None,

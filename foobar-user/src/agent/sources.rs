@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use super::ServerFolders;
-use super::flows::FlowCount;
+use super::flows::Told;
 use super::server::{Shared, lock};
-use foobar_common::abi::MAX_FLOWS;
+use foobar_common::abi;
 
+use crate::datapath::flows::{TABLES, size};
 use crate::datapath::links::Mode;
 use crate::datapath::{self, Datapath};
 use crate::flood;
@@ -22,6 +23,7 @@ pub(super) fn of(
     plan: &Plan,
     folders: &ServerFolders,
     datapath: &Shared<Datapath>,
+    flows: &Arc<Told>,
     flood: &flood::Guard,
     health: &Shared<Health>,
     supervisor: &Shared<Option<Supervisor>>,
@@ -35,7 +37,7 @@ pub(super) fn of(
         }
         _ => None,
     });
-    let (flows, flood) = (Arc::new(FlowCount::default()), flood.told());
+    let (flows, flood) = (Arc::clone(flows), flood.told());
     let (datapath, health, supervisor, reloads) =
         (Arc::clone(datapath), Arc::clone(health), Arc::clone(supervisor), Arc::clone(reloads));
     Sources {
@@ -72,12 +74,10 @@ fn certificates(plan: &Plan) -> Vec<Watched> {
 
 fn read_datapath(
     datapath: &Datapath,
-    flows: &Arc<FlowCount>,
+    flows: &Told,
     flood: &flood::Told,
 ) -> anyhow::Result<metrics::datapath::Datapath> {
     let counters = datapath.counters()?;
-    let [ipv4, ipv6] = flows.latest(datapath);
-    let limit = u64::from(MAX_FLOWS);
     let verdicts = counters.verdicts.into_iter().map(|(reason, count)| VerdictCount {
         verdict: reason.verdict(),
         reason: reason.label(),
@@ -104,12 +104,28 @@ fn read_datapath(
         rules: rules.collect(),
         services: services.collect(),
         backends: backends.collect(),
-        flows: vec![FlowTable { family: "ipv4", used: ipv4, limit }, FlowTable { family: "ipv6", used: ipv6, limit }],
+        flows: flow_tables(flows),
         interfaces: datapath.modes().iter().map(|(name, mode)| interface(name, *mode)).collect(),
         generation: u64::from(datapath.generation()),
         answering_syns: flood.answering(),
         floods: flood.floods(),
     })
+}
+
+fn flow_tables(flows: &Told) -> Vec<FlowTable> {
+    let (used, removed) = (flows.used(), flows.removed());
+    let tables = TABLES.into_iter().enumerate();
+    let told = tables.map(|(index, table)| FlowTable {
+        table: match table {
+            abi::FlowTable::Established => "established",
+            abi::FlowTable::HalfOpen => "half_open",
+            abi::FlowTable::Datagrams => "datagrams",
+        },
+        used: used[index],
+        limit: u64::from(size(table)),
+        removed: removed[index],
+    });
+    told.collect()
 }
 
 fn interface(name: &str, mode: datapath::links::Mode) -> Interface {

@@ -4,8 +4,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use aya::maps::{HashMap, Map, MapData, MapError};
-use foobar_common::abi::{Flow, FlowTable, MAX_FLOWS};
+use foobar_common::abi::{Flow, FlowTable, MAX_FLOWS, MAX_HALF_OPEN};
 use foobar_common::address::Tuple;
+use foobar_common::flow;
 
 use super::state::State;
 use super::wire::Wire;
@@ -27,16 +28,22 @@ impl Flows {
     }
 }
 
-/// Handles of their own on the flow tables: to count them takes a while, and nobody shall wait for it.
-pub struct FlowTables {
-    ipv4: Table<1>,
-    ipv6: Table<4>,
-}
+/// Handles of their own on the flow tables: a walk through them takes a while, and nobody shall wait for it.
+pub struct FlowTables(Flows);
 
 impl std::fmt::Debug for FlowTables {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("FlowTables").finish_non_exhaustive()
     }
+}
+
+/// What one walk has found in one table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Swept {
+    /// Entries that are left.
+    pub used: u64,
+    /// Entries that were over, and taken out.
+    pub removed: u64,
 }
 
 impl FlowTables {
@@ -45,26 +52,68 @@ impl FlowTables {
     /// # Errors
     /// They are not there.
     pub fn open(state: &Path) -> Result<Self> {
-        let pinned = |name: &str| {
-            let map = MapData::from_pin(state.join(name)).with_context(|| format!("cannot open the map {name}"))?;
+        let mut pinned = |name: &'static str| {
+            let pin = state.join(name.to_lowercase());
+            let map = MapData::from_pin(pin).with_context(|| format!("cannot open the map {name}"))?;
             anyhow::Ok(Map::LruHashMap(map))
         };
-        Ok(Self { ipv4: pinned("flows4")?.try_into()?, ipv6: pinned("flows6")?.try_into()? })
+        Ok(Self(Flows::of(&mut pinned)?))
     }
 
-    /// Entries in use, IPv4 and IPv6; takes about a microsecond for each.
-    #[must_use]
-    pub fn count(&self) -> (u64, u64) {
-        // A walk over a table that changes can meet entries again: it ends at the table's size at the latest.
-        let limit = MAX_FLOWS as usize;
-        let ipv4 = self.ipv4.keys().take(limit).filter(Result::is_ok).count();
-        let ipv6 = self.ipv6.keys().take(limit).filter(Result::is_ok).count();
-        (ipv4 as u64, ipv6 as u64)
+    /// Takes out of every table what is over at `now_ns` of the coarse monotonic clock; takes about two microseconds for each
+    /// entry. Tables in the order of [`TABLES`], of IPv4 and of IPv6.
+    ///
+    /// # Errors
+    /// A table cannot be read or changed.
+    pub fn sweep(&mut self, now_ns: u64) -> Result<[[Swept; 2]; 3]> {
+        let mut all = [[Swept::default(); 2]; 3];
+        for (index, table) in TABLES.into_iter().enumerate() {
+            all[index] = [sweep(table, &mut self.0.v4[index], now_ns)?, sweep(table, &mut self.0.v6[index], now_ns)?];
+        }
+        Ok(all)
+    }
+}
+
+fn sweep<const W: usize>(table: FlowTable, map: &mut Table<W>, now_ns: u64) -> Result<Swept>
+where
+    Wire<Tuple<W>>: aya::Pod,
+{
+    let (mut used, mut over) = (0, Vec::new());
+    // A walk over a table that changes begins anew when the entry under it goes: it ends at the table's size at the latest.
+    // What it has missed it meets the next time.
+    for entry in map.iter().take(size(table) as usize) {
+        match entry {
+            Ok((key, flow)) if flow::is_over(table, &flow.0, now_ns) => over.push((key, flow.0)),
+            Ok(_) => used += 1,
+            Err(MapError::KeyNotFound) => {}
+            Err(error) => return Err(error).context("cannot read a flow table"),
+        }
+    }
+    let mut removed = 0;
+    for (key, seen) in over {
+        // Once more: it may have been used since. A packet between this look and the removal, of a flow that was silent to the
+        // very end of its time, finds none any more.
+        let unused = map.get(&key, 0).is_ok_and(|Wire(flow)| flow == seen);
+        if !unused {
+            used += 1;
+        } else if map.remove(&key).is_ok() {
+            removed += 1;
+        }
+    }
+    Ok(Swept { used, removed })
+}
+
+/// Entries that a table can hold, of one family.
+#[must_use]
+pub const fn size(table: FlowTable) -> u32 {
+    match table {
+        FlowTable::Established => MAX_FLOWS,
+        FlowTable::HalfOpen | FlowTable::Datagrams => MAX_HALF_OPEN,
     }
 }
 
 /// The tables, in the order in which they are held.
-const TABLES: [FlowTable; 3] = [FlowTable::Established, FlowTable::HalfOpen, FlowTable::Datagrams];
+pub const TABLES: [FlowTable; 3] = [FlowTable::Established, FlowTable::HalfOpen, FlowTable::Datagrams];
 
 const fn place(table: FlowTable) -> usize {
     match table {

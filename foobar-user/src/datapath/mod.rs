@@ -7,7 +7,7 @@ mod change;
 mod classes;
 pub mod counters;
 pub mod events;
-mod flows;
+pub mod flows;
 mod grace;
 pub mod handshakes;
 pub mod instance;

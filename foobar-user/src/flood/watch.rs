@@ -10,6 +10,9 @@ use crate::datapath::handshakes::Seen;
 const CALM: Duration = Duration::from_secs(5);
 /// ACKs of the last cookies are still accepted for so long: the stack reads their options by these settings.
 const DRAIN: Duration = Duration::from_secs(10);
+/// Answers from which no handshake has come for so long may not arrive at all: then the stack is given a chance. It takes a
+/// moment, when there are only attackers: the flood is seen again at once.
+const FRUITLESS: Duration = Duration::from_secs(30);
 /// Time over which SYNs without an ACK are counted.
 const WINDOW: Duration = Duration::from_secs(1);
 /// Time in seconds for which the stack keeps a half-open connection: five retries, each after twice the time.
@@ -47,10 +50,28 @@ pub(super) struct Watch {
     flood_ns: u64,
 }
 
+/// While SYNs are answered.
+#[derive(Clone, Copy, Debug)]
+struct Answering {
+    /// When the last window began, and what was seen then.
+    since: Duration,
+    before: Seen,
+    /// When there were last too many SYNs without an ACK.
+    busy: Duration,
+    /// When a handshake was last known to have come from an answer.
+    fruit: Duration,
+}
+
+impl Answering {
+    const fn from(now: Duration, seen: Seen) -> Self {
+        Self { since: now, before: seen, busy: now, fruit: now }
+    }
+}
+
 #[derive(Clone, Copy, Debug)]
 enum State {
     Normal,
-    Answering { since: Duration, before: Seen, busy: Duration },
+    Answering(Answering),
     Draining { until: Duration },
 }
 
@@ -60,7 +81,7 @@ impl Watch {
     pub(super) fn new(half_open: u32, left: Left, now: Duration, seen: Seen) -> Self {
         let state = match left {
             Left::Normal => State::Normal,
-            Left::Answering => State::Answering { since: now, before: seen, busy: now },
+            Left::Answering => State::Answering(Answering::from(now, seen)),
             Left::Draining => State::Draining { until: now + DRAIN },
         };
         Self { half_open, state, flood_ns: seen.flood_ns }
@@ -93,7 +114,7 @@ impl Watch {
         match self.state {
             State::Normal | State::Draining { .. } if seen.flood_ns > self.flood_ns => {
                 self.flood_ns = seen.flood_ns;
-                self.state = State::Answering { since: now, before: seen, busy: now };
+                self.state = State::Answering(Answering::from(now, seen));
                 Some(Step::Begin)
             }
             State::Normal => None,
@@ -104,11 +125,12 @@ impl Watch {
                 self.state = State::Normal;
                 Some(Step::Restore)
             }
-            State::Answering { since, before, busy } => self.answered(now, seen, since, before, busy),
+            State::Answering(answering) => self.answered(now, seen, answering),
         }
     }
 
-    fn answered(&mut self, now: Duration, seen: Seen, since: Duration, before: Seen, busy: Duration) -> Option<Step> {
+    fn answered(&mut self, now: Duration, seen: Seen, answering: Answering) -> Option<Step> {
+        let Answering { since, before, busy, fruit } = answering;
         // Floods are seen as before: half-open connections from before the cookies take their time to go.
         self.flood_ns = self.flood_ns.max(seen.flood_ns);
         let passed = now.saturating_sub(since);
@@ -116,15 +138,17 @@ impl Watch {
             return None;
         }
         let answered = seen.answered.saturating_sub(before.answered);
-        let open = answered.saturating_sub(seen.accepted.saturating_sub(before.accepted));
+        let accepted = seen.accepted.saturating_sub(before.accepted);
+        let open = answered.saturating_sub(accepted);
+        let fruit = if accepted > 0 { now } else { fruit };
         // What the stack would hold of these in the long run must stay below half of what is a flood: no flapping.
         let held = u128::from(open) * u128::from(HALF_OPEN_SECONDS) * 1000 / passed.as_millis().max(1);
         let busy = if self.half_open != 0 && held > u128::from(self.half_open / 2) { now } else { busy };
-        if now.saturating_sub(busy) >= CALM {
+        if now.saturating_sub(busy) >= CALM || now.saturating_sub(fruit) >= FRUITLESS {
             self.state = State::Draining { until: now + DRAIN };
             return Some(Step::End);
         }
-        self.state = State::Answering { since: now, before: seen, busy };
+        self.state = State::Answering(Answering { since: now, before: seen, busy, fruit });
         None
     }
 }
@@ -169,10 +193,19 @@ mod tests {
     }
 
     #[test]
+    fn answers_that_lead_nowhere_are_given_up_for_a_moment() {
+        let mut seen = Seen { flood_ns: 1, ..Seen::default() };
+        let mut watch = Watch::new(256, Left::Answering, Duration::ZERO, seen);
+        assert_eq!(run(&mut watch, Duration::ZERO, 35, 100_000, 0, &mut seen), [(30, Step::End)]);
+        seen.flood_ns = 2;
+        assert_eq!(run(&mut watch, Duration::from_secs(35), 20, 100_000, 1, &mut seen), [(0, Step::Begin)]);
+    }
+
+    #[test]
     fn what_would_fill_half_the_queue_again_keeps_the_cookies() {
         let mut seen = Seen { flood_ns: 1, ..Seen::default() };
         let mut watch = Watch::new(256, Left::Answering, Duration::ZERO, seen);
-        assert_eq!(run(&mut watch, Duration::ZERO, 60, 3, 0, &mut seen), [], "three a second are 189 in the long run");
+        assert_eq!(run(&mut watch, Duration::ZERO, 60, 3, 1, &mut seen), [], "three a second are 189 in the long run");
         assert_eq!(run(&mut watch, Duration::from_secs(60), 8, 2, 1000, &mut seen).len(), 1, "two are 126");
     }
 

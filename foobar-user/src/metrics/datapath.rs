@@ -87,12 +87,23 @@ pub struct BackendCount {
 /// Use of one flow table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FlowTable {
-    /// `ipv4` or `ipv6`.
-    pub family: &'static str,
-    /// Entries in use.
-    pub used: u64,
-    /// Entries it can hold.
+    /// `established`, `half_open` or `datagrams`.
+    pub table: &'static str,
+    /// Entries in use, of IPv4 and of IPv6.
+    pub used: [u64; 2],
+    /// Entries it can hold of each family.
     pub limit: u64,
+    /// Entries that were over, and taken out since the agent's start.
+    pub removed: u64,
+}
+
+impl FlowTable {
+    const FAMILIES: [&str; 2] = ["ipv4", "ipv6"];
+
+    /// Labels and values of a gauge of each family.
+    fn families(&self, values: [u64; 2]) -> impl Iterator<Item = ([&str; 2], u64)> {
+        Self::FAMILIES.into_iter().zip(values).map(|(family, value)| ([self.table, family], value))
+    }
 }
 
 /// An interface that carries the program.
@@ -135,8 +146,9 @@ impl Collector for Datapath {
         encode::counter(encoder, &names::RULE_BYTES, self.rules.iter().map(|r| ([r.rule.as_str()], r.bytes)))?;
         self.encode_services(encoder)?;
         self.encode_backends(encoder)?;
-        encode::gauge(encoder, &names::FLOWS, self.flows.iter().map(|f| ([f.family], f.used)))?;
-        encode::gauge(encoder, &names::FLOWS_LIMIT, self.flows.iter().map(|f| ([f.family], f.limit)))?;
+        encode::gauge(encoder, &names::FLOWS, self.flows.iter().flat_map(|f| f.families(f.used)))?;
+        encode::gauge(encoder, &names::FLOWS_LIMIT, self.flows.iter().flat_map(|f| f.families([f.limit; 2])))?;
+        encode::counter(encoder, &names::FLOWS_ENDED, self.flows.iter().map(|f| ([f.table], f.removed)))?;
         let modes = self.interfaces.iter().flat_map(|interface| {
             let of = |mode: XdpMode| ([interface.name.as_str(), mode.label()], u64::from(mode == interface.mode));
             XdpMode::ALL.map(of)

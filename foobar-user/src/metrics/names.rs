@@ -63,10 +63,20 @@ pub const SYN_COOKIES: Family = Family::gauge(
 pub const SYN_FLOODS: Family =
     Family::counter("foobar_syn_floods", &[], "SYN floods since the agent's start, each answered with cookies");
 /// Flows in use.
-pub const FLOWS: Family = Family::gauge("foobar_flows", &["family"], "Entries of the flow table in use");
+pub const FLOWS: Family = Family::gauge(
+    "foobar_flows",
+    &["table", "family"],
+    "Entries of a flow table in use: established and half-open TCP connections, datagrams",
+);
 /// Flow table's size.
 pub const FLOWS_LIMIT: Family =
-    Family::gauge("foobar_flows_limit", &["family"], "Entries that the flow table can hold");
+    Family::gauge("foobar_flows_limit", &["table", "family"], "Entries that a flow table can hold");
+/// Flows that are over.
+pub const FLOWS_ENDED: Family = Family::counter(
+    "foobar_flows_ended",
+    &["table"],
+    "Entries that the agent took out of a flow table, because they had finished or were silent for their time",
+);
 /// XDP mode.
 pub const XDP_MODE: Family = Family::gauge(
     "foobar_xdp_mode",
@@ -228,6 +238,7 @@ pub const ALL: &[Family] = &[
     BACKEND_CHECKS,
     FLOWS,
     FLOWS_LIMIT,
+    FLOWS_ENDED,
     SYN_COOKIES,
     SYN_FLOODS,
     XDP_MODE,

@@ -137,8 +137,8 @@ fn full_datapath() -> datapath::Datapath {
         services: vec![datapath::ServiceCount { service: service.clone(), connections: 4, packets: 5, bytes: 6 }],
         backends: vec![datapath::BackendCount { service, backend, connections: 4, packets: 5, bytes: 6 }],
         flows: vec![
-            datapath::FlowTable { family: "ipv4", used: 10, limit: 100 },
-            datapath::FlowTable { family: "ipv6", used: 0, limit: 100 },
+            datapath::FlowTable { table: "established", used: [10, 0], limit: 100, removed: 7 },
+            datapath::FlowTable { table: "datagrams", used: [0, 3], limit: 50, removed: 0 },
         ],
         interfaces: vec![interface("eth0", datapath::XdpMode::Native), interface("eth\"1", datapath::XdpMode::Generic)],
         generation: 12,

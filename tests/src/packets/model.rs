@@ -135,12 +135,11 @@ impl Model {
     }
 }
 
-/// The address that all sources of one limit share: bits beyond the prefix are zero; without any left, both families share.
+/// The address that all sources of one family and limit share: bits beyond the prefix are zero.
 fn shared(source: IpAddr, limit: Limit) -> IpAddr {
-    let kept = |bits: u128, width: u32, length: u8| bits & !0 << (width - u32::from(length));
+    let kept =
+        |bits: u128, width: u32, length: u8| bits & (!0_u128).checked_shl(width - u32::from(length)).unwrap_or(0);
     match source {
-        IpAddr::V4(_) if limit.per4 == 0 => Ipv4Addr::UNSPECIFIED.into(),
-        IpAddr::V6(_) if limit.per6 == 0 => Ipv4Addr::UNSPECIFIED.into(),
         IpAddr::V4(v4) => Ipv4Addr::from_bits(kept(v4.to_bits().into(), 32, limit.per4) as u32).into(),
         IpAddr::V6(v6) => Ipv6Addr::from_bits(kept(v6.to_bits(), 128, limit.per6)).into(),
     }

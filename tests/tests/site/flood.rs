@@ -5,10 +5,10 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use foobar_common::abi::MAX_FLOWS;
+use foobar_common::abi::MAX_HALF_OPEN;
 use foobar_tests::client::Connection;
 use foobar_tests::flood::{Flood, Kind, Shape, mac};
-use foobar_tests::host::{CLIENT, VIP};
+use foobar_tests::host::{CLIENT, SWITCH, VIP, servers};
 use foobar_tests::passing::Passing;
 use foobar_tests::process::{raise_file_limit, run};
 use foobar_tests::wrk;
@@ -65,6 +65,9 @@ fn goodput_under_syns(bed: &Bed) -> Result<()> {
 /// Connections that only wait, then half-open ones at twice the size of their table: those that wait are still there.
 pub(crate) fn half_open_flows_drive_out_no_idle_one(bed: &Bed) -> Result<()> {
     raise_file_limit()?;
+    // SYNs that are sent on to the web servers are a flood there, too.
+    let webs = || servers().filter(|host| host.role == Some("web"));
+    let _passing = webs().map(|web| Passing::attach(bed.host(SWITCH)?, web.name)).collect::<Result<Vec<_>>>()?;
     let survivors = |port: u16| -> Result<usize> {
         let packets = 2 * u64::from(TABLE);
         let client = bed.host("client")?;
@@ -91,7 +94,30 @@ pub(crate) fn half_open_flows_drive_out_no_idle_one(bed: &Bed) -> Result<()> {
     let survivors = survivors(8080)?;
     println!("\n  {survivors} of {IDLE} idle flows survived");
     ensure!(survivors * 100 >= IDLE * 99, "only {survivors} of {IDLE} idle flows survived");
+    eventually(CALM, "SYNs are the web servers' own again", || {
+        webs().try_fold(true, |calm, web| Ok(calm && bed.metrics(web.name)?.sum("foobar_syn_cookies", &[]) == 0.0))
+    })
+}
+
+/// What is over leaves the tables within its time and one walk, whether somebody needs the room or not; what is not stays.
+pub(crate) fn tables_are_drained(bed: &Bed) -> Result<()> {
+    let client = bed.host("client")?;
+    client.block_on(|| async {
+        let mut idle = Connection::open(&bed.plain()).await?;
+        ensure!(idle.get("/small.txt").await?.status == 200, "no answer");
+        eventually(OVER, "datagrams' flows are taken out", || Ok(used(bed, "datagrams")? < 10.0))?;
+        eventually(OVER, "half-open flows are taken out", || Ok(used(bed, "half_open")? < 10.0))?;
+        ensure!(idle.get("/small.txt").await?.status == 200, "an idle flow was taken out with them");
+        anyhow::Ok(())
+    })??;
+    let ended = bed.metrics("lb1")?.sum("foobar_flows_ended_total", &[("table", "datagrams")]);
+    ensure!(ended > f64::from(TABLE) / 2.0, "only {ended} flows of datagrams were taken out");
     Ok(())
+}
+
+/// Entries of a table of lb1.
+fn used(bed: &Bed, table: &str) -> Result<f64> {
+    Ok(bed.metrics("lb1")?.sum("foobar_flows", &[("table", table), ("family", "ipv4")]))
 }
 
 /// More datagram flows than their table holds: nobody is refused, who was silent longest gives way, each is counted once.
@@ -110,6 +136,8 @@ pub(crate) fn a_full_table_refuses_nobody(bed: &Bed) -> Result<()> {
     ensure!(full.connections > f64::from(TABLE), "{full:?} of {sent}: the table was not full");
     ensure!(full.connections == full.allowed, "{full:?}: each packet is a flow of its own");
     ensure!(full.refused == 0.0, "{full:?}: the table refused flows");
+    let limit = bed.metrics("lb1")?.sum("foobar_flows_limit", &[("table", "datagrams"), ("family", "ipv4")]);
+    eventually(CALM, "the alert's condition holds", || Ok(used(bed, "datagrams")? > 0.8 * limit))?;
     // The table is still full: a flow that begins now gets its place, and an answer.
     let answered = bed.in_namespace("client", || -> Result<bool> {
         let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
@@ -158,7 +186,9 @@ fn shape(bed: &Bed, kind: Kind, port: u16, packets: u64, rate: u64) -> Result<Sh
 }
 
 /// Entries of the tables of half-open connections and of datagrams.
-const TABLE: u32 = MAX_FLOWS;
+const TABLE: u32 = MAX_HALF_OPEN;
+/// Time for which half-open flows are kept, the longest of those that this waits for, and some walks.
+const OVER: Duration = Duration::from_secs(90);
 const IDLE: usize = 1000;
 /// Where the packets of a flood say that they come from.
 const SOURCES: &str = "11.0.0.0/8";
