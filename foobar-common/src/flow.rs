@@ -20,8 +20,8 @@ pub const HALF_OPEN_IDLE_NS: u64 = 60_000_000_000;
 pub const ESTABLISHED_IDLE_NS: u64 = 7_440_000_000_000;
 /// A flow that both sides have ended is remembered for what may still be on its way (Linux's `TIME_WAIT`).
 pub const FINISHED_NS: u64 = 60_000_000_000;
-/// One that was reset, for a repeated reset.
-pub const RESET_NS: u64 = 10_000_000_000;
+/// One that was reset: not at once, because the number of the reset is not checked, so that it may be forged (RFC 7857, 2.2).
+pub const RESET_NS: u64 = 240_000_000_000;
 /// An entry's time is written again only when it is older than this: a store for each packet would bounce its line.
 const REFRESH_NS: u64 = 1_000_000_000;
 
@@ -31,8 +31,8 @@ pub const fn is_over(table: FlowTable, flow: &Flow, now_ns: u64) -> bool {
     const BOTH: u16 = FLOW_CLIENT_FIN | FLOW_BACKEND_FIN;
     let kept_ns = match table {
         FlowTable::Datagrams => UDP_IDLE_NS,
-        _ if flow.state & FLOW_RESET != 0 => RESET_NS,
         FlowTable::HalfOpen => HALF_OPEN_IDLE_NS,
+        FlowTable::Established if flow.state & FLOW_RESET != 0 => RESET_NS,
         FlowTable::Established if flow.state & BOTH == BOTH => FINISHED_NS,
         FlowTable::Established => ESTABLISHED_IDLE_NS,
     };
@@ -218,12 +218,12 @@ mod tests {
             (Datagrams, 0, 30),
             (HalfOpen, 0, 60),
             (HalfOpen, FLOW_ANSWERED, 60),
-            (HalfOpen, FLOW_RESET, 10),
+            (HalfOpen, FLOW_RESET, 60),
             (Established, 0, 7440),
             (Established, FLOW_CLIENT_FIN, 7440),
             (Established, FLOW_BACKEND_FIN, 7440),
             (Established, both, 60),
-            (Established, both | FLOW_RESET, 10),
+            (Established, both | FLOW_RESET, 240),
         ] {
             assert_eq!(kept(table, state), seconds, "{table:?} {state}");
         }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use nix::time::{ClockId, clock_gettime};
@@ -11,8 +11,10 @@ use tracing::warn;
 
 use crate::datapath::flows::{FlowTables, Swept};
 
-/// Time between two walks: a flow is taken out so much later than it might be.
-const WALK: Duration = Duration::from_secs(5);
+/// Time between two walks, at the least: a flow is taken out so much later than it might be.
+const PAUSE: Duration = Duration::from_secs(5);
+/// A walk takes no more than a tenth of one CPU.
+const PAUSES: u32 = 9;
 
 /// What the walks have found, by table and family.
 #[derive(Debug, Default)]
@@ -49,12 +51,13 @@ pub(super) fn keep(mut tables: FlowTables) -> Result<Arc<Told>> {
     let walk = move || {
         let mut fault = String::new();
         while let Some(told) = Weak::upgrade(&listener) {
+            let begun = Instant::now();
             match now_ns().and_then(|now| tables.sweep(now)) {
                 Ok(all) => told.note(all),
                 Err(error) => warn_once(&mut fault, &error),
             }
             drop(told);
-            thread::sleep(WALK);
+            thread::sleep(PAUSE.max(begun.elapsed() * PAUSES));
         }
     };
     thread::Builder::new().name("flows".to_owned()).spawn(walk).context("cannot start a thread for the flow tables")?;

@@ -46,7 +46,7 @@ impl View {
         Ok(Snapshot {
             seconds: self.start.elapsed().as_secs_f64(),
             rate,
-            flows: all.sum("foobar_flows", &[]),
+            flows: all.sum("foobar_flows", &[("table", "established")]),
             shares: shares(&all),
             drops: all.by("foobar_verdict_packets_total", &[("verdict", "drop")], "reason"),
             pages,
