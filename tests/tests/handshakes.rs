@@ -26,7 +26,7 @@ fn a_flood_is_answered_for_as_long_as_it_lasts() -> Result<()> {
     connects(&server, "before the flood")?;
 
     let flood = pour(&server, Kind::Syn)?;
-    eventually(DEADLINE, "SYNs are answered", || Ok(answering(&server)?))?;
+    eventually(DEADLINE, "SYNs are answered", || answering(&server))?;
     ensure!(settings(&server)? == ["2", "2"], "the stack takes no cookies: {:?}", settings(&server)?);
     let before = count(&server, "pass", "syn_cookie")?;
     connects(&server, "in the flood")?;
@@ -58,7 +58,7 @@ fn acks_of_nothing_end_here_in_a_flood() -> Result<()> {
     pour(&server, Kind::Ack)?.stop()?;
     ensure!(count(&server, "drop", "bad_cookie")? == 0.0, "ACKs were dropped without a flood");
     let flood = pour(&server, Kind::Syn)?;
-    eventually(DEADLINE, "SYNs are answered", || Ok(answering(&server)?))?;
+    eventually(DEADLINE, "SYNs are answered", || answering(&server))?;
     let acks = pour(&server, Kind::Ack)?;
     eventually(DEADLINE, "ACKs of nothing are dropped", || Ok(count(&server, "drop", "bad_cookie")? > 1000.0))?;
     let (acks, before) = (acks.stop()?, count(&server, "pass", "syn_cookie")?);
@@ -75,7 +75,7 @@ fn a_detach_in_a_flood_restores_the_stack() -> Result<()> {
     serve(&server)?;
     let mut agent = server.running()?;
     let flood = pour(&server, Kind::Syn)?;
-    eventually(DEADLINE, "SYNs are answered", || Ok(answering(&server)?))?;
+    eventually(DEADLINE, "SYNs are answered", || answering(&server))?;
     agent.signal(Signal::SIGTERM)?;
     agent.wait(DEADLINE)?;
     ensure!(settings(&server)? == ["2", "2"], "the stack stopped to take cookies that are still given out");

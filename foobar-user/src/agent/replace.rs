@@ -267,16 +267,7 @@ impl Put {
         lock(&server.health).apply(&plan.services);
         server.follow_health();
         let replaced = server.replace_processes(&plan).await;
-        let sources = sources::of(
-            &plan,
-            &server.folders,
-            &server.datapath,
-            &server.flows,
-            &server.flood,
-            &server.health,
-            &server.supervisor,
-            &server.reloads,
-        );
+        let sources = sources::of(&plan, &server.folders, server.asked.clone());
         server.metrics.replace(sources).await;
         info!(generation = server.generation(), "reloaded");
         let faults = faults([let_go, set, replaced]);

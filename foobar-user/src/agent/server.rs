@@ -12,6 +12,7 @@ use super::events::{Events, Subscription};
 use super::load::Loaded;
 use super::members::Members;
 use super::memory::Memory;
+use super::sources::Asked;
 use super::status::{Facts, Status};
 use super::window::Window;
 use super::{Options, ServerFolders};
@@ -47,9 +48,10 @@ pub(super) struct Server {
     pub(super) supervisor: Shared<Option<Supervisor>>,
     pub(super) edge: Option<EdgeProcess>,
     pub(super) metrics: Arc<Metrics>,
+    /// What the metrics are made of.
+    pub(super) asked: Asked,
     metrics_task: AbortHandle,
     ring_task: AbortHandle,
-    pub(super) flows: Arc<flows::Told>,
     pub(super) flood: flood::Guard,
     pub(super) reloads: Shared<Reloads>,
     pub(super) last_refusal: Option<String>,
@@ -97,16 +99,15 @@ impl Server {
         let supervisor = start_processes(plan, &folders, edge.as_ref()).await?;
         let health = Arc::new(Mutex::new(health));
         let (supervisor, reloads) = (Arc::new(Mutex::new(Some(supervisor))), Arc::new(Mutex::new(Reloads::default())));
-        let metrics = Arc::new(Metrics::new(sources::of(
-            plan,
-            &folders,
-            &datapath,
-            &flows,
-            &flood,
-            &health,
-            &supervisor,
-            &reloads,
-        )));
+        let asked = Asked {
+            datapath: Arc::clone(&datapath),
+            flows,
+            flood: flood.told(),
+            health: Arc::clone(&health),
+            supervisor: Arc::clone(&supervisor),
+            reloads: Arc::clone(&reloads),
+        };
+        let metrics = Arc::new(Metrics::new(sources::of(plan, &folders, asked.clone())));
         let serving = tokio::spawn(listeners.serve(metrics.renderer()));
         Ok(Self {
             options,
@@ -124,9 +125,9 @@ impl Server {
             supervisor,
             edge,
             metrics,
+            asked,
             metrics_task: serving.abort_handle(),
             ring_task,
-            flows,
             flood,
             reloads,
             last_refusal: None,

@@ -18,17 +18,19 @@ use crate::metrics::{self, Reloads, Sources, postgres};
 use crate::plan::{Plan, ProcessKind};
 use crate::process::{self, Supervisor};
 
+/// Those who are asked at a scrape; they outlive every plan.
+#[derive(Clone)]
+pub(super) struct Asked {
+    pub(super) datapath: Shared<Datapath>,
+    pub(super) flows: Arc<Told>,
+    pub(super) flood: Arc<flood::Told>,
+    pub(super) health: Shared<Health>,
+    pub(super) supervisor: Shared<Option<Supervisor>>,
+    pub(super) reloads: Shared<Reloads>,
+}
+
 /// Sources for a plan.
-pub(super) fn of(
-    plan: &Plan,
-    folders: &ServerFolders,
-    datapath: &Shared<Datapath>,
-    flows: &Arc<Told>,
-    flood: &flood::Guard,
-    health: &Shared<Health>,
-    supervisor: &Shared<Option<Supervisor>>,
-    reloads: &Shared<Reloads>,
-) -> Sources {
+pub(super) fn of(plan: &Plan, folders: &ServerFolders, asked: Asked) -> Sources {
     let processes = folders.processes();
     let is = |kind: fn(&ProcessKind) -> bool| plan.processes.iter().any(|process| kind(&process.kind));
     let postgres = plan.processes.iter().find_map(|process| match &process.kind {
@@ -37,9 +39,7 @@ pub(super) fn of(
         }
         _ => None,
     });
-    let (flows, flood) = (Arc::clone(flows), flood.told());
-    let (datapath, health, supervisor, reloads) =
-        (Arc::clone(datapath), Arc::clone(health), Arc::clone(supervisor), Arc::clone(reloads));
+    let Asked { datapath, flows, flood, health, supervisor, reloads } = asked;
     Sources {
         datapath: Some(Arc::new(move || read_datapath(&lock(&datapath), &flows, &flood))),
         health: Some(Arc::new(move || Ok(read_health(&lock(&health))))),
