@@ -243,6 +243,9 @@ impl Tables for HostTables {
     fn answers_syns(&self) -> bool {
         self.answers_syns
     }
+    fn samples_syn(&self) -> bool {
+        true
+    }
     fn own_connection4(&self, tuple: &Tuple<1>) -> bool {
         self.own4.contains(tuple)
     }

@@ -234,8 +234,17 @@ where
 /// What the rules let through to this host; of handshakes SYN cookies judge once more.
 #[inline(always)]
 fn let_in<const W: usize, T: Tables>(headers: &Headers<W>, tables: &T) -> Verdict {
+    if headers.tuple.protocol != TCP {
+        return Verdict::Pass(Reason::RuleAllow);
+    }
     let completes = headers.flags & (SYN | ACK | RST) == ACK;
-    if headers.tuple.protocol == TCP && (headers.opens() || completes && tables.answers_syns()) {
+    // While there is no flood, a look at some SYNs tells as well when one begins, and spares the others its cost.
+    let judged = if headers.opens() {
+        tables.answers_syns() || tables.samples_syn()
+    } else {
+        completes && tables.answers_syns()
+    };
+    if judged {
         return Verdict::Handshake { program: if W == 1 { HANDSHAKE4 } else { HANDSHAKE6 } };
     }
     Verdict::Pass(Reason::RuleAllow)

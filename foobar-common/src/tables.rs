@@ -131,6 +131,8 @@ pub trait Tables {
 
     /// Whether SYNs to listeners of this host are answered with cookies now.
     fn answers_syns(&self) -> bool;
+    /// Whether this is one of the SYNs by which floods are seen; by chance, so that nobody can choose the others.
+    fn samples_syn(&self) -> bool;
     /// Whether the packet belongs to a connection of this host: a TCP socket with this tuple that does not
     /// listen, or a connected UDP socket.
     fn own_connection4(&self, tuple: &Tuple<1>) -> bool;

@@ -2,7 +2,7 @@
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::xdp_md;
-use aya_ebpf::helpers::generated::{bpf_ktime_get_coarse_ns, bpf_loop};
+use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_loop};
 use aya_ebpf::maps::LruHashMap;
 use aya_ebpf::programs::XdpContext;
 use core::ffi::c_void;
@@ -22,6 +22,9 @@ use crate::{admit, atomic, count, events, limits, maps, own, route, trace};
 
 /// Index in `CONTROL` of the word that says whether somebody watches.
 const WATCHED: u32 = 1;
+
+/// One in so many SYNs is looked at for a flood.
+const SYNS_A_SAMPLE: u32 = 16;
 
 /// Maps and helpers, on behalf of one program's context.
 pub(crate) struct Kernel {
@@ -169,6 +172,11 @@ impl Tables for Kernel {
     #[inline(always)]
     fn answers_syns(&self) -> bool {
         SYN_SETTINGS.get(0).is_some_and(|settings| settings.answer != 0)
+    }
+    #[inline(always)]
+    fn samples_syn(&self) -> bool {
+        // SAFETY: a helper without pointers.
+        unsafe { bpf_get_prandom_u32() % SYNS_A_SAMPLE == 0 }
     }
     #[inline(always)]
     fn own_connection4(&self, tuple: &Tuple<1>) -> bool {
