@@ -176,7 +176,7 @@ impl Tables for Kernel {
     #[inline(always)]
     fn samples_syn(&self) -> bool {
         // SAFETY: a helper without pointers.
-        unsafe { bpf_get_prandom_u32() % SYNS_A_SAMPLE == 0 }
+        unsafe { bpf_get_prandom_u32().is_multiple_of(SYNS_A_SAMPLE) }
     }
     #[inline(always)]
     fn own_connection4(&self, tuple: &Tuple<1>) -> bool {
