@@ -1,9 +1,11 @@
 //! The packet path as a balancer has it, without an agent: 1,000 rules, one service with two backends, empty flow tables.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
-use foobar_common::abi::SERVICE_WIRE;
+use foobar_common::abi::{Flow, FlowTable, SERVICE_WIRE};
+use foobar_common::address::{Address, Be16, Tuple};
 use foobar_common::generation::USES_BALANCER;
 use foobar_common::parse::TCP;
 use foobar_common::rules::{Action, Protocol, Rule};
@@ -12,6 +14,7 @@ use foobar_user::datapath::instance::{Instance, Place};
 use foobar_user::datapath::programs::Programs;
 use foobar_user::datapath::state::Socket;
 use ipnet::IpNet;
+use nix::time::{ClockId, clock_gettime};
 
 use super::frame::{ALLOWED_PORT, CLIENT, DENIED_PORT, VIP, VIP_PORT};
 
@@ -26,7 +29,7 @@ impl Datapath {
     pub(super) fn load() -> Result<Self> {
         let place = Place { state: None, own: None, jumbo: false, log_drops: false };
         let mut instance = Instance::load(&place, &[])?;
-        instance.write(&rules()?, &[], 1, USES_BALANCER, &[])?;
+        instance.write(&rules()?, &[], GENERATION, USES_BALANCER, &[])?;
         instance.flip(None)?;
         instance.programs().verify("baseline")?;
         let state = instance.state_mut();
@@ -43,6 +46,28 @@ impl Datapath {
     /// The programs.
     pub(super) const fn programs(&mut self) -> &mut Programs {
         self.instance.programs()
+    }
+
+    /// Writes an established flow for each source port of the client, as completed handshakes leave them.
+    pub(super) fn establish(&mut self) -> Result<()> {
+        let now_ns = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)?).as_nanos() as u64;
+        let (source, destination) = (Address::from(CLIENT), Address::from(VIP));
+        for port in 0..=u16::MAX {
+            let key = Tuple {
+                source,
+                destination,
+                source_port: Be16::new(port),
+                destination_port: Be16::new(VIP_PORT),
+                protocol: TCP,
+                _pad: 0,
+                _pad_more: 0,
+            };
+            let backend = u32::from(port) % BACKENDS.len() as u32;
+            let rule = RULES as u16 - 1;
+            let flow = Flow { backend, generation: GENERATION, rule, last_seen_ns: now_ns, ..Flow::default() };
+            self.instance.state_mut().set_flow4(FlowTable::Established, key, flow)?;
+        }
+        Ok(())
     }
 
     /// Packets that met `reason` until now.
@@ -77,5 +102,6 @@ fn rule(name: &str, source: Option<IpAddr>, port: u16, action: Action) -> Rule {
 }
 
 const RULES: usize = 1000;
+const GENERATION: u32 = 1;
 const SLOT: u32 = 0;
 const BACKENDS: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 0, 1, 11), Ipv4Addr::new(10, 0, 1, 12)];
