@@ -35,6 +35,7 @@ async fn values_are_the_sources_own_and_same_names_are_summed() {
         ("foobar_flows_ended_total{table=\"established\"}", 7.0),
         ("foobar_syn_cookies", 1.0),
         ("foobar_syn_floods_total", 3.0),
+        ("foobar_events_lost_total", 5.0),
         ("foobar_xdp_mode{interface=\"eth0\",mode=\"native\"}", 1.0),
         ("foobar_xdp_mode{interface=\"eth0\",mode=\"generic\"}", 0.0),
         ("foobar_xdp_mode{interface=\"eth\\\"1\",mode=\"generic\"}", 1.0),

@@ -10,7 +10,9 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::host::SWITCH;
+use crate::client::{self, Target};
+use crate::host::{Host, SWITCH};
+use crate::metrics::Samples;
 use crate::namespace::Namespace;
 use crate::passing::Passing;
 use crate::probe::{Outcome, connect};
@@ -63,6 +65,13 @@ impl LoneServer {
     /// Its namespace.
     pub fn namespace(&self) -> Result<&Namespace> {
         self.network.namespace("monitor")
+    }
+
+    /// What its agent exports.
+    pub fn metrics(&self) -> Result<Samples> {
+        let address = (Host::named("monitor").context("a host")?.v4(), METRICS).into();
+        let target = Target { address, host: "monitor".to_owned(), tls: None };
+        Ok(Samples::parse(&client::get(self.namespace()?, &target, "/metrics")?.text()))
     }
 
     /// The namespace of another server of the same network, which has no agent.
@@ -193,5 +202,7 @@ impl LoneServer {
     }
 }
 
+/// Port of its metrics.
+const METRICS: u16 = 9900;
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 const KNOCK_TIMEOUT: Duration = Duration::from_millis(300);

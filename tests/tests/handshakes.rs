@@ -8,12 +8,10 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use foobar_tests::client::{self, Target};
 use foobar_tests::eventually;
 use foobar_tests::flood::{Flood, Kind, Shape, mac};
 use foobar_tests::host::Host;
 use foobar_tests::lone::{LoneServer, SITE};
-use foobar_tests::metrics::Samples;
 use nix::sys::signal::Signal;
 
 /// A flood from its first SYN to the end of the last setting that it has needed; the agent dies meanwhile.
@@ -206,21 +204,14 @@ fn settings(server: &LoneServer) -> Result<[String; 2]> {
 }
 
 fn count(server: &LoneServer, verdict: &str, reason: &str) -> Result<f64> {
-    Ok(metrics(server)?.sum("foobar_verdict_packets_total", &[("verdict", verdict), ("reason", reason)]))
+    Ok(server.metrics()?.sum("foobar_verdict_packets_total", &[("verdict", verdict), ("reason", reason)]))
 }
 
 fn metric(server: &LoneServer, name: &str) -> Result<f64> {
-    Ok(metrics(server)?.sum(name, &[]))
-}
-
-fn metrics(server: &LoneServer) -> Result<Samples> {
-    let address = (Host::named("monitor").context("a host")?.v4(), METRICS).into();
-    let target = Target { address, host: "monitor".to_owned(), tls: None };
-    Ok(Samples::parse(&client::get(server.namespace()?, &target, "/metrics")?.text()))
+    Ok(server.metrics()?.sum(name, &[]))
 }
 
 const PORT: u16 = 80;
-const METRICS: u16 = 9900;
 /// Half-open connections that are a flood.
 const HALF_OPEN: u32 = 64;
 const DEADLINE: Duration = Duration::from_secs(15);

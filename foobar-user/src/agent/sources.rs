@@ -109,6 +109,7 @@ fn read_datapath(
         generation: u64::from(datapath.generation()),
         answering_syns: flood.answering(),
         floods: flood.floods(),
+        events_lost: counters.events_lost,
     })
 }
 

@@ -17,6 +17,8 @@ pub struct Counters {
     pub services: Vec<(String, Traffic)>,
     /// By service and backend, both address families together.
     pub backends: Vec<(String, String, Traffic)>,
+    /// Events for which the ring had no room.
+    pub events_lost: u64,
 }
 
 impl Datapath {
@@ -27,7 +29,8 @@ impl Datapath {
     pub fn counters(&self) -> Result<Counters> {
         let InForce { instance, services, .. } = self.in_force.as_ref().context("no plan is in force yet")?;
         let state = instance.state();
-        let mut counters = Counters { verdicts: state.verdicts()?, ..Counters::default() };
+        let mut counters =
+            Counters { verdicts: state.verdicts()?, events_lost: state.events_lost()?, ..Counters::default() };
         for (name, slot) in self.slots.rules.iter() {
             counters.rules.push((name.to_owned(), state.rule(slot)?));
         }

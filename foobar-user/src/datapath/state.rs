@@ -19,6 +19,7 @@ pub struct State {
     rules: PerCpuArray<MapData, Wire<Counter>>,
     services: PerCpuArray<MapData, Wire<Traffic>>,
     backends: PerCpuArray<MapData, Wire<Traffic>>,
+    events_lost: PerCpuArray<MapData, u64>,
     cursors: Array<MapData, u64>,
     vips4: HashMap<MapData, Wire<SocketKey<1>>, Wire<Service>>,
     vips6: HashMap<MapData, Wire<SocketKey<4>>, Wire<Service>>,
@@ -56,6 +57,7 @@ impl State {
             rules: take("RULE_COUNTS")?.try_into()?,
             services: take("SERVICE_COUNTS")?.try_into()?,
             backends: take("BACKEND_COUNTS")?.try_into()?,
+            events_lost: take("EVENTS_LOST")?.try_into()?,
             cursors: take("CURSORS")?.try_into()?,
             vips4: take("SERVICES4")?.try_into()?,
             vips6: take("SERVICES6")?.try_into()?,
@@ -73,6 +75,14 @@ impl State {
     /// The map cannot be read.
     pub fn verdicts(&self) -> Result<Vec<(Reason, Counter)>> {
         Reason::ALL.iter().map(|reason| Ok((*reason, sum(&self.verdicts, *reason as u32)?))).collect()
+    }
+
+    /// Events for which the ring had no room, since the maps were made.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn events_lost(&self) -> Result<u64> {
+        Ok(self.events_lost.get(&0, 0)?.iter().sum())
     }
 
     /// Packets and bytes of a rule's counter slot.

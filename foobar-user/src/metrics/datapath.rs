@@ -30,6 +30,8 @@ pub struct Datapath {
     pub answering_syns: bool,
     /// SYN floods since the agent's start.
     pub floods: u64,
+    /// Events for which the ring had no room.
+    pub events_lost: u64,
 }
 
 /// Packets of one verdict and reason.
@@ -156,7 +158,8 @@ impl Collector for Datapath {
         encode::gauge(encoder, &names::XDP_MODE, modes)?;
         encode::gauge(encoder, &names::GENERATION, [([], self.generation)])?;
         encode::gauge(encoder, &names::SYN_COOKIES, [([], u64::from(self.answering_syns))])?;
-        encode::counter(encoder, &names::SYN_FLOODS, [([], self.floods)])
+        encode::counter(encoder, &names::SYN_FLOODS, [([], self.floods)])?;
+        encode::counter(encoder, &names::EVENTS_LOST, [([], self.events_lost)])
     }
 }
 

@@ -62,6 +62,12 @@ pub const SYN_COOKIES: Family = Family::gauge(
 /// SYN floods.
 pub const SYN_FLOODS: Family =
     Family::counter("foobar_syn_floods", &[], "SYN floods since the agent's start, each answered with cookies");
+/// Events without room.
+pub const EVENTS_LOST: Family = Family::counter(
+    "foobar_events_lost",
+    &[],
+    "Events of rules and drops for which the kernel's ring had no room; their packets were judged and counted all the same",
+);
 /// Flows in use.
 pub const FLOWS: Family = Family::gauge(
     "foobar_flows",
@@ -241,6 +247,7 @@ pub const ALL: &[Family] = &[
     FLOWS_ENDED,
     SYN_COOKIES,
     SYN_FLOODS,
+    EVENTS_LOST,
     XDP_MODE,
     GENERATION,
     RELOADS,

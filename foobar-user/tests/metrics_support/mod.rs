@@ -144,6 +144,7 @@ fn full_datapath() -> datapath::Datapath {
         generation: 12,
         answering_syns: true,
         floods: 3,
+        events_lost: 5,
     }
 }
 

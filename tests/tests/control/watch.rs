@@ -5,6 +5,8 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 use foobar_tests::eventually;
+use foobar_tests::flood::{Flood, Kind, Shape, mac};
+use foobar_tests::host::Host;
 use foobar_tests::lone::LoneServer;
 use foobar_tests::process::Process;
 use nix::sys::signal::Signal;
@@ -15,16 +17,7 @@ use super::{DEADLINE, PORT, with_rule};
 fn a_rule_that_logs_is_seen_and_the_agent_s_end_ends_it() -> Result<()> {
     let server = LoneServer::new(&with_rule("noted", "deny", "any", "log = true"))?;
     let mut agent = server.running()?;
-    let log = server.folder().join("watched.txt");
-    let mut command = server.command(&["watch", "--rule", "noted", "--json"])?;
-    command.stdout(std::fs::File::create(&log)?).stderr(Stdio::null());
-    let mut watch = Process::spawn("foobar watch", &mut command)?;
-    eventually(DEADLINE, "the event is seen", || {
-        server.knock("lb1", PORT)?;
-        Ok(BufReader::new(std::fs::File::open(&log)?).lines().count() > 0)
-    })?;
-    let text = std::fs::read_to_string(&log)?;
-    let event: serde_json::Value = serde_json::from_str(text.lines().next().context("an event")?)?;
+    let (mut watch, event) = watched(&server)?;
     let event = &event["event"];
     ensure!(event["rule"] == "noted" && event["verdict"] == "drop" && event["reason"] == "rule", "{event}");
     ensure!(
@@ -35,6 +28,50 @@ fn a_rule_that_logs_is_seen_and_the_agent_s_end_ends_it() -> Result<()> {
     agent.wait(DEADLINE)?;
     watch.wait(DEADLINE)?;
     Ok(())
+}
+
+/// Nobody empties the ring while the agent stands still: events are lost and counted, each packet is judged and counted, and
+/// what comes later is told again.
+#[test]
+fn a_full_ring_costs_events_and_no_verdict() -> Result<()> {
+    let server = LoneServer::new(&with_rule("noted", "deny", "any", "log = 10000"))?;
+    let mut agent = server.running()?;
+    ensure!(server.metrics()?.sum("foobar_events_lost_total", &[]) == 0.0, "events were lost before");
+    agent.signal(Signal::SIGSTOP)?;
+    let sent = flood(&server)?.join()? as f64;
+    agent.signal(Signal::SIGCONT)?;
+    let metrics = server.metrics()?;
+    let lost = metrics.sum("foobar_events_lost_total", &[]);
+    ensure!(lost > 0.0, "no event was lost of {sent} packets");
+    let denied = metrics.sum("foobar_verdict_packets_total", &[("verdict", "drop"), ("reason", "rule")]);
+    // A packet that the cable has no room for is on its way no more.
+    ensure!(denied <= sent && denied > 0.95 * sent, "{denied} of {sent} packets were denied");
+    let (_watch, event) = watched(&server)?;
+    ensure!(event["event"]["rule"] == "noted", "{event}");
+    ensure!(server.metrics()?.sum("foobar_events_lost_total", &[]) == lost, "events are still lost");
+    Ok(())
+}
+
+/// `foobar watch` of the rule that is noted, and the first line that it tells.
+fn watched(server: &LoneServer) -> Result<(Process, serde_json::Value)> {
+    let log = server.folder().join("watched.txt");
+    let mut command = server.command(&["watch", "--rule", "noted", "--json"])?;
+    command.stdout(std::fs::File::create(&log)?).stderr(Stdio::null());
+    let watch = Process::spawn("foobar watch", &mut command)?;
+    eventually(DEADLINE, "the event is seen", || {
+        server.knock("lb1", PORT)?;
+        Ok(BufReader::new(std::fs::File::open(&log)?).lines().count() > 0)
+    })?;
+    let text = std::fs::read_to_string(&log)?;
+    Ok((watch, serde_json::from_str(text.lines().next().context("an event")?)?))
+}
+
+/// More packets to the rule than the ring has room for events, over some seconds: a rule tells ten at a tick of the clock.
+fn flood(server: &LoneServer) -> Result<Flood> {
+    let to = (Host::named("monitor").context("a host")?.v4(), PORT);
+    let macs = [mac(server.namespace()?, "eth0")?, mac(server.neighbour()?, "eth0")?];
+    let shape = Shape { kind: Kind::Syn, to, macs, packets: 60_000, rate: 10_000, first: 0 };
+    Flood::start(server.neighbour()?, shape)
 }
 
 #[test]
