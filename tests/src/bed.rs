@@ -21,7 +21,7 @@ use crate::network::Network;
 use crate::process::{self, Process};
 use crate::progress::{Progress, check, step};
 use crate::prometheus::Prometheus;
-use crate::site::{Binaries, METRICS_PORT, PROMETHEUS_PORT, SiteFolder};
+use crate::site::{Binaries, PROMETHEUS_PORT, SiteFolder};
 use crate::{cgroup, leftovers};
 
 /// How a bed is made.
@@ -207,12 +207,7 @@ impl Bed {
 
     /// The metrics of `server`'s agent, asked for on the server itself.
     pub fn metrics(&self, server: &str) -> Result<Samples> {
-        let host = Host::named(server).with_context(|| format!("{server} is no host"))?;
-        let address = SocketAddr::new(IpAddr::V4(host.v4()), METRICS_PORT);
-        let target = Target { address, host: server.to_owned(), tls: None };
-        let response = client::get(self.host(server)?, &target, "/metrics")?;
-        ensure!(response.status.is_success(), "{server}'s /metrics answers {}", response.status);
-        Ok(Samples::parse(&response.text()))
+        Samples::scrape(self.host(server)?, server)
     }
 
     /// New connections of each backend of each service, over all servers.

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::client::{self, Target};
+use crate::flood::{Flood, Kind, Shape, mac};
 use crate::host::{Host, SWITCH};
 use crate::metrics::Samples;
 use crate::namespace::Namespace;
@@ -69,9 +69,14 @@ impl LoneServer {
 
     /// What its agent exports.
     pub fn metrics(&self) -> Result<Samples> {
-        let address = (Host::named("monitor").context("a host")?.v4(), METRICS).into();
-        let target = Target { address, host: "monitor".to_owned(), tls: None };
-        Ok(Samples::parse(&client::get(self.namespace()?, &target, "/metrics")?.text()))
+        Samples::scrape(self.namespace()?, "monitor")
+    }
+
+    /// Starts a flood from the neighbour to a port of the server: `packets` at the most, `rate` a second.
+    pub fn flood(&self, kind: Kind, port: u16, packets: u64, rate: u64) -> Result<Flood> {
+        let to = (Host::named("monitor").context("a host")?.v4(), port);
+        let macs = [mac(self.namespace()?, "eth0")?, mac(self.neighbour()?, "eth0")?];
+        Flood::start(self.neighbour()?, Shape { kind, to, macs, packets, rate, first: 0 })
     }
 
     /// The namespace of another server of the same network, which has no agent.
@@ -202,7 +207,5 @@ impl LoneServer {
     }
 }
 
-/// Port of its metrics.
-const METRICS: u16 = 9900;
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 const KNOCK_TIMEOUT: Duration = Duration::from_millis(300);

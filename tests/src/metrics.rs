@@ -1,6 +1,14 @@
 //! Reading the Prometheus text format: samples of one scrape, summed by what the caller names.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::client::{self, Target};
+use crate::host::Host;
+use crate::namespace::Namespace;
+use crate::site::METRICS_PORT;
 
 /// The samples of one scrape.
 #[derive(Clone, Debug, Default)]
@@ -18,6 +26,16 @@ pub struct Sample {
 }
 
 impl Samples {
+    /// Scrapes the agent of `server`, on the server itself: `namespace` is its own.
+    pub fn scrape(namespace: &Namespace, server: &str) -> Result<Self> {
+        let host = Host::named(server).with_context(|| format!("{server} is no host"))?;
+        let address = SocketAddr::new(IpAddr::V4(host.v4()), METRICS_PORT);
+        let target = Target { address, host: server.to_owned(), tls: None };
+        let response = client::get(namespace, &target, "/metrics")?;
+        ensure!(response.status.is_success(), "{server}'s /metrics answers {}", response.status);
+        Ok(Self::parse(&response.text()))
+    }
+
     /// Parses a page of metrics. Lines that are no samples are left out.
     pub fn parse(text: &str) -> Self {
         Self(text.lines().filter(|line| !line.starts_with('#')).filter_map(sample).collect())

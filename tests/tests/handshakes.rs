@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use foobar_tests::eventually;
-use foobar_tests::flood::{Flood, Kind, Shape, mac};
+use foobar_tests::flood::{Flood, Kind};
 use foobar_tests::host::Host;
 use foobar_tests::lone::{LoneServer, SITE};
 use nix::sys::signal::Signal;
@@ -177,10 +177,8 @@ fn connect(address: IpAddr) -> Result<()> {
 
 /// Packets of ever new sources, bounded in number and rate.
 fn pour(server: &LoneServer, kind: Kind) -> Result<Flood> {
-    let to = (Host::named("monitor").context("a host")?.v4(), PORT);
-    let macs = [mac(server.namespace()?, "eth0")?, mac(server.neighbour()?, "eth0")?];
     let (packets, rate) = if kind == Kind::Ack { (5000, 20_000) } else { (1_000_000, 10_000) };
-    Flood::start(server.neighbour()?, Shape { kind, to, macs, packets, rate, first: 0 })
+    server.flood(kind, PORT, packets, rate)
 }
 
 fn normal(server: &LoneServer, when: &str) -> Result<()> {

@@ -6,9 +6,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use nix::time::{ClockId, clock_gettime};
 use tracing::warn;
 
+use crate::datapath::clock;
 use crate::datapath::flows::{FlowTables, Swept};
 
 /// Time between two walks, at the least: a flow is taken out so much later than it might be.
@@ -52,7 +52,7 @@ pub(super) fn keep(mut tables: FlowTables) -> Result<Arc<Told>> {
         let mut fault = String::new();
         while let Some(told) = Weak::upgrade(&listener) {
             let begun = Instant::now();
-            match now_ns().and_then(|now| tables.sweep(now)) {
+            match clock::now_ns().and_then(|now| tables.sweep(now)) {
                 Ok(all) => told.note(all),
                 Err(error) => warn_once(&mut fault, &error),
             }
@@ -71,9 +71,4 @@ fn warn_once(told: &mut String, error: &anyhow::Error) {
         warn!("flows that are over stay in their tables: {fault}");
         *told = fault;
     }
-}
-
-/// The clock by which the packet path notes when it has seen a flow.
-fn now_ns() -> Result<u64> {
-    Ok(Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)?).as_nanos() as u64)
 }

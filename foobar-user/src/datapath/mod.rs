@@ -5,6 +5,7 @@
 
 mod change;
 mod classes;
+pub mod clock;
 pub mod counters;
 pub mod events;
 pub mod flows;

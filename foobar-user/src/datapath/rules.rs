@@ -6,12 +6,12 @@
 use std::mem::size_of;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use aya::maps::{Map, MapData};
 use foobar_common::generation::{Generation, control, in_force};
 use foobar_common::rules::compile::Compiled;
-use nix::time::{ClockId, clock_gettime};
 
+use super::clock;
 use super::grace::{self, Grace};
 use super::mapping::Mapping;
 use super::programs::Programs;
@@ -63,7 +63,7 @@ impl Generations {
     /// Puts the other generation in force; `confirm_within`: until then, unless it is confirmed.
     pub(super) fn flip(&mut self, confirm_within: Option<Duration>) -> Result<()> {
         let deadline = match confirm_within {
-            Some(time) => (now()? + time).as_nanos() as u64,
+            Some(time) => (clock::now()? + time).as_nanos() as u64,
             None => 0,
         };
         let other = self.other() as u32;
@@ -87,17 +87,12 @@ impl Generations {
     /// Place of the generation in force.
     fn index(&self) -> usize {
         let word = self.control.read(CONTROL);
-        in_force(word, || now().map_or(0, |now| now.as_nanos() as u64)) as usize
+        in_force(word, || clock::now_ns().unwrap_or(0)) as usize
     }
 
     fn other(&self) -> usize {
         self.index() ^ 1
     }
-}
-
-/// The clock of the packet path.
-pub(super) fn now() -> Result<Duration> {
-    Ok(Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).context("the kernel has no coarse clock")?))
 }
 
 /// The data of an array map.

@@ -6,10 +6,10 @@ use aya::programs::{TestRun as _, TestRunOptions, XdpMode};
 use foobar_common::abi::{BucketKey, Event, Flow, SERVICE_WIRE};
 use foobar_common::generation::USES_BALANCER;
 use foobar_common::rules::Rule;
+use foobar_user::datapath::clock;
 use foobar_user::datapath::instance::{Instance, Place, context};
 use foobar_user::datapath::programs::Programs;
 use foobar_user::datapath::state::{Socket, State};
-use nix::time::{ClockId, clock_gettime};
 use std::net::SocketAddr;
 use std::time::Duration;
 use zerocopy::FromBytes as _;
@@ -35,7 +35,7 @@ impl Kernel {
     /// Loads the programs, for frames of one buffer or of more.
     pub fn load(network: Network, jumbo: bool) -> Result<Self> {
         let place = Place { state: None, own: None, jumbo, log_drops: false };
-        let mut instance = Instance::load(&place, &members::sets(now_ns()?))?;
+        let mut instance = Instance::load(&place, &members::sets(clock::now_ns()?))?;
         for (slot, service) in (0..).zip(&SERVICES) {
             add(instance.state_mut(), 2 * slot, service, false)?;
             add(instance.state_mut(), 2 * slot + 1, service, true)?;
@@ -121,10 +121,6 @@ fn add(state: &mut State, slot: u32, service: &Served, v6: bool) -> Result<()> {
     state.set_members(&[vip], slot, service.flags, &members)
 }
 
-fn now_ns() -> Result<u64> {
-    Ok(Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)?).as_nanos() as u64)
-}
-
 /// Empties the token buckets of limits.
 fn clear_buckets(programs: &mut Programs) -> Result<()> {
     let mut buckets: HashMap<_, [u8; size_of::<BucketKey>()], u64> = programs.map_mut("BUCKETS")?.try_into()?;
@@ -142,7 +138,7 @@ impl Shell for Kernel {
     }
 
     fn seed(&mut self, key: Key, flow: Flow, age_ns: u64) -> Result<bool> {
-        let Some(last_seen_ns) = now_ns()?.checked_sub(age_ns) else { return Ok(false) };
+        let Some(last_seen_ns) = clock::now_ns()?.checked_sub(age_ns) else { return Ok(false) };
         let flow = Flow { last_seen_ns, ..flow };
         match key {
             Key::V4(tuple) => self.instance.state_mut().set_flow4(key.table(), tuple, flow)?,

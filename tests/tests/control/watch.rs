@@ -5,8 +5,7 @@ use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 use foobar_tests::eventually;
-use foobar_tests::flood::{Flood, Kind, Shape, mac};
-use foobar_tests::host::Host;
+use foobar_tests::flood::Kind;
 use foobar_tests::lone::LoneServer;
 use foobar_tests::process::Process;
 use nix::sys::signal::Signal;
@@ -38,7 +37,8 @@ fn a_full_ring_costs_events_and_no_verdict() -> Result<()> {
     let mut agent = server.running()?;
     ensure!(server.metrics()?.sum("foobar_events_lost_total", &[]) == 0.0, "events were lost before");
     agent.signal(Signal::SIGSTOP)?;
-    let sent = flood(&server)?.join()? as f64;
+    // Over some seconds, because a rule tells ten events at a tick of the clock: more than the ring has room for.
+    let sent = server.flood(Kind::Syn, PORT, 60_000, 10_000)?.join()? as f64;
     agent.signal(Signal::SIGCONT)?;
     let metrics = server.metrics()?;
     let lost = metrics.sum("foobar_events_lost_total", &[]);
@@ -64,14 +64,6 @@ fn watched(server: &LoneServer) -> Result<(Process, serde_json::Value)> {
     })?;
     let text = std::fs::read_to_string(&log)?;
     Ok((watch, serde_json::from_str(text.lines().next().context("an event")?)?))
-}
-
-/// More packets to the rule than the ring has room for events, over some seconds: a rule tells ten at a tick of the clock.
-fn flood(server: &LoneServer) -> Result<Flood> {
-    let to = (Host::named("monitor").context("a host")?.v4(), PORT);
-    let macs = [mac(server.namespace()?, "eth0")?, mac(server.neighbour()?, "eth0")?];
-    let shape = Shape { kind: Kind::Syn, to, macs, packets: 60_000, rate: 10_000, first: 0 };
-    Flood::start(server.neighbour()?, shape)
 }
 
 #[test]

@@ -97,13 +97,14 @@ impl Case {
         let (ours, baseline) = (program("foobar")?, program("baseline")?);
         let wrap = |flows| anyhow::Ok((wrapper::load(flows, ours.as_fd())?, wrapper::load(flows, baseline.as_fd())?));
         let wrappers = self.flows.map(wrap).transpose()?;
-        if matches!(self.flows, Some(Flows::One | Flows::Ports)) {
-            datapath.establish()?;
-        }
-        let rig = Rig { case: self, datapath, ours, baseline, wrappers, ingress: lab::index(super::INGRESS)? };
-        if self.flows == Some(Flows::New) {
+        let mut rig = Rig { case: self, datapath, ours, baseline, wrappers, ingress: lab::index(super::INGRESS)? };
+        match self.flows {
+            Some(Flows::One | Flows::Ports) => rig.datapath.establish()?,
             // Half of the numbers above those that are measured: twice as many as the table holds.
-            rig.time(rig.subject(), true, u32::MAX / 2, 2 * MAX_FLOWS)?;
+            Some(Flows::New) => {
+                rig.time(rig.subject(), true, u32::MAX / 2, 2 * MAX_FLOWS)?;
+            }
+            None => {}
         }
         Ok(rig)
     }

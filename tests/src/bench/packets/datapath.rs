@@ -1,7 +1,6 @@
 //! The packet path as a balancer has it, without an agent: 1,000 rules, one service with two backends, empty flow tables.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use foobar_common::abi::{Flow, FlowTable, SERVICE_WIRE};
@@ -10,11 +9,11 @@ use foobar_common::generation::USES_BALANCER;
 use foobar_common::parse::TCP;
 use foobar_common::rules::{Action, Protocol, Rule};
 use foobar_common::verdict::Reason;
+use foobar_user::datapath::clock;
 use foobar_user::datapath::instance::{Instance, Place};
 use foobar_user::datapath::programs::Programs;
 use foobar_user::datapath::state::Socket;
 use ipnet::IpNet;
-use nix::time::{ClockId, clock_gettime};
 
 use super::frame::{ALLOWED_PORT, CLIENT, DENIED_PORT, VIP, VIP_PORT};
 
@@ -50,7 +49,7 @@ impl Datapath {
 
     /// Writes an established flow for each source port of the client, as completed handshakes leave them.
     pub(super) fn establish(&mut self) -> Result<()> {
-        let now_ns = Duration::from(clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)?).as_nanos() as u64;
+        let last_seen_ns = clock::now_ns()?;
         let (source, destination) = (Address::from(CLIENT), Address::from(VIP));
         for port in 0..=u16::MAX {
             let key = Tuple {
@@ -64,7 +63,7 @@ impl Datapath {
             };
             let backend = u32::from(port) % BACKENDS.len() as u32;
             let rule = RULES as u16 - 1;
-            let flow = Flow { backend, generation: GENERATION, rule, last_seen_ns: now_ns, ..Flow::default() };
+            let flow = Flow { backend, generation: GENERATION, rule, last_seen_ns, ..Flow::default() };
             self.instance.state_mut().set_flow4(FlowTable::Established, key, flow)?;
         }
         Ok(())
