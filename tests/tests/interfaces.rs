@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use foobar_tests::eventually;
 use foobar_tests::lone::{LoneServer, SITE};
 use foobar_tests::process::run;
@@ -37,6 +37,25 @@ fn another_interface_of_the_same_name_gets_the_firewall() -> Result<()> {
     })?;
     ensure!(ip(&server, "link show eth0")?.contains("xdp"), "no program on the new eth0");
     ensure!(!ip(&server, "link show old0")?.contains("xdp"), "the old one still has its program");
+    Ok(())
+}
+
+/// Kernel ids of the program on eth0.
+fn program(server: &LoneServer) -> Result<String> {
+    let shown = ip(server, "-details link show eth0")?;
+    let id = shown.split("prog/xdp id ").nth(1).and_then(|rest| rest.split_whitespace().next());
+    id.map(str::to_owned).with_context(|| format!("no program on eth0: {shown}"))
+}
+
+#[test]
+fn an_interface_that_takes_larger_frames_gets_programs_that_know_them() -> Result<()> {
+    let server = LoneServer::new(SITE)?;
+    let _agent = server.start()?;
+    eventually(DEADLINE, "the firewall is attached", || Ok(firewalls(&server)?.len() == 1))?;
+    let first = program(&server)?;
+    ip(&server, "link set eth0 mtu 1400")?;
+    ip(&server, "link set eth0 mtu 9000")?;
+    eventually(DEADLINE, "eth0 has other programs", || Ok(program(&server)? != first))?;
     Ok(())
 }
 

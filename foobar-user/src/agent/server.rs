@@ -158,10 +158,10 @@ impl Server {
         self.members.follow(&state, &mut lock(&self.datapath));
     }
 
-    /// Puts the firewall on an interface that has come in place of another of its name.
+    /// Puts the firewall on an interface that has come in place of another of its name, or takes larger frames than before.
     pub(super) async fn follow_interfaces(&mut self) {
-        let Some(interface) = lock(&self.datapath).displaced().map(str::to_owned) else { return };
-        warn!(interface, "another interface has taken this name: it gets the firewall");
+        let Some(changed) = lock(&self.datapath).changed_interface() else { return };
+        warn!("{changed}: the firewall is put on it anew");
         if self.window.waiting().is_some() {
             // What it gets must be what stays: there is no way back from rules that are written twice.
             if let Err(error) = self.roll_back(false).await {
@@ -170,7 +170,7 @@ impl Server {
             return;
         }
         if let Err(error) = lock(&self.datapath).apply(&self.loaded.plan, &self.sets, None) {
-            error!(interface, "the firewall cannot be put on it, the next try is in a second: {error:#}");
+            error!("{changed}, but the firewall cannot be put on it; the next try is in a second: {error:#}");
             return;
         }
         self.events.tell_watched();

@@ -27,6 +27,7 @@ pub mod state;
 pub mod wire;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -90,6 +91,24 @@ struct InForce {
     services: Vec<Planned>,
     /// Version of the named sets, and their names.
     sets: (u64, Vec<String>),
+}
+
+/// What has become of an interface since its firewall was put on it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Changed {
+    /// Its name stands for another one now. A link belongs to the interface that it was made for, and goes with it.
+    Replaced(String),
+    /// It takes frames that the loaded programs do not know: of more than one buffer.
+    LargerFrames(String),
+}
+
+impl fmt::Display for Changed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Replaced(name) => write!(f, "another interface is called `{name}` now"),
+            Self::LargerFrames(name) => write!(f, "interface `{name}` takes larger frames now"),
+        }
+    }
 }
 
 impl Datapath {
@@ -194,13 +213,16 @@ impl Datapath {
         self.adopted
     }
 
-    /// An interface of the plan whose name now stands for another one, which has no firewall yet.
-    ///
-    /// A link belongs to the interface that it was made for, and goes with it.
+    /// An interface of the plan that needs its firewall put on anew.
     #[must_use]
-    pub fn displaced(&self) -> Option<&str> {
+    pub fn changed_interface(&self) -> Option<Changed> {
         let other = |(name, index): &(&String, &u32)| links::index(name).is_ok_and(|now| now != **index);
-        self.indices.iter().find(other).map(|(name, _)| name.as_str())
+        if let Some((name, _)) = self.indices.iter().find(other) {
+            return Some(Changed::Replaced(name.clone()));
+        }
+        let plain = self.in_force.as_ref().is_some_and(|in_force| !in_force.instance.jumbo());
+        let outgrown = |name: &&String| links::jumbo(std::slice::from_ref(*name)).unwrap_or(false);
+        self.indices.keys().filter(|_| plain).find(outgrown).map(|name| Changed::LargerFrames(name.clone()))
     }
 
     /// Number of the generation in force.

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use anyhow::Result;
-use foobar_common::abi::{Event, FlowTable};
+use foobar_common::abi::{Event, FlowTable, NO_RULE_SLOT};
 use foobar_common::rules::{self, Rule};
 use foobar_common::verdict::Reason;
 
@@ -42,6 +42,12 @@ pub fn check(case: &Case, rules: &[Rule], core: &mut Core, kernel: Option<&mut K
     for (number, step) in (1..).zip(&case.steps) {
         let expected = expected(step, rules);
         core.later(step.later_ns);
+        if let Some(kernel) = kernel.as_mut()
+            && step.frame.len() >= LEAST_BYTES
+        {
+            faults
+                .extend(unexplained(kernel, step, rules)?.into_iter().map(|fault| format!("packet {number}: {fault}")));
+        }
         let mut shells: Vec<(&str, &mut dyn Shell)> = vec![("core", &mut *core)];
         if let Some(kernel) = kernel.as_mut()
             && step.frame.len() >= LEAST_BYTES
@@ -83,6 +89,30 @@ pub fn check(case: &Case, rules: &[Rule], core: &mut Core, kernel: Option<&mut K
         && core.flows() != kernel.flows()?
     {
         faults.push(format!("flows: core {:?}, kernel {:?}", core.flows(), kernel.flows()?));
+    }
+    Ok(faults)
+}
+
+/// Where the dry twin, which runs before the packet does, says something else than what is expected, or changes anything that
+/// can be seen at once. What it would change in flows and buckets shows when the packet itself runs.
+fn unexplained(kernel: &mut Kernel, step: &Step, rules: &[Rule]) -> Result<Vec<String>> {
+    kernel.events()?;
+    let before = kernel.counters()?;
+    let Some(trace) = kernel.explain(step.ingress, &step.frame)? else { return Ok(Vec::new()) };
+    let mut faults = Vec::new();
+    let slot = |name: &&str| rules.iter().position(|rule| rule.name == **name).map(|slot| slot as u32);
+    let mut counted: Vec<u32> = step.rules.iter().filter_map(slot).collect();
+    counted.sort_unstable();
+    let (service, backend) = step.traffic.map_or((NO_RULE_SLOT, NO_RULE_SLOT), |given| (given.service, given.backend));
+    let met = trace.rules.get(..trace.steps as usize).unwrap_or(&[]);
+    if (trace.reason, met, trace.service, trace.backend) != (step.reason as u32, &counted[..], service, backend) {
+        faults.push(format!(
+            "explained as reason {}, rules {met:?}, service {}, backend {} instead of {}, {counted:?}, {service}, {backend}",
+            trace.reason, trace.service, trace.backend, step.reason as u32
+        ));
+    }
+    if kernel.counters()? != before || !kernel.events()?.is_empty() {
+        faults.push("explaining it counts or tells".to_owned());
     }
     Ok(faults)
 }

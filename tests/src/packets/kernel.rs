@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use aya::maps::{HashMap, RingBuf};
 use aya::programs::{TestRun as _, TestRunOptions, XdpMode};
-use foobar_common::abi::{BucketKey, Event, Flow, SERVICE_WIRE};
+use foobar_common::abi::{BucketKey, Event, Flow, SERVICE_WIRE, Trace};
 use foobar_common::generation::USES_BALANCER;
 use foobar_common::rules::Rule;
 use foobar_user::datapath::clock;
@@ -11,6 +11,7 @@ use foobar_user::datapath::instance::{Instance, Place, context};
 use foobar_user::datapath::programs::Programs;
 use foobar_user::datapath::state::{Socket, State};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use zerocopy::FromBytes as _;
 
@@ -29,18 +30,20 @@ pub struct Kernel {
     instance: Instance,
     network: Network,
     rules: u32,
+    /// Folder of pins, by which the dry twin finds the maps.
+    pins: Option<PathBuf>,
 }
 
 impl Kernel {
-    /// Loads the programs, for frames of one buffer or of more.
-    pub fn load(network: Network, jumbo: bool) -> Result<Self> {
-        let place = Place { state: None, own: None, jumbo, log_drops: false };
+    /// Loads the programs, for frames of one buffer or of more; with a folder for pins they can explain.
+    pub fn load(network: Network, jumbo: bool, pins: Option<&Path>) -> Result<Self> {
+        let place = Place { state: pins, own: pins, jumbo, log_drops: false };
         let mut instance = Instance::load(&place, &members::sets(clock::now_ns()?))?;
         for (slot, service) in (0..).zip(&SERVICES) {
             add(instance.state_mut(), 2 * slot, service, false)?;
             add(instance.state_mut(), 2 * slot + 1, service, true)?;
         }
-        Ok(Self { instance, network, rules: 0 })
+        Ok(Self { instance, network, rules: 0, pins: pins.map(Path::to_owned) })
     }
 
     /// Puts rules in force, with the services or without.
@@ -59,6 +62,13 @@ impl Kernel {
         self.instance.write(rules, &counters, GENERATION, 0, &self.network.interfaces())?;
         self.rules = counters.len() as u32;
         self.instance.flip(None)
+    }
+
+    /// What the dry twin says of a frame; `None`: these programs were loaded without pins.
+    pub fn explain(&mut self, ingress: Wire, frame: &[u8]) -> Result<Option<Trace>> {
+        let Some(pins) = &self.pins else { return Ok(None) };
+        let place = Place { state: Some(pins), own: Some(pins), jumbo: true, log_drops: false };
+        self.instance.explain(&place, frame, self.network.index(ingress)).map(Some)
     }
 
     /// The programs.

@@ -27,6 +27,7 @@ pub mod seeds;
 pub mod seen;
 pub mod session;
 pub mod shell;
+pub mod stack;
 pub mod tables;
 pub mod verified;
 pub mod world;

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::time::{Instant, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 
 use super::check::check;
 use super::core::Core;
@@ -14,6 +16,7 @@ use super::network::Network;
 use super::own::Sockets;
 use super::world::RuleSet;
 use super::{handshakes, seeds, tables, verified};
+use crate::bpffs;
 
 /// Rules of the frames by chance.
 const SET: RuleSet = RuleSet::Everything;
@@ -79,7 +82,8 @@ fn inside(options: &Options) -> Result<bool> {
     let _sockets = Sockets::open()?;
     let mut tally = Tally::default();
     let wanted = |name: &str| options.filter.as_ref().is_none_or(|filter| name.contains(filter.as_str()));
-    let mut kernel = Kernel::load(network, true)?;
+    let pins = own_bpffs()?;
+    let mut kernel = Kernel::load(network, true, Some(&pins))?;
     prepare(kernel.programs())?;
     let faults = verified::check(kernel.programs())?;
     tally.note("bounds of verified instructions", &faults);
@@ -107,6 +111,16 @@ fn inside(options: &Options) -> Result<bool> {
     Ok(tally.failed == 0)
 }
 
+/// A BPF file system that only this thread sees, and that ends with it.
+fn own_bpffs() -> Result<PathBuf> {
+    unshare(CloneFlags::CLONE_NEWNS).context("cannot make a mount namespace: this needs root")?;
+    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)
+        .context("cannot keep mounts from other namespaces")?;
+    mount(Some("bpf"), bpffs::MOUNT, Some("bpf"), MsFlags::empty(), None::<&str>)
+        .with_context(|| format!("cannot mount the BPF file system at {}", bpffs::MOUNT))?;
+    Ok(PathBuf::from(bpffs::MOUNT))
+}
+
 /// Frames that nobody has thought of: sensible ones cut and bent, and random ones; each through both shells, and with the
 /// firewall alone through the model, too.
 fn by_chance(options: &Options, network: Network, kernel: Kernel, tally: &mut Tally) -> Result<()> {
@@ -128,7 +142,7 @@ fn by_chance(options: &Options, network: Network, kernel: Kernel, tally: &mut Ta
     };
     // One frame in four goes through the services; where rules alone decide, the model knows better.
     let quarter = options.frames() / 4;
-    let without = Kernel::load(network, false)?;
+    let without = Kernel::load(network, false, None)?;
     let (rules, services) =
         differential::both(|| run(kernel, false, options.frames() - quarter), || run(without, true, quarter));
     let ((rules, judged), (services, served)) = (rules?, services?);
