@@ -3,7 +3,7 @@
 use crate::address::Be16;
 
 /// Version of everything in this file and of the keys in `address`; pinned maps of another version are refused.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Rules of one server at the most.
 pub const MAX_RULES: usize = 1024;
@@ -13,6 +13,10 @@ pub const RULE_WORDS: usize = MAX_RULES / 64;
 pub const MAX_SERVICES: u32 = 256;
 /// Members of one service at the most.
 pub const MAX_MEMBERS: u32 = 128;
+/// Places of a service's ring at the most: a member has as many as its weight or its share of a hash asks for.
+pub const RING_PLACES: usize = 4096;
+/// Clients that stay with their backend, of all services; the least recently used gives way.
+pub const MAX_STUCK: u32 = 65_536;
 /// Backend slots; a slot is one backend of one service slot.
 pub const MAX_BACKENDS: u32 = 4096;
 /// Established flows of each family at the most; the least recently used gives way.
@@ -65,7 +69,7 @@ pub struct Membership {
     pub _pad: u32,
 }
 
-/// What a limit counts for: a rule and a source.
+/// What a limit counts for: a rule and a source; and whom a service knows again: its slot in place of the rule's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[repr(C)]
 pub struct BucketKey {
@@ -142,24 +146,53 @@ pub const MAX_STEPS: usize = 64;
 /// [`Event::rule`]: no rule decided.
 pub const NO_RULE_SLOT: u32 = u32::MAX;
 
-/// A service: where its ring of healthy members lies.
+/// A service: where its ring of healthy members lies, and how one of them is chosen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Service {
     /// Slot of its cursor and counters.
     pub slot: u32,
-    /// Index of its first member in the ring table.
+    /// Index of its ring.
     pub ring: u32,
-    /// Number of members; 0: nobody is healthy.
-    pub members: u32,
-    /// [`SERVICE_WIRE`] and [`SERVICE_LOCAL`].
+    /// Places of the ring in use; 0: nobody is healthy.
+    pub places: u32,
+    /// `SERVICE_*`.
     pub flags: u32,
+    /// Seconds without a new flow for which a client stays with its backend; 0: it does not.
+    pub affinity_s: u32,
+    /// Always zero.
+    pub _pad: u32,
 }
 
 /// [`Service::flags`]: packets from the wire are balanced by NAT.
 pub const SERVICE_WIRE: u32 = 1;
 /// [`Service::flags`]: local sockets are balanced at `connect()`.
 pub const SERVICE_LOCAL: u32 = 2;
+/// [`Service::flags`]: a flow from the wire goes where its client's address and port point to in the ring (Maglev).
+pub const SERVICE_HASH: u32 = 4;
+/// [`Service::flags`]: a flow goes to the member with the fewest flows for its weight; the ring names each member once.
+pub const SERVICE_LEAST: u32 = 8;
+
+/// Backend slots by place.
+#[derive(Clone, Copy, Debug)]
+#[cfg_attr(feature = "std", derive(zerocopy::FromZeros, zerocopy::IntoBytes, zerocopy::Immutable))]
+#[repr(C)]
+pub struct Ring {
+    /// Only the first [`Service::places`] are in use.
+    pub places: [u16; RING_PLACES],
+}
+
+/// The backend that a client of a service stays with; keyed by [`BucketKey`] of the service's slot and the client's address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Stuck {
+    /// Slot of the backend.
+    pub backend: u32,
+    /// Always zero.
+    pub _pad: u32,
+    /// Coarse monotonic time of the client's last new flow, in nanoseconds.
+    pub last_seen_ns: u64,
+}
 
 /// One backend of one service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -173,6 +206,10 @@ pub struct Backend {
     pub state: u16,
     /// Slot of its service.
     pub service: u32,
+    /// Flows at the most; 0: as many as come.
+    pub limit: u32,
+    /// What it takes beside the others; never 0 for a member.
+    pub weight: u32,
 }
 
 /// [`Backend::state`]: the slot is free; flows to it are over.
@@ -260,5 +297,5 @@ pub const SYN_ECN: u32 = 8;
 const _: () = assert!(size_of::<SynSettings>() == 16);
 const _: () = assert!(size_of::<Counter>() == 16 && size_of::<Traffic>() == 24);
 const _: () = assert!(size_of::<Membership>() == 16 && size_of::<BucketKey>() == 24 && size_of::<Event>() == 64);
-const _: () = assert!(size_of::<Service>() == 16 && size_of::<Backend>() == 24);
+const _: () = assert!(size_of::<Service>() == 24 && size_of::<Backend>() == 32 && size_of::<Stuck>() == 16);
 const _: () = assert!(size_of::<Endpoint>() == 24 && size_of::<Flow>() == 24);

@@ -112,6 +112,19 @@ pub struct Tuple<const W: usize> {
     pub _pad_more: u16,
 }
 
+impl<const W: usize> Tuple<W> {
+    /// From source and destination.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(
+        (source, destination): (Address<W>, Address<W>),
+        (source_port, destination_port): (Be16, Be16),
+        protocol: u8,
+    ) -> Self {
+        Self { source, destination, source_port, destination_port, protocol, _pad: 0, _pad_more: 0 }
+    }
+}
+
 /// One end of a connection: address, port and protocol. 8 bytes for IPv4, 20 for IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(C)]
@@ -144,6 +157,8 @@ const _: () = assert!(size_of::<SocketKey<1>>() == 8 && size_of::<SocketKey<4>>(
 pub trait Family<const W: usize> {
     /// See [`Tables::admit4`].
     fn admit<T: Tables>(tables: &T, work: &mut Of<W>) -> Reason;
+    /// See [`Tables::assign4`].
+    fn assign<T: Tables>(tables: &T, work: &mut Of<W>) -> Reason;
     /// See [`Tables::flow4`].
     fn flow<T: Tables>(tables: &T, table: FlowTable, key: &Tuple<W>) -> Option<Flow>;
     /// See [`Tables::insert_flow4`].
@@ -191,12 +206,16 @@ const fn first_bits(word: u32, length: u8) -> u32 {
 }
 
 macro_rules! family {
-    ($words:literal, $admit:ident, $flow:ident, $insert:ident, $remove:ident, $service:ident, $endpoint:ident, $own:ident, $route:ident,
+    ($words:literal, $admit:ident, $assign:ident, $flow:ident, $insert:ident, $remove:ident, $service:ident, $endpoint:ident, $own:ident, $route:ident,
      $back:ident, $root:ident, $look_up:ident, $address:expr, $link_local:expr, $masked:expr) => {
         impl Family<$words> for Address<$words> {
             #[inline(always)]
             fn admit<T: Tables>(tables: &T, work: &mut Of<$words>) -> Reason {
                 tables.$admit(work)
+            }
+            #[inline(always)]
+            fn assign<T: Tables>(tables: &T, work: &mut Of<$words>) -> Reason {
+                tables.$assign(work)
             }
             #[inline(always)]
             fn flow<T: Tables>(tables: &T, table: FlowTable, key: &Tuple<$words>) -> Option<Flow> {
@@ -253,6 +272,7 @@ macro_rules! family {
 family!(
     1,
     admit4,
+    assign4,
     flow4,
     insert_flow4,
     remove_flow4,
@@ -271,6 +291,7 @@ family!(
 family!(
     4,
     admit6,
+    assign6,
     flow6,
     insert_flow6,
     remove_flow6,
@@ -305,6 +326,18 @@ mod host {
     impl From<std::net::Ipv6Addr> for Ipv6 {
         fn from(address: std::net::Ipv6Addr) -> Self {
             Self::from_bytes(address.octets())
+        }
+    }
+
+    impl From<Ipv4> for std::net::IpAddr {
+        fn from(address: Ipv4) -> Self {
+            Self::from(address.bytes())
+        }
+    }
+
+    impl From<Ipv6> for std::net::IpAddr {
+        fn from(address: Ipv6) -> Self {
+            Self::from(address.bytes())
         }
     }
 

@@ -80,7 +80,11 @@ where
     let flow = &found.flow;
     let idle = found.table == FlowTable::Datagrams && tables.now_ns().saturating_sub(flow.last_seen_ns) > UDP_IDLE_NS;
     let member = tables.backend(flow.backend).is_some_and(|backend| backend.state == BACKEND_MEMBER);
-    if idle || closed(flow.state) || !member {
+    let closed = closed(flow.state);
+    if idle || closed || !member {
+        if !closed {
+            tables.add_active(flow.backend, -1);
+        }
         // Its successor begins in another table, where it must not be found in front of it.
         Address::<W>::remove_flow(tables, found.table, &headers.tuple);
         return None;
@@ -106,7 +110,8 @@ where
 
 /// Both sides have closed, or either has reset.
 #[inline(always)]
-const fn closed(state: u16) -> bool {
+#[must_use]
+pub const fn closed(state: u16) -> bool {
     let both = FLOW_CLIENT_FIN | FLOW_BACKEND_FIN;
     state & FLOW_RESET != 0 || state & both == both
 }
@@ -140,6 +145,9 @@ pub fn note<const W: usize, P: Packet, T: Tables>(
     let stale = now.saturating_sub(flow.last_seen_ns) > REFRESH_NS;
     let state = flow.state | marks(headers.flags, from_client);
     let mut changed = judged || stale || state != flow.state;
+    if closed(state) && !closed(flow.state) {
+        tables.add_active(flow.backend, -1);
+    }
     flow.state = state;
     if *table == FlowTable::HalfOpen {
         changed |= shake(packet, headers, flow, table, from_client);

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 
 use crate::abi::{
-    Backend, BucketKey, Counter, Endpoint, Event, Flow, FlowTable, Membership, NO_RULE_SLOT, Service, Traffic,
+    Backend, BucketKey, Counter, Endpoint, Event, Flow, FlowTable, Membership, NO_RULE_SLOT, Service, Stuck, Traffic,
 };
 use crate::address::{Ipv4, Ipv6, SocketKey, Tuple};
 use crate::bucket;
@@ -52,9 +52,13 @@ pub struct HostTables {
     /// Endpoints of backends.
     pub endpoints6: HashMap<SocketKey<4>, Endpoint>,
     /// Rings of members.
-    pub ring: HashMap<u32, u32>,
+    pub rings: HashMap<(u32, usize), u32>,
     /// Backends by slot.
     pub backends: HashMap<u32, Backend>,
+    /// Flows of each backend slot.
+    pub active: RefCell<HashMap<u32, i64>>,
+    /// Clients that stay with their backend.
+    pub stuck: RefCell<HashMap<BucketKey, Stuck>>,
     /// See [`Tables::answers_syns`].
     pub answers_syns: bool,
     /// Connections of this host.
@@ -102,8 +106,10 @@ impl HostTables {
             services6: HashMap::new(),
             endpoints4: HashMap::new(),
             endpoints6: HashMap::new(),
-            ring: HashMap::new(),
+            rings: HashMap::new(),
             backends: HashMap::new(),
+            active: RefCell::default(),
+            stuck: RefCell::default(),
             answers_syns: false,
             own4: HashSet::new(),
             own6: HashSet::new(),
@@ -216,11 +222,23 @@ impl Tables for HostTables {
         *cursor += 1;
         Some(*cursor - 1)
     }
-    fn member(&self, index: u32) -> Option<u32> {
-        self.ring.get(&index).copied()
+    fn member(&self, ring: u32, place: usize) -> Option<u32> {
+        self.rings.get(&(ring, place)).copied()
     }
     fn backend(&self, slot: u32) -> Option<Backend> {
         self.backends.get(&slot).copied()
+    }
+    fn active(&self, slot: u32) -> u64 {
+        self.active.borrow().get(&slot).map_or(0, |flows| u64::try_from(*flows).unwrap_or(0))
+    }
+    fn add_active(&self, slot: u32, change: i64) {
+        *self.active.borrow_mut().entry(slot).or_default() += change;
+    }
+    fn stuck(&self, key: &BucketKey) -> Option<Stuck> {
+        self.stuck.borrow().get(key).copied()
+    }
+    fn stick(&self, key: &BucketKey, backend: u32, now_ns: u64) {
+        self.stuck.borrow_mut().insert(*key, Stuck { backend, _pad: 0, last_seen_ns: now_ns });
     }
     fn member_word(&self, index: u32) -> Option<u64> {
         self.members.get(index as usize).copied()

@@ -198,15 +198,11 @@ pub fn ipv4<P: Packet>(packet: &P, network: usize) -> Result<Headers<1>, Reason>
         hops: ip[8],
         flags: inner.flags,
         icmp_type: inner.icmp_type,
-        tuple: Tuple {
-            source: Ipv4::from_bytes([ip[12], ip[13], ip[14], ip[15]]),
-            destination: Ipv4::from_bytes([ip[16], ip[17], ip[18], ip[19]]),
-            source_port: inner.source_port,
-            destination_port: inner.destination_port,
-            protocol: ip[9],
-            _pad: 0,
-            _pad_more: 0,
-        },
+        tuple: Tuple::new(
+            (Ipv4::from_bytes([ip[12], ip[13], ip[14], ip[15]]), Ipv4::from_bytes([ip[16], ip[17], ip[18], ip[19]])),
+            (inner.source_port, inner.destination_port),
+            ip[9],
+        ),
     })
 }
 
@@ -234,15 +230,7 @@ pub fn ipv6<P: Packet>(packet: &P, network: usize) -> Result<Headers<4>, Reason>
         hops: ip[7],
         flags: inner.flags,
         icmp_type: inner.icmp_type,
-        tuple: Tuple {
-            source,
-            destination,
-            source_port: inner.source_port,
-            destination_port: inner.destination_port,
-            protocol,
-            _pad: 0,
-            _pad_more: 0,
-        },
+        tuple: Tuple::new((source, destination), (inner.source_port, inner.destination_port), protocol),
     })
 }
 

@@ -54,15 +54,7 @@ impl<const W: usize> Of<W> {
 
     fn new() -> Self {
         let (none, nowhere) = (Be16::new(0), Address([0; W]));
-        let tuple = Tuple {
-            source: nowhere,
-            destination: nowhere,
-            source_port: none,
-            destination_port: none,
-            protocol: 0,
-            _pad: 0,
-            _pad_more: 0,
-        };
+        let tuple = Tuple::new((nowhere, nowhere), (none, none), 0);
         let headers = Headers { network: 0, transport: 0, length: 0, hops: 0, flags: 0, icmp_type: 0, tuple };
         let found = Found { flow: Flow::default(), table: FlowTable::Established };
         let translation = Translation { end: End::Source, address: nowhere, port: none };
@@ -170,8 +162,8 @@ where
     }
     if let Some(known) = service::on_wire(headers, tables) {
         // Field by field: a copy of the whole would be a call.
-        (service.slot, service.ring, service.members, service.flags) =
-            (known.slot, known.ring, known.members, known.flags);
+        (service.slot, service.ring, service.places) = (known.slot, known.ring, known.places);
+        (service.flags, service.affinity_s) = (known.flags, known.affinity_s);
         return Way::Unknown;
     }
     match flow::of_backend(headers, tables, key) {
@@ -211,10 +203,13 @@ where
     } else if way == Way::Known {
         tables.count_rule(u32::from(work.found.flow.rule), bytes);
     }
-    let Of { headers, key, found, service, translation, .. } = work;
     if way == Way::Unknown {
-        open(headers, tables, service, found)?;
+        match Address::<W>::assign(tables, work) {
+            Reason::NewFlow => {}
+            reason => return Err(reason),
+        }
     }
+    let Of { headers, key, found, translation, .. } = work;
     let backend = tables.backend(found.flow.backend).filter(|backend| backend.state != BACKEND_ABSENT);
     let backend = backend.ok_or(Reason::NoFlow)?;
     let judged = way == Way::Known && found.flow.generation != before;
@@ -271,28 +266,29 @@ where
     }
 }
 
-/// The first packet of a flow is given to the next backend.
+/// The first packet of a flow is given a backend, which is left in the flow; returns [`Reason::NewFlow`] or why it is dropped.
 #[inline(always)]
-fn open<const W: usize, T: Tables>(
-    headers: &Headers<W>,
-    tables: &T,
-    service: &Service,
-    found: &mut Found,
-) -> Result<(), Reason>
+pub fn assign<const W: usize, T: Tables>(tables: &T, work: &mut Of<W>) -> Reason
 where
     Address<W>: Family<W>,
 {
+    let Of { headers, found, service, .. } = work;
     if !headers.opens() {
-        return Err(Reason::NoFlow);
+        return Reason::NoFlow;
     }
-    let (slot, _) = choose::next(service, tables).ok_or(Reason::NoBackend)?;
-    found.flow = Flow { backend: slot, state: 0, answer: 0, last_seen_ns: tables.now_ns(), ..found.flow };
+    let now_ns = tables.now_ns();
+    let slot = match choose::for_client(service, &headers.tuple, now_ns, tables) {
+        Ok(slot) => slot,
+        Err(reason) => return reason,
+    };
+    found.flow = Flow { backend: slot, state: 0, answer: 0, last_seen_ns: now_ns, ..found.flow };
     found.table = flow::table_of_new(headers.tuple.protocol);
     if !Address::<W>::insert_flow(tables, found.table, &headers.tuple, &found.flow) {
-        return Err(Reason::FlowTable);
+        return Reason::FlowTable;
     }
+    tables.add_active(slot, 1);
     tables.count_backend(service.slot, slot, 1, 0, 0);
-    Ok(())
+    Reason::NewFlow
 }
 
 /// Services are not forwarded from under VLAN tags: the tag of the next link is not known here.

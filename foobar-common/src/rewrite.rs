@@ -73,7 +73,17 @@ fn query<const W: usize>(headers: &Headers<W>, translation: &Translation<W>) -> 
         End::Source => (translation.address, headers.tuple.destination),
         End::Destination => (headers.tuple.source, translation.address),
     };
-    RouteQuery { source, destination, protocol: headers.tuple.protocol, length: headers.length }
+    let by_source = translation.end == End::Source || !is_global(source);
+    RouteQuery { source, destination, protocol: headers.tuple.protocol, length: headers.length, by_source }
+}
+
+/// Whether an address means the same on every link: the kernel forwards nothing from others, so the answer for one source is
+/// none for the next.
+#[inline(always)]
+const fn is_global<const W: usize>(address: Address<W>) -> bool {
+    // 2000::/3 and fc00::/7.
+    let first = u32::from_be(address.0[0]);
+    W == 1 || first >> 29 == 1 || first >> 25 == 0xfc >> 1
 }
 
 /// Replaces one end of the tuple, with all checksums.

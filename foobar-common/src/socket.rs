@@ -31,7 +31,8 @@ where
     if service.flags & SERVICE_LOCAL == 0 {
         return Connect::Unchanged;
     }
-    let Some((slot, backend)) = choose::next(&service, tables) else { return Connect::Refused };
+    let Ok(slot) = choose::next(&service, tables) else { return Connect::Refused };
+    let Some(backend) = tables.backend(slot) else { return Connect::Refused };
     tables.count_backend(service.slot, slot, 1, 0, 0);
     Connect::Backend { address: Address::<W>::backend_address(&backend), port: backend.port }
 }

@@ -1,6 +1,6 @@
 //! What the packet path asks of its surroundings: maps and helpers in the kernel, hash maps on the host.
 
-use crate::abi::{Backend, BucketKey, Endpoint, Flow, FlowTable, Membership, Service};
+use crate::abi::{Backend, BucketKey, Endpoint, Flow, FlowTable, Membership, Service, Stuck};
 use crate::address::{Address, SocketKey, Tuple};
 use crate::generation::{Generation, RuleEntry};
 use crate::parse::Headers;
@@ -18,6 +18,9 @@ pub struct RouteQuery<const W: usize> {
     pub protocol: u8,
     /// Length of the IP packet in bytes.
     pub length: u16,
+    /// Whether the way may depend on the source. The way to a backend is the same for every client: rules of policy routing
+    /// that look at a client's address are not asked for each of them.
+    pub by_source: bool,
 }
 
 /// A MAC address, its six bytes in the low ones of a little-endian word.
@@ -92,6 +95,21 @@ pub trait Tables {
         path::admit(self, work)
     }
 
+    /// See [`path::assign`]; a function of its own in the kernel, as [`Tables::admit4`] is.
+    fn assign4(&self, work: &mut Of<1>) -> Reason
+    where
+        Self: Sized,
+    {
+        path::assign(self, work)
+    }
+    /// See [`Tables::assign4`].
+    fn assign6(&self, work: &mut Of<4>) -> Reason
+    where
+        Self: Sized,
+    {
+        path::assign(self, work)
+    }
+
     /// The flow of a client's tuple.
     fn flow4(&self, table: FlowTable, key: &Tuple<1>) -> Option<Flow>;
     /// The flow of a client's tuple.
@@ -115,10 +133,18 @@ pub trait Tables {
     fn endpoint6(&self, key: &SocketKey<4>) -> Option<Endpoint>;
     /// Takes a service's cursor and moves it on, atomically over all CPUs and both hooks.
     fn advance(&self, slot: u32) -> Option<u64>;
-    /// The backend slot at an index of the ring table.
-    fn member(&self, index: u32) -> Option<u32>;
+    /// The backend slot at a place (below [`crate::abi::RING_PLACES`]) of a ring.
+    fn member(&self, ring: u32, place: usize) -> Option<u32>;
     /// A backend by its slot.
     fn backend(&self, slot: u32) -> Option<Backend>;
+    /// Flows that a backend slot has now.
+    fn active(&self, slot: u32) -> u64;
+    /// Adds to them, atomically.
+    fn add_active(&self, slot: u32, change: i64);
+    /// The backend that a client stays with.
+    fn stuck(&self, key: &BucketKey) -> Option<Stuck>;
+    /// Has a client stay with a backend.
+    fn stick(&self, key: &BucketKey, backend: u32, now_ns: u64);
 
     /// A word of the named sets' prefix tables.
     fn member_word(&self, index: u32) -> Option<u64>;

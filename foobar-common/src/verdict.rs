@@ -85,6 +85,25 @@ macro_rules! reasons {
                 }
             }
 
+            /// What came of a new flow, by its number.
+            #[inline(always)]
+            #[must_use]
+            pub const fn of_assignment(number: u32) -> Self {
+                const NEW_FLOW: u32 = Reason::NewFlow as u32;
+                const NO_FLOW: u32 = Reason::NoFlow as u32;
+                const NO_BACKEND: u32 = Reason::NoBackend as u32;
+                const BACKENDS_FULL: u32 = Reason::BackendsFull as u32;
+                const FLOW_TABLE: u32 = Reason::FlowTable as u32;
+                match number {
+                    NEW_FLOW => Self::NewFlow,
+                    NO_FLOW => Self::NoFlow,
+                    NO_BACKEND => Self::NoBackend,
+                    BACKENDS_FULL => Self::BackendsFull,
+                    FLOW_TABLE => Self::FlowTable,
+                    _ => Self::Internal,
+                }
+            }
+
             /// Whether a rule has decided so; rules tell of their packets themselves.
             #[inline(always)]
             #[must_use]
@@ -161,6 +180,8 @@ reasons! {
     /// It ends a handshake that never began, while SYNs are answered with cookies.
     BadCookie = 55, "drop", "bad_cookie";
 
+    /// Every healthy backend of the service has as many connections as it may have.
+    BackendsFull = 54, "drop", "backends_full";
     /// Not the start of a connection, and no flow known.
     NoFlow = 56, "drop", "no_flow";
     /// The service has no healthy backend.

@@ -3,7 +3,7 @@
 use core::mem::offset_of;
 
 use foobar_common::abi::{
-    ABI_VERSION, Backend, BucketKey, Counter, Endpoint, Event, Flow, Membership, Service, Trace, Traffic,
+    ABI_VERSION, Backend, BucketKey, Counter, Endpoint, Event, Flow, Membership, Ring, Service, Stuck, Trace, Traffic,
 };
 use foobar_common::address::{Address, SocketKey, Tuple};
 use foobar_common::generation::{Generation, Head, Interface, RuleEntry, RuleSet};
@@ -18,7 +18,7 @@ macro_rules! layout {
 
 /// A change below needs a new `ABI_VERSION` in `abi.rs`, and then a new number here.
 const GOLDEN: (u32, &str) = (
-    3,
+    4,
     "Counter 16: packets@0 bytes@8\n\
      Traffic 24: connections@0 packets@8 bytes@16\n\
      Generation 6014824: head@0 kinds@40 source_ports@263720 flags@525864 interfaces@525992 source_classes@526120 destination_classes@558888 passing@591656 rules@591720 sets@640872 words@1820520\n\
@@ -30,8 +30,10 @@ const GOLDEN: (u32, &str) = (
      BucketKey 24: rule@0 family@4 source@8\n\
      Event 64: time_ns@0 rule@8 reason@12 interface@16 length@20 source@24 destination@40 source_port@56 destination_port@58 protocol@60 family@61 detail@62 shadow@63\n\
      Trace 272: reason@0 steps@4 rules@8 service@264 backend@268\n\
-     Service 16: slot@0 ring@4 members@8 flags@12\n\
-     Backend 24: address@0 port@16 state@18 service@20\n\
+     Service 24: slot@0 ring@4 places@8 flags@12 affinity_s@16 _pad@20\n\
+     Ring 8192: places@0\n\
+     Stuck 16: backend@0 _pad@4 last_seen_ns@8\n\
+     Backend 32: address@0 port@16 state@18 service@20 limit@24 weight@28\n\
      Endpoint 24: vip@0 port@16 _pad@18 backend@20\n\
      Flow 24: backend@0 generation@4 state@8 rule@10 answer@12 last_seen_ns@16\n\
      Tuple<1> 16: source@0 destination@4 source_port@8 destination_port@10 protocol@12 _pad@13 _pad_more@14\n\
@@ -100,8 +102,10 @@ fn the_layout_changes_only_with_the_version() {
         shadow
     );
     layout!(text, Trace, reason, steps, rules, service, backend);
-    layout!(text, Service, slot, ring, members, flags);
-    layout!(text, Backend, address, port, state, service);
+    layout!(text, Service, slot, ring, places, flags, affinity_s, _pad);
+    layout!(text, Ring, places);
+    layout!(text, Stuck, backend, _pad, last_seen_ns);
+    layout!(text, Backend, address, port, state, service, limit, weight);
     layout!(text, Endpoint, vip, port, _pad, backend);
     layout!(text, Flow, backend, generation, state, rule, answer, last_seen_ns);
     layout!(text, Tuple<1>, source, destination, source_port, destination_port, protocol, _pad, _pad_more);

@@ -120,5 +120,5 @@ fn syn6(port: u16) -> Headers<4> {
 
 fn syn<const W: usize>([source, destination]: [Address<W>; 2], port: u16) -> Headers<W> {
     let (source_port, destination_port) = (Be16::new(40_000), Be16::new(port));
-    Headers::of_syn(Tuple { source, destination, source_port, destination_port, protocol: TCP, _pad: 0, _pad_more: 0 })
+    Headers::of_syn(Tuple::new((source, destination), (source_port, destination_port), TCP))
 }

@@ -76,15 +76,7 @@ where
     Address<W>: Family<W>,
 {
     let port = if matches!(fields.protocol, 6 | 17) { fields.port } else { 0 };
-    let tuple = Tuple {
-        source: ends[0],
-        destination: ends[1],
-        source_port: Be16::new(0),
-        destination_port: Be16::new(port),
-        protocol: fields.protocol,
-        _pad: 0,
-        _pad_more: 0,
-    };
+    let tuple = Tuple::new((ends[0], ends[1]), (Be16::new(0), Be16::new(port)), fields.protocol);
     let headers =
         Headers { network: 14, transport: 34, length: 40, hops: 64, flags: 0, icmp_type: fields.icmp_type, tuple };
     judge(&headers, tables, &tables.rules.generation, 60)

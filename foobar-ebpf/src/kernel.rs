@@ -6,7 +6,7 @@ use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns,
 use aya_ebpf::maps::LruHashMap;
 use aya_ebpf::programs::XdpContext;
 use core::ffi::c_void;
-use foobar_common::abi::{Backend, BucketKey, Endpoint, Flow, FlowTable, Membership, Service};
+use foobar_common::abi::{Backend, BucketKey, Endpoint, Flow, FlowTable, Membership, RING_PLACES, Service, Stuck};
 use foobar_common::address::{Address, SocketKey, Tuple};
 use foobar_common::generation::{Generation, RuleEntry, in_force};
 use foobar_common::parse::Headers;
@@ -15,10 +15,10 @@ use foobar_common::tables::{Route, RouteQuery, Step, Tables};
 use foobar_common::verdict::Reason;
 
 use crate::maps::{
-    BACKENDS, CONTROL, CURSORS, DATAGRAMS4, DATAGRAMS6, ENDPOINTS4, ENDPOINTS6, FLOWS4, FLOWS6, HALF_OPEN4, HALF_OPEN6,
-    MEMBERS, MEMBERSHIPS, RINGS, RULES, SERVICES4, SERVICES6, SYN_SETTINGS,
+    ACTIVE, BACKENDS, CONTROL, CURSORS, DATAGRAMS4, DATAGRAMS6, ENDPOINTS4, ENDPOINTS6, FLOWS4, FLOWS6, HALF_OPEN4,
+    HALF_OPEN6, MEMBERS, MEMBERSHIPS, RINGS, RULES, SERVICES4, SERVICES6, STUCK, SYN_SETTINGS,
 };
-use crate::{admit, atomic, count, events, limits, maps, own, route, trace};
+use crate::{atomic, count, events, limits, maps, own, route, stages, trace};
 
 /// Index in `CONTROL` of the word that says whether somebody watches.
 const WATCHED: u32 = 1;
@@ -79,11 +79,19 @@ impl Tables for Kernel {
     }
     #[inline(always)]
     fn admit4(&self, _: &mut Of<1>) -> Reason {
-        admit::ipv4(self.context.cast())
+        stages::admit_ipv4(self.context.cast())
     }
     #[inline(always)]
     fn admit6(&self, _: &mut Of<4>) -> Reason {
-        admit::ipv6(self.context.cast())
+        stages::admit_ipv6(self.context.cast())
+    }
+    #[inline(always)]
+    fn assign4(&self, _: &mut Of<1>) -> Reason {
+        stages::assign_ipv4(self.context.cast())
+    }
+    #[inline(always)]
+    fn assign6(&self, _: &mut Of<4>) -> Reason {
+        stages::assign_ipv6(self.context.cast())
     }
     #[inline(always)]
     fn flow4(&self, table: FlowTable, key: &Tuple<1>) -> Option<Flow> {
@@ -145,12 +153,41 @@ impl Tables for Kernel {
             .map(|cursor| unsafe { if maps::dry() { *cursor } else { atomic::fetch_add(cursor, 1) } })
     }
     #[inline(always)]
-    fn member(&self, index: u32) -> Option<u32> {
-        RINGS.get(index).copied()
+    fn member(&self, ring: u32, place: usize) -> Option<u32> {
+        // SAFETY: a place of a map value, masked to its length.
+        RINGS.get_ptr(ring).map(|ring| u32::from(unsafe { (*ring).places[place & (RING_PLACES - 1)] }))
     }
     #[inline(always)]
     fn backend(&self, slot: u32) -> Option<Backend> {
         BACKENDS.get(slot).copied()
+    }
+    #[inline(always)]
+    fn active(&self, slot: u32) -> u64 {
+        // SAFETY: an aligned word of a map value; volatile, because others add to it.
+        let flows = ACTIVE.get_ptr(slot).map_or(0, |flows| unsafe { core::ptr::read_volatile(flows) });
+        // Below zero for a moment, when user space has corrected it.
+        if flows >> 63 == 0 { flows } else { 0 }
+    }
+    #[inline(always)]
+    fn add_active(&self, slot: u32, change: i64) {
+        if !maps::dry()
+            && let Some(flows) = ACTIVE.get_ptr_mut(slot)
+        {
+            // SAFETY: a word of a map value.
+            unsafe { atomic::fetch_add(flows, change.cast_unsigned()) };
+        }
+    }
+    #[inline(always)]
+    fn stuck(&self, key: &BucketKey) -> Option<Stuck> {
+        // SAFETY: as in `flow4`.
+        unsafe { STUCK.get(key).copied() }
+    }
+    #[inline(always)]
+    fn stick(&self, key: &BucketKey, backend: u32, last_seen_ns: u64) {
+        if !maps::dry() {
+            // Refused, the client is given another backend the next time.
+            let _ = STUCK.insert(key, Stuck { backend, _pad: 0, last_seen_ns }, 0);
+        }
     }
     #[inline(always)]
     fn member_word(&self, index: u32) -> Option<u64> {
@@ -188,11 +225,11 @@ impl Tables for Kernel {
     }
     #[inline(always)]
     fn route4(&self, query: &RouteQuery<1>) -> Route {
-        route::ipv4(self.context, self.ingress, query)
+        route::ipv4(self.context, self.ingress, query, self.now_ns())
     }
     #[inline(always)]
     fn route6(&self, query: &RouteQuery<4>) -> Route {
-        route::ipv6(self.context, self.ingress, query)
+        route::ipv6(self.context, self.ingress, query, self.now_ns())
     }
     #[inline(always)]
     fn routed_back4(&self, source: Address<1>) -> bool {

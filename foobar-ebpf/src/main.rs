@@ -4,7 +4,6 @@
 #![feature(asm_experimental_arch)]
 #![expect(clippy::needless_pass_by_value, reason = "aya's entry points hand the context over by value")]
 
-mod admit;
 mod atomic;
 mod connect;
 mod cookies;
@@ -20,6 +19,7 @@ mod open;
 mod own;
 mod route;
 mod segment;
+mod stages;
 mod trace;
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};

@@ -6,8 +6,8 @@ use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
 use foobar_common::abi::{
     Backend, BucketKey, Counter, EVENT_BYTES, Endpoint, Flow, LOG_BUCKETS, MAX_BACKENDS, MAX_BUCKETS, MAX_CLASSES,
-    MAX_FLOWS, MAX_HALF_OPEN, MAX_MEMBERS, MAX_SERVICES, Membership, RULE_COUNTERS, Service, SynSettings, Trace,
-    Traffic,
+    MAX_FLOWS, MAX_HALF_OPEN, MAX_SERVICES, MAX_STUCK, Membership, RULE_COUNTERS, Ring, Service, Stuck, SynSettings,
+    Trace, Traffic,
 };
 use foobar_common::address::{SocketKey, Tuple};
 use foobar_common::generation::Generation;
@@ -16,10 +16,14 @@ use foobar_common::path::Work;
 use foobar_common::verdict::REASONS;
 
 use crate::open::Counted;
+use crate::route::Hop;
 use crate::segment::Segment;
 
 /// Parameters of `bpf_fib_lookup`, as the words by which they are set to zero.
 pub(crate) type Question = [u64; size_of::<bpf_fib_lookup>() / 8];
+
+/// Bits of the number of answers that are kept.
+pub(crate) const HOPS_BITS: u32 = 10;
 
 /// `BPF_F_MMAPABLE`: user space writes single words, and large values without a copy in the kernel.
 const MMAPABLE: u32 = 1 << 10;
@@ -45,9 +49,15 @@ pub(crate) static ENDPOINTS4: HashMap<SocketKey<1>, Endpoint> = HashMap::with_ma
 pub(crate) static ENDPOINTS6: HashMap<SocketKey<4>, Endpoint> = HashMap::with_max_entries(MAX_BACKENDS, 0);
 /// Two rings for each service slot: the one in force, and the one that is written beside it.
 #[map]
-pub(crate) static RINGS: Array<u32> = Array::with_max_entries(MAX_SERVICES * 2 * MAX_MEMBERS, 0);
+pub(crate) static RINGS: Array<Ring> = Array::with_max_entries(MAX_SERVICES * 2, 0);
 #[map]
 pub(crate) static BACKENDS: Array<Backend> = Array::with_max_entries(MAX_BACKENDS, 0);
+/// Flows of each backend: added to by both sides, so that user space corrects it through a mapping.
+#[map]
+pub(crate) static ACTIVE: Array<u64> = Array::with_max_entries(MAX_BACKENDS, MMAPABLE);
+/// Clients that stay with their backend.
+#[map]
+pub(crate) static STUCK: LruHashMap<BucketKey, Stuck> = LruHashMap::with_max_entries(MAX_STUCK, 0);
 #[map]
 pub(crate) static FLOWS4: LruHashMap<Tuple<1>, Flow> = LruHashMap::with_max_entries(MAX_FLOWS, 0);
 #[map]
@@ -109,6 +119,9 @@ pub(crate) static WORK: PerCpuArray<Work> = PerCpuArray::with_max_entries(1, 0);
 /// A SYN while a program looks at it.
 #[map]
 pub(crate) static SEGMENT: PerCpuArray<Segment> = PerCpuArray::with_max_entries(1, 0);
+/// What the kernel's routing tables have answered lately.
+#[map]
+pub(crate) static HOPS: PerCpuArray<Hop> = PerCpuArray::with_max_entries(1 << HOPS_BITS, 0);
 /// A question to the kernel's routing tables.
 #[map]
 pub(crate) static ROUTE: PerCpuArray<Question> = PerCpuArray::with_max_entries(1, 0);

@@ -156,7 +156,7 @@ where
         let [_, _, high, low] = read_volatile(&raw const (*context).remote_port).to_ne_bytes();
         (Be16::from_bytes([high, low]), Be16::new(read_volatile(&raw const (*context).local_port) as u16))
     };
-    let tuple = Tuple { source, destination, source_port, destination_port, protocol: TCP, _pad: 0, _pad_more: 0 };
+    let tuple = Tuple::new((source, destination), (source_port, destination_port), TCP);
     firewall::count_open(&Headers::of_syn(tuple), &tables, generation, &mut Sheet { counted, used: 0 });
 }
 

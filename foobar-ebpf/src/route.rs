@@ -1,4 +1,7 @@
 //! Next hops, from the kernel's routing and neighbour tables: nothing of them is configured twice.
+//!
+//! The kernel is asked for one packet in many: what it has answered holds for [`HOP_NS`] on the CPU that has asked. So a change
+//! of routes or neighbours is followed within that time.
 
 use core::ffi::c_void;
 use core::mem::size_of;
@@ -8,7 +11,7 @@ use aya_ebpf::helpers::generated::bpf_fib_lookup;
 use foobar_common::address::Address;
 use foobar_common::tables::{Mac, Route, RouteQuery};
 
-use crate::maps::ROUTE;
+use crate::maps::{HOPS, HOPS_BITS, ROUTE};
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
@@ -20,22 +23,122 @@ const NO_NEIGHBOUR: i64 = 7;
 /// `BPF_FIB_LKUP_RET_FRAG_NEEDED`.
 const FRAGMENTATION_NEEDED: i64 = 8;
 
+/// Time for which an answer holds.
+const HOP_NS: u64 = 50_000_000;
+
+/// An answer of the kernel.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(crate) struct Hop {
+    /// Of which question: both addresses, and the interface by which the packet has come.
+    source: [u32; 4],
+    destination: [u32; 4],
+    ingress: u32,
+    /// Longest IP packet in bytes.
+    mtu: u32,
+    /// Coarse monotonic time until which it holds.
+    until_ns: u64,
+    from: u64,
+    to: u64,
+    interface: u32,
+    /// Words of its addresses: 1 or 4; 0: no answer yet.
+    family: u32,
+}
+
 /// The next hop of an IPv4 packet.
 #[inline(always)]
-pub(crate) fn ipv4(context: *mut c_void, ingress: u32, query: &RouteQuery<1>) -> Route {
+pub(crate) fn ipv4(context: *mut c_void, ingress: u32, query: &RouteQuery<1>, now_ns: u64) -> Route {
+    let Some(place) = HOPS.get_ptr_mut(place(query)) else { return Route::Unreachable };
+    // SAFETY: a map value of this CPU, on which one packet at a time is on its way.
+    let hop = unsafe { &mut *place };
+    if hop.holds(ingress, query, now_ns) {
+        return hop.route(SUCCESS);
+    }
     let Some(parameters) = parameters(AF_INET, ingress, query) else { return Route::Unreachable };
     parameters.__bindgen_anon_3.ipv4_src = query.source.0[0];
     parameters.__bindgen_anon_4.ipv4_dst = query.destination.0[0];
-    look_up(context, parameters)
+    let answer = ask(context, parameters);
+    if answer == SUCCESS {
+        hop.keep(ingress, query, parameters, now_ns);
+    }
+    hop.route(answer)
 }
 
 /// The next hop of an IPv6 packet.
 #[inline(always)]
-pub(crate) fn ipv6(context: *mut c_void, ingress: u32, query: &RouteQuery<4>) -> Route {
+pub(crate) fn ipv6(context: *mut c_void, ingress: u32, query: &RouteQuery<4>, now_ns: u64) -> Route {
+    let Some(place) = HOPS.get_ptr_mut(place(query)) else { return Route::Unreachable };
+    // SAFETY: as in `ipv4`.
+    let hop = unsafe { &mut *place };
+    if hop.holds(ingress, query, now_ns) {
+        return hop.route(SUCCESS);
+    }
     let Some(parameters) = parameters(AF_INET6, ingress, query) else { return Route::Unreachable };
     parameters.__bindgen_anon_3.ipv6_src = query.source.0;
     parameters.__bindgen_anon_4.ipv6_dst = query.destination.0;
-    look_up(context, parameters)
+    let answer = ask(context, parameters);
+    if answer == SUCCESS {
+        hop.keep(ingress, query, parameters, now_ns);
+    }
+    hop.route(answer)
+}
+
+/// Where the answer to a question is kept.
+#[inline(always)]
+fn place<const W: usize>(query: &RouteQuery<W>) -> u32 {
+    const MULTIPLIER: u32 = 0x9e37_79b9;
+    let source = if query.by_source { query.source.0[W - 1] } else { 0 };
+    (source.wrapping_mul(MULTIPLIER) ^ query.destination.0[W - 1]).wrapping_mul(MULTIPLIER) >> (32 - HOPS_BITS)
+}
+
+impl Hop {
+    /// Whether it still answers a question.
+    #[inline(always)]
+    fn holds<const W: usize>(&self, ingress: u32, query: &RouteQuery<W>, now_ns: u64) -> bool {
+        let mut differs = self.ingress ^ ingress | self.family ^ W as u32;
+        let mut word = 0;
+        while word < W {
+            let source = if query.by_source { query.source.0[word] } else { 0 };
+            differs |= self.source[word] ^ source | self.destination[word] ^ query.destination.0[word];
+            word += 1;
+        }
+        differs == 0 && now_ns <= self.until_ns && u32::from(query.length) <= self.mtu
+    }
+
+    /// Keeps an answer.
+    #[inline(always)]
+    fn keep<const W: usize>(&mut self, ingress: u32, query: &RouteQuery<W>, parameters: &Parameters, now_ns: u64) {
+        let mut word = 0;
+        while word < W {
+            self.source[word] = if query.by_source { query.source.0[word] } else { 0 };
+            self.destination[word] = query.destination.0[word];
+            word += 1;
+        }
+        (self.family, self.ingress, self.interface) = (W as u32, ingress, parameters.ifindex);
+        // SAFETY: a member of two bytes, which the kernel has set to the MTU of the way.
+        self.mtu = u32::from(unsafe { parameters.__bindgen_anon_1.mtu_result });
+        (self.from, self.to) = (mac(&raw const parameters.smac).0, mac(&raw const parameters.dmac).0);
+        self.until_ns = now_ns + HOP_NS;
+    }
+
+    /// An answer of the kernel's, with the hop that is kept here if it has one.
+    #[inline(always)]
+    fn route(&self, answer: i64) -> Route {
+        // SAFETY: members of a map value. Volatile, and whatever the answer is: the verifier refuses a register that only one
+        // of the answers has set.
+        let (interface, from, to) = unsafe {
+            let hop = core::ptr::from_ref(self);
+            let interface = core::ptr::read_volatile(&raw const (*hop).interface);
+            let from = core::ptr::read_volatile(&raw const (*hop).from);
+            (interface, from, core::ptr::read_volatile(&raw const (*hop).to))
+        };
+        match answer {
+            SUCCESS => Route::Hop { interface, source: Mac(from), destination: Mac(to) },
+            NO_NEIGHBOUR => Route::NoNeighbour,
+            FRAGMENTATION_NEEDED => Route::TooBig,
+            _ => Route::Unreachable,
+        }
+    }
 }
 
 /// Interface by which packets to an IPv4 address leave this host; 0: none.
@@ -56,7 +159,7 @@ pub(crate) fn way_back6(context: *mut c_void, to: Address<4>) -> u32 {
 
 #[inline(always)]
 fn back<const W: usize>(to: Address<W>) -> RouteQuery<W> {
-    RouteQuery { source: Address([0; W]), destination: to, protocol: 0, length: 0 }
+    RouteQuery { source: Address([0; W]), destination: to, protocol: 0, length: 0, by_source: false }
 }
 
 #[inline(always)]
@@ -93,20 +196,6 @@ fn parameters<const W: usize>(family: u8, ingress: u32, query: &RouteQuery<W>) -
 fn ask(context: *mut c_void, parameters: &mut Parameters) -> i64 {
     // SAFETY: the parameters are not moved during the call.
     unsafe { bpf_fib_lookup(context, parameters, size_of::<Parameters>() as i32, 0) }
-}
-
-#[inline(always)]
-fn look_up(context: *mut c_void, parameters: &mut Parameters) -> Route {
-    match ask(context, parameters) {
-        SUCCESS => Route::Hop {
-            interface: parameters.ifindex,
-            source: mac(&raw const parameters.smac),
-            destination: mac(&raw const parameters.dmac),
-        },
-        NO_NEIGHBOUR => Route::NoNeighbour,
-        FRAGMENTATION_NEEDED => Route::TooBig,
-        _ => Route::Unreachable,
-    }
 }
 
 /// A MAC address, read by the words to which it is aligned.

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use foobar_user::health::{Health, HealthState, Status};
-use foobar_user::plan::{BackendPlan, Check, CheckKind, Scope, Select, ServicePlan, TlsFiles, Transport};
+use foobar_user::health::{Health, HealthState, Orders, Status};
+use foobar_user::plan::{BackendPlan, Balance, Check, CheckKind, Scope, Select, ServicePlan, TlsFiles, Transport};
 use pki_support::Pki;
 use rustls::pki_types::PrivateKeyDer;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -18,13 +18,18 @@ use tokio::sync::watch;
 const DEADLINE: Duration = Duration::from_secs(20);
 
 fn service(kind: CheckKind, backends: &[(&str, SocketAddr)]) -> ServicePlan {
-    let backend =
-        |(server, address): &(&str, SocketAddr)| BackendPlan { server: (*server).into(), addresses: vec![*address] };
+    let backend = |(server, address): &(&str, SocketAddr)| BackendPlan {
+        server: (*server).into(),
+        addresses: vec![*address],
+        weight: 1,
+        fallback: false,
+    };
     ServicePlan {
         name: "s".into(),
         protocol: Transport::Tcp,
         vips: Vec::new(),
         scope: Scope::Local,
+        balance: Balance::default(),
         select: Select::Any,
         backends: backends.iter().map(backend).collect(),
         check: Check { kind, interval_ms: 250, timeout_ms: 250, rise: 2, fall: 2 },
@@ -63,8 +68,9 @@ async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, code: &AtomicU1
 
 async fn until(changes: &mut watch::Receiver<HealthState>, members: &[&str]) -> Duration {
     let begun = Instant::now();
-    let wanted =
-        |state: &HealthState| state.members("s").iter().map(|(server, _)| server.as_str()).eq(members.iter().copied());
+    let wanted = |state: &HealthState| {
+        state.members("s").iter().map(|member| member.server.as_str()).eq(members.iter().copied())
+    };
     let seen = tokio::time::timeout(DEADLINE, changes.wait_for(wanted)).await.is_ok_and(|seen| seen.is_ok());
     assert!(seen, "members never were {members:?}: {:?}", *changes.borrow());
     begun.elapsed()
@@ -86,7 +92,7 @@ async fn a_backend_that_answers_wrongly_or_not_at_all_is_out_within_a_second_and
     let code = Arc::new(AtomicU16::new(200));
     let other = http_server(Arc::new(AtomicU16::new(302))).await;
     let services = [service(http(None), &[("web1", http_server(Arc::clone(&code)).await), ("web2", other)])];
-    let (health, mut changes) = Health::start(&services);
+    let (health, mut changes) = Health::start(&services, Orders::new());
     until(&mut changes, &["web1", "web2"]).await;
     for bad in [503, 0] {
         code.store(bad, Ordering::Relaxed);
@@ -108,7 +114,7 @@ async fn a_port_that_closes_is_out_and_one_nobody_listens_on_is_never_in() {
     let (closed, nobody) = listener().await;
     drop(closed);
     let services = [service(CheckKind::Tcp, &[("a", address), ("b", nobody)])];
-    let (health, mut changes) = Health::start(&services);
+    let (health, mut changes) = Health::start(&services, Orders::new());
     until(&mut changes, &["a"]).await;
     drop(open);
     let out = until(&mut changes, &[]).await;
@@ -133,9 +139,9 @@ async fn a_reload_keeps_what_is_known_of_unchanged_backends() {
     let (_b_listener, b) = listener().await;
     let mut slow = service(CheckKind::Tcp, &[("a", a)]);
     slow.check.interval_ms = 3_600_000;
-    let (mut health, mut changes) = Health::start(&[slow.clone()]);
+    let (mut health, mut changes) = Health::start(&[slow.clone()], Orders::new());
     until(&mut changes, &["a"]).await;
-    slow.backends.push(BackendPlan { server: "b".into(), addresses: vec![b] });
+    slow.backends.push(BackendPlan { server: "b".into(), addresses: vec![b], weight: 1, fallback: false });
     health.apply(&[slow.clone()]);
     assert_eq!(health.members("s").len(), 1, "a stays a member while b is unknown");
     until(&mut changes, &["a", "b"]).await;
@@ -191,11 +197,11 @@ async fn mtls_checks_trust_the_right_name_of_the_right_ca() {
     ];
     let mut plan = service(http(Some(ours.files("lb1"))), &backends);
     plan.check.timeout_ms = 5_000;
-    let (health, mut changes) = Health::start(&[plan]);
+    let (health, mut changes) = Health::start(&[plan], Orders::new());
     let judged =
         changes.wait_for(|state| state.services[0].backends.iter().all(|backend| backend.status != Status::Unknown));
     assert!(tokio::time::timeout(DEADLINE, judged).await.is_ok());
     let state = health.snapshot();
-    let servers: Vec<_> = state.members("s").into_iter().map(|(server, _)| server).collect();
+    let servers: Vec<_> = state.members("s").into_iter().map(|member| member.server).collect();
     assert_eq!(servers, ["web1"], "{state:?}");
 }

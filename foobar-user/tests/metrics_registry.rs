@@ -27,6 +27,7 @@ async fn values_are_the_sources_own_and_same_names_are_summed() {
         ("foobar_rule_packets_total{rule=\"metrics\"}", 3.0),
         ("foobar_rule_bytes_total{rule=\"metrics\"}", 180.0),
         ("foobar_backend_up{service=\"www\",backend=\"web1\"}", 0.0),
+        ("foobar_backend_flows{service=\"www\",backend=\"web1\"}", 7.0),
         ("foobar_backend_member{service=\"www\",backend=\"web1\"}", 1.0),
         ("foobar_backend_checks_total{service=\"www\",backend=\"web1\",result=\"failure\"}", 11.0),
         ("foobar_flows{table=\"established\",family=\"ipv4\"}", 10.0),

@@ -7,10 +7,10 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use foobar_user::health::{BackendHealth, Health};
+use foobar_user::health::{BackendHealth, Health, Orders};
 use foobar_user::plan::{
-    BackendPlan, Check, CheckKind, NginxListener, NginxPlan, ProcessKind, ProcessPlan, Scope, Select, ServicePlan,
-    TlsFiles, Transport,
+    BackendPlan, Balance, Check, CheckKind, NginxListener, NginxPlan, ProcessKind, ProcessPlan, Scope, Select,
+    ServicePlan, TlsFiles, Transport,
 };
 use foobar_user::process::{Supervisor, nginx};
 use pki_support::Pki;
@@ -154,8 +154,14 @@ async fn a_tls_listener_wants_a_certificate_of_the_sites_ca() {
         protocol: Transport::Tcp,
         vips: Vec::new(),
         scope: Scope::Local,
+        balance: Balance::default(),
         select: Select::Any,
-        backends: vec![BackendPlan { server: "web1".into(), addresses: vec![([127, 0, 0, 1], port).into()] }],
+        backends: vec![BackendPlan {
+            server: "web1".into(),
+            addresses: vec![([127, 0, 0, 1], port).into()],
+            weight: 1,
+            fallback: false,
+        }],
         check: Check {
             kind: CheckKind::Http { path: "/healthz".into(), host: "www.foobar.com".into(), tls: Some(tls) },
             interval_ms: 50,
@@ -166,7 +172,8 @@ async fn a_tls_listener_wants_a_certificate_of_the_sites_ca() {
     };
     // A client that trusts our CA, with a certificate of another.
     let stranger = TlsFiles { ca: ours.files("lb1").ca, ..foreign.files("lb1") };
-    let (health, mut changes) = Health::start(&[service("ours", ours.files("lb1")), service("stranger", stranger)]);
+    let (health, mut changes) =
+        Health::start(&[service("ours", ours.files("lb1")), service("stranger", stranger)], Orders::new());
     let up = changes.wait_for(|state| state.members("ours").len() == 1);
     assert!(tokio::time::timeout(process_support::DEADLINE, up).await.is_ok(), "{:?}", health.snapshot());
     let answered = |backend: &BackendHealth| backend.failure.as_ref().is_some_and(|why| why.contains("400"));

@@ -6,9 +6,10 @@ use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-use foobar_user::health::{DatabaseRole, Health};
+use foobar_user::health::{DatabaseRole, Health, Member, Orders};
 use foobar_user::plan::{
-    BackendPlan, Check, CheckKind, PostgresPlan, ProcessKind, ProcessPlan, Scope, Select, ServicePlan, Transport,
+    BackendPlan, Balance, Check, CheckKind, PostgresPlan, ProcessKind, ProcessPlan, Scope, Select, ServicePlan,
+    Transport,
 };
 use foobar_user::process::{ProcessState, Supervisor, postgres};
 use process_support::{DEADLINE, Place, eventually, until, until_running};
@@ -64,13 +65,18 @@ fn installed() -> bool {
 }
 
 fn service(place: &Place, name: &str, select: Select, port: u16) -> ServicePlan {
-    let backend =
-        |server: &str, address| BackendPlan { server: server.into(), addresses: vec![SocketAddr::new(address, port)] };
+    let backend = |server: &str, address| BackendPlan {
+        server: server.into(),
+        addresses: vec![SocketAddr::new(address, port)],
+        weight: 1,
+        fallback: false,
+    };
     ServicePlan {
         name: name.into(),
         protocol: Transport::Tcp,
         vips: Vec::new(),
         scope: Scope::Local,
+        balance: Balance::default(),
         select,
         backends: vec![backend("db1", DB1), backend("db2", DB2)],
         check: Check {
@@ -87,8 +93,8 @@ fn service(place: &Place, name: &str, select: Select, port: u16) -> ServicePlan 
     }
 }
 
-fn servers(members: Vec<(String, SocketAddr)>) -> Vec<String> {
-    members.into_iter().map(|(server, _)| server).collect()
+fn servers(members: Vec<Member>) -> Vec<String> {
+    members.into_iter().map(|member| member.server).collect()
 }
 
 #[tokio::test]
@@ -119,7 +125,7 @@ async fn rows_reach_the_replica_and_roles_are_seen() {
     assert!(replica.batch_execute("insert into entries values ('no')").await.is_err(), "a replica takes no writes");
 
     let services = [service(&place, "write", Select::Primary, port), service(&place, "read", Select::Replica, port)];
-    let (health, mut changes) = Health::start(&services);
+    let (health, mut changes) = Health::start(&services, Orders::new());
     let both = changes
         .wait_for(|state| servers(state.members("write")) == ["db1"] && servers(state.members("read")) == ["db2"]);
     assert!(tokio::time::timeout(DEADLINE, both).await.is_ok_and(|seen| seen.is_ok()), "{:?}", health.snapshot());

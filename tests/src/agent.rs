@@ -99,10 +99,15 @@ impl Agent {
         serde_json::from_slice(&output.stdout).context("foobar status wrote no JSON")
     }
 
-    /// Runs `foobar <what> --server <server>` against this agent.
+    /// Runs `foobar <what> --server <server>` against this agent; `what` may be several words.
     pub fn ask(&self, what: &str, arguments: &[&str]) -> Result<Output> {
         let mut command = Command::new(&self.foobar);
-        command.args([what, "--server", self.host.server]).arg("--run-dir").arg(self.run_folder()).args(arguments);
+        command
+            .args(what.split(' '))
+            .args(["--server", self.host.server])
+            .arg("--run-dir")
+            .arg(self.run_folder())
+            .args(arguments);
         process::output(&mut command)
     }
 

@@ -8,8 +8,8 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use anyhow::{Context, Result};
 use nix::net::if_::if_nametoindex;
 
-use crate::bpf;
 use crate::bpf::code::{Instruction, JUMP_NOT_EQUAL, LOAD_8, XDP_DROP, XDP_PASS, leave, op, packet_program};
+use crate::bpf::{self, Buffers};
 use crate::namespace::Namespace;
 
 /// Offset of the first byte of an IPv4 destination.
@@ -40,7 +40,8 @@ impl Passing {
     fn load(namespace: &Namespace, interface: &str, program: &[Instruction]) -> Result<Self> {
         let link = namespace.run(|| {
             let index = if_nametoindex(interface).with_context(|| format!("no interface {interface}"))?;
-            bpf::attach(bpf::load(program)?.as_fd(), index)
+            // For frames of several buffers, so that it does not bound the MTU of the other end.
+            bpf::attach(bpf::load_for(Buffers::Many, program)?.as_fd(), index)
         })??;
         Ok(Self { _link: link })
     }

@@ -14,6 +14,8 @@ mod identity;
 mod markers;
 #[path = "site/monitoring.rs"]
 mod monitoring;
+#[path = "site/operation.rs"]
+mod operation;
 #[path = "site/page.rs"]
 mod page;
 #[path = "site/reach.rs"]
@@ -50,6 +52,11 @@ const CHECKS: &[(&str, Check)] = &[
     ("port_80_redirects", redirect::port_80),
     ("300_connections_are_150_and_150", balance::exact_over_nat),
     ("ipv6_connections_are_balanced", balance::exact_over_ipv6),
+    ("a_drained_backend_keeps_its_connections", operation::drained),
+    ("weights_are_exact_over_a_cycle", operation::weighed),
+    ("a_disabled_backend_is_cut_off", operation::disabled),
+    ("one_flow_is_ended_and_no_other", operation::flows_end),
+    ("a_backend_that_leaves_by_the_file_keeps_its_connections", operation::left),
     ("datagrams_are_balanced_and_come_back", datagrams::echoed),
     ("every_door_opens_for_whom_the_file_allows_and_nobody_else", reach::exactly_the_allowed),
     ("no_plain_text_between_balancer_and_web", wire::encrypted),

@@ -174,15 +174,7 @@ where
     let fields = seen.fields;
     let flags = fields.flags;
     let ports = if matches!(fields.protocol, 6 | 17) { [fields.source_port, fields.port] } else { [0; 2] };
-    let tuple = Tuple {
-        source,
-        destination,
-        source_port: Be16::new(ports[0]),
-        destination_port: Be16::new(ports[1]),
-        protocol: fields.protocol,
-        _pad: 0,
-        _pad_more: 0,
-    };
+    let tuple = Tuple::new((source, destination), (Be16::new(ports[0]), Be16::new(ports[1])), fields.protocol);
     let headers =
         Headers { network: 14, transport: 34, length: 40, hops: 64, flags, icmp_type: fields.icmp_type, tuple };
     judge(&headers, tables, &tables.rules.generation, 60)

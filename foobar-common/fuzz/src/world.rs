@@ -47,7 +47,7 @@ pub fn tables() -> HostTables {
 }
 
 fn add(tables: &mut HostTables, slot: u32, protocol: u8, vip: (IpAddr, Be16), backend: (IpAddr, Be16)) {
-    let service = Service { slot, ring: slot, members: 1, flags: SERVICE_WIRE };
+    let service = Service { slot, ring: slot, places: 1, flags: SERVICE_WIRE, ..Service::default() };
     let endpoint = Endpoint { vip: words(vip.0), port: vip.1, _pad: 0, backend: slot };
     match (vip.0, backend.0) {
         (IpAddr::V4(a), IpAddr::V4(b)) => {
@@ -60,8 +60,9 @@ fn add(tables: &mut HostTables, slot: u32, protocol: u8, vip: (IpAddr, Be16), ba
         }
         _ => unreachable!("a service of this file has one family"),
     }
-    tables.ring.insert(slot, slot);
-    let member = Backend { address: words(backend.0), port: backend.1, state: BACKEND_MEMBER, service: slot };
+    tables.rings.insert((slot, 0), slot);
+    let member = Backend { state: BACKEND_MEMBER, service: slot, weight: 1, ..Backend::default() };
+    let member = Backend { address: words(backend.0), port: backend.1, ..member };
     tables.backends.insert(slot, member);
 }
 
@@ -69,6 +70,7 @@ fn add(tables: &mut HostTables, slot: u32, protocol: u8, vip: (IpAddr, Be16), ba
 pub fn reset(tables: &HostTables) {
     tables.flows4.borrow_mut().clear();
     tables.flows6.borrow_mut().clear();
+    tables.active.borrow_mut().clear();
     tables.buckets.borrow_mut().clear();
     tables.events.borrow_mut().clear();
     tables.cursors.borrow_mut().clear();

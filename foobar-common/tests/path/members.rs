@@ -28,7 +28,7 @@ fn after(state: u16, protocol: u8) -> HostTables {
     tables.backends.insert(5, Backend { state, ..first });
     let second = Backend { address: foobar_common::address::words(SECOND), state: BACKEND_MEMBER, ..first };
     tables.backends.insert(6, second);
-    tables.ring.insert(0, 6);
+    tables.rings.insert((0, 0), 6);
     tables
 }
 

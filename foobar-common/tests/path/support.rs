@@ -104,7 +104,7 @@ pub(crate) fn balancer(vip: (IpAddr, u16), backend: (IpAddr, u16), protocol: u8)
     let all = Rule::any("all", Action::Allow);
     let surroundings = Surroundings { number: 1, uses: USES_BALANCER, ..Surroundings::default() };
     let mut tables = HostTables::new(compile(&[all], &surroundings).expect("one rule"));
-    let service = Service { slot: 0, ring: 0, members: 1, flags: SERVICE_WIRE };
+    let service = Service { places: 1, flags: SERVICE_WIRE, ..Service::default() };
     let (port, to) = (Be16::new(vip.1), Be16::new(backend.1));
     let endpoint = Endpoint { vip: words(vip.0), port, _pad: 0, backend: 5 };
     match (vip.0, backend.0) {
@@ -118,8 +118,9 @@ pub(crate) fn balancer(vip: (IpAddr, u16), backend: (IpAddr, u16), protocol: u8)
         }
         _ => panic!("two families"),
     }
-    tables.ring.insert(0, 5);
-    tables.backends.insert(5, Backend { address: words(backend.0), port: to, state: BACKEND_MEMBER, service: 0 });
+    tables.rings.insert((0, 0), 5);
+    let member = Backend { state: BACKEND_MEMBER, weight: 1, ..Backend::default() };
+    tables.backends.insert(5, Backend { address: words(backend.0), port: to, ..member });
     let route = Route::Hop { interface: 2, source: Mac::new([2; 6]), destination: Mac::new([4; 6]) };
     for prefix in ["0.0.0.0/0", "::/0"] {
         tables.routes.push(HostRoute { prefix: prefix.parse().expect("a prefix"), mtu: 65_535, route });

@@ -1,18 +1,19 @@
 //! The members of services as health sees them, on their way into the kernel's tables.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 
 use tracing::error;
 
 use crate::datapath::Datapath;
-use crate::health::HealthState;
-use crate::health::Status as Verdict;
+use crate::health::{Duty, HealthState, Member, Status as Verdict};
+
+/// What a service was last given: members, and servers whose flows end.
+type Written = (Vec<Member>, Vec<String>);
 
 /// What was last written for each service.
 #[derive(Debug, Default)]
 pub(super) struct Members {
-    written: BTreeMap<String, Vec<(String, SocketAddr)>>,
+    written: BTreeMap<String, Written>,
 }
 
 impl Members {
@@ -26,12 +27,15 @@ impl Members {
             if !judged && (members.is_empty() || datapath.has_members(&service.name)) {
                 continue;
             }
-            if self.written.get(&service.name) == Some(&members) {
+            let disabled = service.backends.iter().filter(|backend| backend.order.duty == Duty::Disabled);
+            let disabled: Vec<String> = disabled.map(|backend| backend.server.clone()).collect();
+            let wanted = (members, disabled);
+            if self.written.get(&service.name) == Some(&wanted) {
                 continue;
             }
-            match datapath.set_members(&service.name, &members) {
+            match datapath.set_members(&service.name, &wanted.0, &wanted.1) {
                 Ok(()) => {
-                    self.written.insert(service.name.clone(), members);
+                    self.written.insert(service.name.clone(), wanted);
                 }
                 Err(error) => error!(service = service.name, "cannot write the members of a service: {error:#}"),
             }

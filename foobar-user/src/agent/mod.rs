@@ -4,23 +4,27 @@
 //! order: the firewall closes, health checks begin, processes start. A stop ends the processes and leaves the firewall.
 
 mod admin;
+mod backend;
 pub mod control;
 mod detach;
 mod edge;
 mod events;
 mod explain;
+mod flow_report;
 mod flows;
 mod folders;
 mod load;
 mod lock;
 mod members;
 mod memory;
+mod orders;
 mod origin;
 mod reason;
 mod replace;
 mod ring;
 mod rules;
 mod server;
+mod services;
 mod set;
 mod sources;
 mod status;
@@ -39,11 +43,14 @@ use tokio::time::{Instant, interval, sleep_until};
 use tracing::{error, info};
 
 pub use self::admin::Connection;
+pub use self::backend::Ordered;
 pub use self::detach::detach;
 pub use self::events::{Event, Told};
 pub use self::explain::Explanation;
+pub use self::flow_report::{ClientCount, FlowCount, FlowEntry, FlowsReport};
 pub use self::folders::ServerFolders;
 pub use self::rules::RulesReport;
+pub use self::services::{BackendReport, ServiceReport, ServicesReport};
 pub use self::set::SetChanged;
 pub use self::status::Status;
 
@@ -120,7 +127,11 @@ pub async fn run(options: Options) -> Result<()> {
                 members.mark_unchanged();
                 server.follow_health();
             }
-            _ = look.tick() => server.follow_interfaces().await,
+            _ = look.tick() => {
+                server.follow_interfaces().await;
+                server.follow_slow_starts();
+                server.follow_leaving();
+            }
             Some(request) = inbox.recv() => answer(&mut server, request).await,
         }
     }
@@ -147,6 +158,10 @@ async fn answer(server: &mut Server, request: Request) {
         Command::Explain { frame, interface } => {
             server.explain(&frame, interface.as_deref()).and_then(|explanation| Reply::value(&explanation))
         }
+        Command::Services => server.services().and_then(|services| Reply::value(&services)),
+        Command::Backend(order) => server.order(&order).and_then(|ordered| Reply::value(&ordered)),
+        // A walk through the tables takes its time.
+        Command::Flows(query) => return server.flows(query, request.reply),
         Command::SetChange(change) => server.change_set(&change).and_then(|changed| Reply::value(&changed)),
         Command::SetList { set, limit } => server.list_set(set.as_deref(), limit),
     };

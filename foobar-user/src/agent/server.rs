@@ -16,10 +16,10 @@ use super::sources::Asked;
 use super::status::{Facts, Status};
 use super::window::Window;
 use super::{Options, ServerFolders};
-use super::{flows, ring, sources};
+use super::{flows, orders, ring, sources};
 use crate::datapath::{self, Datapath};
 use crate::flood;
-use crate::health::{Health, HealthState};
+use crate::health::{Health, HealthState, ServiceHealth};
 use crate::host::{settings, vips};
 use crate::metrics::{Listeners, Metrics, Reloads};
 use crate::plan::Plan;
@@ -45,6 +45,8 @@ pub(super) struct Server {
     pub(super) health: Shared<Health>,
     pub(super) health_changes: watch::Receiver<HealthState>,
     pub(super) members: Members,
+    /// Whether some weight has not been whole yet.
+    starting: bool,
     pub(super) supervisor: Shared<Option<Supervisor>>,
     pub(super) edge: Option<EdgeProcess>,
     pub(super) metrics: Arc<Metrics>,
@@ -95,7 +97,7 @@ impl Server {
             warn!("what is in force cannot be remembered for a next start: {error:#}");
         }
 
-        let (health, health_changes) = Health::start(&plan.services);
+        let (health, health_changes) = Health::start(&plan.services, orders::read(folders.state())?);
         let supervisor = start_processes(plan, &folders, edge.as_ref()).await?;
         let health = Arc::new(Mutex::new(health));
         let (supervisor, reloads) = (Arc::new(Mutex::new(Some(supervisor))), Arc::new(Mutex::new(Reloads::default())));
@@ -122,6 +124,7 @@ impl Server {
             health,
             health_changes,
             members: Members::default(),
+            starting: false,
             supervisor,
             edge,
             metrics,
@@ -156,6 +159,22 @@ impl Server {
     pub(super) fn follow_health(&mut self) {
         let state = self.health_changes.borrow().clone();
         self.members.follow(&state, &mut lock(&self.datapath));
+    }
+
+    /// Gives backends that have recovered more, as their slow start goes on; the last time when it is over.
+    pub(super) fn follow_slow_starts(&mut self) {
+        let starting = self.health_changes.borrow().services.iter().any(ServiceHealth::starts_slowly);
+        if starting || self.starting {
+            self.follow_health();
+        }
+        self.starting = starting;
+    }
+
+    /// Lets backends go that no plan has any more, once their flows are over.
+    pub(super) fn follow_leaving(&self) {
+        if let Err(error) = lock(&self.datapath).follow_leaving() {
+            error!("backends that have left keep their slots: {error:#}");
+        }
     }
 
     /// Puts the firewall on an interface that has come in place of another of its name, or takes larger frames than before.

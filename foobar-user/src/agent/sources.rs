@@ -92,12 +92,13 @@ fn read_datapath(
         packets: traffic.packets,
         bytes: traffic.bytes,
     });
-    let backends = counters.backends.into_iter().map(|(service, backend, traffic)| BackendCount {
+    let backends = counters.backends.into_iter().map(|(service, backend, load)| BackendCount {
         service,
         backend,
-        connections: traffic.connections,
-        packets: traffic.packets,
-        bytes: traffic.bytes,
+        flows: load.flows,
+        connections: load.traffic.connections,
+        packets: load.traffic.packets,
+        bytes: load.traffic.bytes,
     });
     Ok(metrics::datapath::Datapath {
         verdicts: verdicts.collect(),
@@ -145,7 +146,7 @@ fn read_health(health: &Health) -> metrics::health::Health {
             service: service.name.clone(),
             backend: backend.server.clone(),
             up: backend.status == Status::Up,
-            member: members.contains(&(backend.server.clone(), backend.address)),
+            member: members.iter().any(|member| member.address == backend.address),
             success: backend.checks.success,
             failure: backend.checks.failure,
             timeout: backend.checks.timeout,

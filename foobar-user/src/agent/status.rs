@@ -123,7 +123,7 @@ fn services(plan: &Plan, datapath: &Datapath, health: &HealthState) -> Vec<Servi
     let counters = datapath.counters().unwrap_or_default();
     let connections = |service: &str, server: &str| {
         let found = counters.backends.iter().find(|(name, backend, _)| name == service && backend == server);
-        found.map_or(0, |(.., traffic)| traffic.connections)
+        found.map_or(0, |(.., load)| load.traffic.connections)
     };
     plan.services
         .iter()
@@ -139,7 +139,7 @@ fn services(plan: &Plan, datapath: &Datapath, health: &HealthState) -> Vec<Servi
                     Verdict::Unknown => "unknown",
                 }
                 .to_owned(),
-                member: members.contains(&(backend.server.clone(), backend.address)),
+                member: members.iter().any(|member| member.address == backend.address),
                 connections: connections(&planned.name, &backend.server),
                 failure: backend.failure.clone(),
             });

@@ -2,8 +2,11 @@
 
 mod agent;
 mod apply;
+mod backend;
 mod explain;
+mod flows;
 mod rules;
+mod services;
 mod set;
 mod site;
 mod ssh;
@@ -74,6 +77,22 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// List a server's services: their backends, how they are, and what they have to do.
+    Services {
+        #[command(flatten)]
+        server: ServerArguments,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take a backend out of a server's services, or in again, or give it another weight.
+    ///
+    /// What is ordered outlives restarts, reloads and reboots, until it is ordered otherwise.
+    #[command(subcommand)]
+    Backend(backend::BackendCommand),
+    /// Look at the flows that a server balances on the wire, or end some of them.
+    #[command(subcommand)]
+    Flows(flows::FlowsCommand),
     /// Show what rules log and what is dropped, as it happens.
     Watch(watch::WatchArguments),
     /// Tell what a server's firewall would do with a packet, and why. Nothing is counted or changed by it.
@@ -149,6 +168,9 @@ impl Cli {
             Command::Confirm(server) => apply::confirm(&server),
             Command::Revert(server) => apply::revert(&server),
             Command::Rules { server, json } => rules::rules(&server, json),
+            Command::Services { server, json } => services::services(&server, json),
+            Command::Backend(command) => backend::run(&command),
+            Command::Flows(command) => flows::run(&command),
             Command::Watch(arguments) => watch::watch(&arguments),
             Command::Explain(arguments) => explain::explain(&arguments),
             Command::Set(command) => set::run(&command),

@@ -81,11 +81,39 @@ impl Datapath {
         // A crash before this line costs nothing: the same names get the same slots again.
         next.slots.write(&slots_path(&self.options.run))?;
         let state = in_force.instance.state_mut();
-        services::remove_others(state, &next.services, &retired(&self.slots, &next.slots))?;
+        let mut slots = next.slots;
+        let free = slots.let_go(&self.slots, |slot| state.active(slot).is_ok_and(|flows| flows > 0));
+        slots.leaving.values().try_for_each(|slot| state.keep_backend(*slot))?;
+        services::remove_others(state, &next.services, &slots.leaving, &free)?;
         in_force.services = next.services;
         in_force.sets = (sets.version(), set_names(plan));
-        self.slots = next.slots;
-        Ok(())
+        self.slots = slots;
+        self.slots.write(&slots_path(&self.options.run))
+    }
+
+    /// Frees the slots of backends that were left to end their flows, and have none any more.
+    ///
+    /// # Errors
+    /// A map cannot be read or changed.
+    pub fn follow_leaving(&mut self) -> Result<()> {
+        if self.slots.leaving.is_empty() {
+            return Ok(());
+        }
+        let InForce { instance, services, .. } = self.in_force.as_mut().context("no plan is in force yet")?;
+        let state = instance.state_mut();
+        let mut free = Vec::new();
+        for (name, slot) in &self.slots.leaving {
+            if state.active(*slot)? == 0 {
+                free.push((name.clone(), *slot));
+            }
+        }
+        if free.is_empty() {
+            return Ok(());
+        }
+        free.iter().for_each(|(name, _)| _ = self.slots.leaving.remove(name));
+        let slots: Vec<u32> = free.into_iter().map(|(_, slot)| slot).collect();
+        services::remove_others(state, services, &self.slots.leaving, &slots)?;
+        self.slots.write(&slots_path(&self.options.run))
     }
 
     /// What a plan needs, with its slots.
@@ -153,7 +181,7 @@ impl Datapath {
             Err(error) => {
                 links::retain_interfaces(&self.pins.links(), &old)?;
                 services::add(instance.state_mut(), services, &[], &[])?;
-                services::remove_others(instance.state_mut(), services, &[])?;
+                services::remove_others(instance.state_mut(), services, &self.slots.leaving, &[])?;
                 Err(error)
             }
         }
@@ -199,7 +227,7 @@ impl Datapath {
     fn restore(&mut self) -> Result<()> {
         let Some(old) = &mut self.in_force else { return self.pins.retain_loading(None) };
         services::add(old.instance.state_mut(), &old.services, &[], &[])?;
-        services::remove_others(old.instance.state_mut(), &old.services, &[])?;
+        services::remove_others(old.instance.state_mut(), &old.services, &self.slots.leaving, &[])?;
         let interfaces: Vec<String> = self.modes.keys().cloned().collect();
         let empty = (BTreeMap::new(), BTreeMap::new());
         self.modes = attach(&self.pins, &self.options, &mut old.instance, &interfaces, &empty.0, &empty.1)?;
@@ -241,9 +269,4 @@ fn attach(
 
 fn set_names(plan: &Plan) -> Vec<String> {
     plan.sets.iter().map(|set| set.name.clone()).collect()
-}
-
-/// Backend slots that a new assignment has given up.
-fn retired(old: &Slots, new: &Slots) -> Vec<u32> {
-    old.backends.iter().filter(|(name, _)| new.backends.slot(name).is_none()).map(|(_, slot)| slot).collect()
 }

@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use foobar_common::abi::{Counter, Traffic};
 use foobar_common::verdict::Reason;
 
+use super::load::Load;
 use super::{Datapath, InForce};
 
 /// All counters at one time.
@@ -16,7 +17,7 @@ pub struct Counters {
     /// By service, both address families together.
     pub services: Vec<(String, Traffic)>,
     /// By service and backend, both address families together.
-    pub backends: Vec<(String, String, Traffic)>,
+    pub backends: Vec<(String, String, Load)>,
     /// Events for which the ring had no room.
     pub events_lost: u64,
 }
@@ -42,14 +43,17 @@ impl Datapath {
                 None => counters.services.push((service.name.clone(), traffic)),
             }
             for backend in &service.backends {
-                let traffic = state.backend(backend.slot)?;
+                let load = Load { traffic: state.backend(backend.slot)?, flows: state.active(backend.slot)? };
                 let known = counters
                     .backends
                     .iter_mut()
                     .find(|(name, server, _)| *name == service.name && *server == backend.server);
                 match known {
-                    Some((.., sum)) => add(sum, traffic),
-                    None => counters.backends.push((service.name.clone(), backend.server.clone(), traffic)),
+                    Some((.., sum)) => {
+                        add(&mut sum.traffic, load.traffic);
+                        sum.flows += load.flows;
+                    }
+                    None => counters.backends.push((service.name.clone(), backend.server.clone(), load)),
                 }
             }
         }

@@ -1,13 +1,15 @@
 //! The flow tables from outside: how full they are, and single entries for tests.
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use aya::maps::{HashMap, Map, MapData, MapError};
-use foobar_common::abi::{Flow, FlowTable, MAX_FLOWS, MAX_HALF_OPEN};
-use foobar_common::address::Tuple;
+use foobar_common::abi::{Flow, FlowTable, MAX_BACKENDS, MAX_FLOWS, MAX_HALF_OPEN};
+use foobar_common::address::{Address, Tuple};
 use foobar_common::flow;
 
+use super::mapping::Mapping;
 use super::state::State;
 use super::wire::Wire;
 
@@ -29,12 +31,29 @@ impl Flows {
 }
 
 /// Handles of their own on the flow tables: a walk through them takes a while, and nobody shall wait for it.
-pub struct FlowTables(Flows);
+pub struct FlowTables {
+    flows: Flows,
+    /// How many each backend has.
+    active: Mapping,
+}
 
 impl std::fmt::Debug for FlowTables {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("FlowTables").finish_non_exhaustive()
     }
+}
+
+/// A flow as people know it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known {
+    /// The client.
+    pub client: SocketAddr,
+    /// The VIP that it asked for.
+    pub vip: SocketAddr,
+    /// Its table.
+    pub table: FlowTable,
+    /// Its entry.
+    pub flow: Flow,
 }
 
 /// What one walk has found in one table.
@@ -52,55 +71,169 @@ impl FlowTables {
     /// # Errors
     /// They are not there.
     pub fn open(state: &Path) -> Result<Self> {
-        let mut pinned = |name: &'static str| {
+        let pinned = |name: &'static str| {
             let pin = state.join(name.to_lowercase());
-            let map = MapData::from_pin(pin).with_context(|| format!("cannot open the map {name}"))?;
-            anyhow::Ok(Map::LruHashMap(map))
+            MapData::from_pin(pin).with_context(|| format!("cannot open the map {name}"))
         };
-        Ok(Self(Flows::of(&mut pinned)?))
+        let active = Mapping::new(pinned("ACTIVE")?.fd(), MAX_BACKENDS as usize)?;
+        let flows = Flows::of(&mut |name| Ok(Map::LruHashMap(pinned(name)?)))?;
+        Ok(Self { flows, active })
     }
 
-    /// Takes out of every table what is over at `now_ns` of the coarse monotonic clock; takes about two microseconds for each
-    /// entry. Tables in the order of [`TABLES`], of IPv4 and of IPv6.
+    /// Takes out of every table what is over at `now_ns` of the coarse monotonic clock, and corrects how many each backend
+    /// has; takes about two microseconds for each entry. Tables in the order of [`TABLES`], of IPv4 and of IPv6.
     ///
     /// # Errors
     /// A table cannot be read or changed.
     pub fn sweep(&mut self, now_ns: u64) -> Result<[[Swept; 2]; 3]> {
         let mut all = [[Swept::default(); 2]; 3];
+        let mut count = Count::begin(&self.active);
         for (index, table) in TABLES.into_iter().enumerate() {
-            all[index] = [sweep(table, &mut self.0.v4[index], now_ns)?, sweep(table, &mut self.0.v6[index], now_ns)?];
+            all[index] = [
+                sweep(table, &mut self.flows.v4[index], now_ns, &mut count)?,
+                sweep(table, &mut self.flows.v6[index], now_ns, &mut count)?,
+            ];
         }
+        count.correct();
         Ok(all)
+    }
+
+    /// Shows every flow; those for which `end` says so are taken out. Returns how many were.
+    ///
+    /// # Errors
+    /// A table cannot be read or changed.
+    pub fn walk(&mut self, mut end: impl FnMut(&Known) -> bool) -> Result<u64> {
+        let mut ended = 0;
+        for (index, table) in TABLES.into_iter().enumerate() {
+            ended += walk(table, &mut self.flows.v4[index], &self.active, &mut end)?;
+            ended += walk(table, &mut self.flows.v6[index], &self.active, &mut end)?;
+        }
+        Ok(ended)
     }
 }
 
-fn sweep<const W: usize>(table: FlowTable, map: &mut Table<W>, now_ns: u64) -> Result<Swept>
+/// How many flows each backend has, counted while packets go on changing it.
+struct Count<'a> {
+    active: &'a Mapping,
+    before: Vec<i64>,
+    counted: Vec<i64>,
+}
+
+impl<'a> Count<'a> {
+    fn begin(active: &'a Mapping) -> Self {
+        Self { active, before: numbers(active), counted: vec![0; active.words()] }
+    }
+
+    /// An entry that stays.
+    fn stays(&mut self, flow: &Flow) {
+        if !flow::closed(flow.state)
+            && let Some(counted) = self.counted.get_mut(flow.backend as usize)
+        {
+            *counted += 1;
+        }
+    }
+
+    /// An entry that was taken out.
+    fn goes(&self, flow: &Flow) {
+        release(self.active, flow);
+    }
+
+    /// What the kernel drove out of a full table was never told. During the walk the true number was between the one before
+    /// and the one after; what was counted outside of these is so much too many or too few.
+    fn correct(self) {
+        for (slot, (before, after)) in self.before.into_iter().zip(numbers(self.active)).enumerate() {
+            let counted = self.counted[slot];
+            let drift = counted - counted.clamp(before.min(after), before.max(after));
+            if drift != 0 {
+                self.active.add(slot, drift);
+            }
+        }
+    }
+}
+
+fn numbers(active: &Mapping) -> Vec<i64> {
+    (0..active.words()).map(|slot| active.read(slot).cast_signed()).collect()
+}
+
+/// A flow's backend has one less.
+fn release(active: &Mapping, flow: &Flow) {
+    if !flow::closed(flow.state) && (flow.backend as usize) < active.words() {
+        active.add(flow.backend as usize, -1);
+    }
+}
+
+fn sweep<const W: usize>(table: FlowTable, map: &mut Table<W>, now_ns: u64, count: &mut Count<'_>) -> Result<Swept>
 where
     Wire<Tuple<W>>: aya::Pod,
 {
     let (mut used, mut over) = (0, Vec::new());
-    // A walk over a table that changes begins anew when the entry under it goes: it ends at the table's size at the latest.
-    // What it has missed it meets the next time.
-    for entry in map.iter().take(size(table) as usize) {
-        match entry {
-            Ok((key, flow)) if flow::is_over(table, &flow.0, now_ns) => over.push((key, flow.0)),
-            Ok(_) => used += 1,
-            Err(MapError::KeyNotFound) => {}
-            Err(error) => return Err(error).context("cannot read a flow table"),
+    visit(table, map, |key, flow| {
+        if flow::is_over(table, flow, now_ns) {
+            over.push((*key, *flow));
+        } else {
+            used += 1;
+            count.stays(flow);
         }
-    }
+    })?;
     let mut removed = 0;
     for (key, seen) in over {
         // Once more: it may have been used since. A packet between this look and the removal, of a flow that was silent to the
         // very end of its time, finds none any more.
-        let unused = map.get(&key, 0).is_ok_and(|Wire(flow)| flow == seen);
+        let unused = map.get(&Wire(key), 0).is_ok_and(|Wire(flow)| flow == seen);
         if !unused {
             used += 1;
-        } else if map.remove(&key).is_ok() {
+            count.stays(&seen);
+        } else if map.remove(&Wire(key)).is_ok() {
             removed += 1;
+            count.goes(&seen);
         }
     }
     Ok(Swept { used, removed })
+}
+
+fn walk<const W: usize>(
+    table: FlowTable,
+    map: &mut Table<W>,
+    active: &Mapping,
+    end: &mut impl FnMut(&Known) -> bool,
+) -> Result<u64>
+where
+    Wire<Tuple<W>>: aya::Pod,
+    IpAddr: From<Address<W>>,
+{
+    let mut wanted = Vec::new();
+    visit(table, map, |key, flow| {
+        let client = SocketAddr::new(key.source.into(), key.source_port.host());
+        let vip = SocketAddr::new(key.destination.into(), key.destination_port.host());
+        if end(&Known { client, vip, table, flow: *flow }) {
+            wanted.push((*key, *flow));
+        }
+    })?;
+    let mut ended = 0;
+    for (key, flow) in wanted {
+        if map.remove(&Wire(key)).is_ok() {
+            release(active, &flow);
+            ended += 1;
+        }
+    }
+    Ok(ended)
+}
+
+/// Shows each entry of a table.
+fn visit<const W: usize>(table: FlowTable, map: &Table<W>, mut see: impl FnMut(&Tuple<W>, &Flow)) -> Result<()>
+where
+    Wire<Tuple<W>>: aya::Pod,
+{
+    // A walk over a table that changes begins anew when the entry under it goes: it ends at the table's size at the latest.
+    // What it has missed it meets the next time.
+    for entry in map.iter().take(size(table) as usize) {
+        match entry {
+            Ok((key, flow)) => see(&key.0, &flow.0),
+            Err(MapError::KeyNotFound) => {}
+            Err(error) => return Err(error).context("cannot read a flow table"),
+        }
+    }
+    Ok(())
 }
 
 /// Entries that a table can hold, of one family.

@@ -4,6 +4,7 @@ use std::ffi::c_void;
 use std::num::NonZeroUsize;
 use std::os::fd::AsFd;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
@@ -52,6 +53,14 @@ impl Mapping {
         assert!(index < self.words, "word {index} of {}", self.words);
         // SAFETY: as in `read`.
         unsafe { self.start.cast::<u64>().add(index).write_volatile(word) }
+    }
+
+    /// Adds to a word that others add to as well, atomically; it wraps.
+    pub(super) fn add(&self, index: usize, change: i64) {
+        assert!(index < self.words, "word {index} of {}", self.words);
+        // SAFETY: within the mapping, aligned; the kernel's side uses atomic operations on it, too.
+        let word = unsafe { AtomicU64::from_ptr(self.start.cast::<u64>().add(index).as_ptr()) };
+        word.fetch_add(change.cast_unsigned(), Ordering::Relaxed);
     }
 
     /// Stores bytes from a word on; for what no reader uses yet.

@@ -15,10 +15,12 @@ pub mod instance;
 mod kernel_types;
 pub mod links;
 mod listeners;
+pub mod load;
 mod mapping;
 pub mod object;
 pub mod pins;
 pub mod programs;
+mod ring;
 mod rules;
 mod services;
 pub mod sets;
@@ -28,7 +30,6 @@ pub mod wire;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -43,6 +44,7 @@ use self::pins::Pins;
 use self::services::Planned;
 use self::sets::{Entry, Set};
 use self::slots::Slots;
+use crate::health::Member;
 
 /// Where a server's data path is, and how it is attached.
 #[derive(Clone, Debug)]
@@ -237,14 +239,14 @@ impl Datapath {
         &self.modes
     }
 
-    /// Makes exactly these backends the members of a service.
+    /// Makes exactly these backends the members of a service; flows to servers that are disabled end.
     ///
     /// # Errors
     /// A map cannot be written.
-    pub fn set_members(&mut self, service: &str, members: &[(String, SocketAddr)]) -> Result<()> {
+    pub fn set_members(&mut self, service: &str, members: &[Member], disabled: &[String]) -> Result<()> {
         let InForce { instance, services, .. } = self.in_force.as_mut().context("no plan is in force yet")?;
         for planned in services.iter().filter(|planned| planned.name == service) {
-            services::set_members(instance.state_mut(), planned, members)?;
+            services::set_members(instance.state_mut(), planned, members, disabled)?;
         }
         Ok(())
     }

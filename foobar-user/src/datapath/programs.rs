@@ -19,7 +19,7 @@ use tracing::warn;
 use super::{listeners, object};
 
 /// Maps that outlive programs and agents, by their names in the object.
-pub const STATE_MAPS: [&str; 25] = [
+pub const STATE_MAPS: [&str; 27] = [
     "VERDICTS",
     "RULE_COUNTS",
     "SERVICE_COUNTS",
@@ -31,6 +31,8 @@ pub const STATE_MAPS: [&str; 25] = [
     "ENDPOINTS6",
     "RINGS",
     "BACKENDS",
+    "ACTIVE",
+    "STUCK",
     "FLOWS4",
     "FLOWS6",
     "HALF_OPEN4",

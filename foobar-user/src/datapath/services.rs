@@ -1,15 +1,22 @@
 //! Services of a plan on their way into the state maps.
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
-use foobar_common::abi::{MAX_MEMBERS, SERVICE_LOCAL, SERVICE_WIRE};
+use foobar_common::abi::{
+    BACKEND_ABSENT, BACKEND_KEPT, BACKEND_MEMBER, Backend, MAX_MEMBERS, SERVICE_HASH, SERVICE_LEAST, SERVICE_LOCAL,
+    SERVICE_WIRE, Service,
+};
 use foobar_common::parse::{TCP, UDP};
 
+use super::load::Place;
+use super::ring::{self, Share};
 use super::slots::{Slots, backend_name, service_name};
 use super::state::{Socket, State};
-use crate::plan::{Scope, ServicePlan, Transport};
+use crate::health::Member;
+use crate::plan::{BackendPlan, Balance, Schedule, Scope, ServicePlan, Transport};
 
 /// One service in one address family.
 #[derive(Clone, Debug)]
@@ -18,6 +25,7 @@ pub(super) struct Planned {
     pub(super) slot: u32,
     pub(super) vips: Vec<Socket>,
     flags: u32,
+    balance: Balance,
     pub(super) backends: Vec<PlannedBackend>,
 }
 
@@ -27,6 +35,7 @@ pub(super) struct PlannedBackend {
     pub(super) server: String,
     pub(super) endpoint: SocketAddr,
     pub(super) slot: u32,
+    weight: u32,
 }
 
 /// Every pair of service and family that has a VIP, with its VIPs and backends.
@@ -40,10 +49,10 @@ fn families(services: &[ServicePlan]) -> impl Iterator<Item = (&ServicePlan, boo
 }
 
 /// The backends of a service in one family.
-fn endpoints(service: &ServicePlan, ipv4: bool) -> impl Iterator<Item = (&str, SocketAddr)> {
+fn endpoints(service: &ServicePlan, ipv4: bool) -> impl Iterator<Item = (&BackendPlan, SocketAddr)> {
     service.backends.iter().flat_map(move |backend| {
         let addresses = backend.addresses.iter().copied().filter(move |address| address.is_ipv4() == ipv4);
-        addresses.map(|address| (backend.server.as_str(), address))
+        addresses.map(move |address| (backend, address))
     })
 }
 
@@ -52,7 +61,7 @@ pub(super) fn names(services: &[ServicePlan]) -> (Vec<String>, Vec<String>) {
     let slots = families(services).map(|(service, ipv4, _)| service_name(&service.name, ipv4)).collect();
     let backends = families(services)
         .flat_map(|(service, ipv4, _)| {
-            endpoints(service, ipv4).map(|(server, endpoint)| backend_name(&service.name, server, endpoint))
+            endpoints(service, ipv4).map(|(backend, endpoint)| backend_name(&service.name, &backend.server, endpoint))
         })
         .collect();
     (slots, backends)
@@ -72,9 +81,10 @@ fn planned(service: &ServicePlan, ipv4: bool, vips: &[SocketAddr], slots: &Slots
         vips.len()
     );
     let backends = endpoints(service, ipv4)
-        .map(|(server, endpoint)| {
-            let slot = slots.backends.slot(&backend_name(&service.name, server, endpoint));
-            Ok(PlannedBackend { server: server.to_owned(), endpoint, slot: slot.context("a backend has no slot")? })
+        .map(|(backend, endpoint)| {
+            let slot = slots.backends.slot(&backend_name(&service.name, &backend.server, endpoint));
+            let (server, weight) = (backend.server.clone(), backend.weight);
+            Ok(PlannedBackend { server, endpoint, slot: slot.context("a backend has no slot")?, weight })
         })
         .collect::<Result<Vec<_>>>()?;
     ensure!(
@@ -90,7 +100,12 @@ fn planned(service: &ServicePlan, ipv4: bool, vips: &[SocketAddr], slots: &Slots
         flags: match service.scope {
             Scope::Nat => SERVICE_WIRE | SERVICE_LOCAL,
             Scope::Local => SERVICE_LOCAL,
+        } | match service.balance.schedule {
+            Schedule::RoundRobin => 0,
+            Schedule::LeastConnections => SERVICE_LEAST,
+            Schedule::Maglev => SERVICE_HASH,
         },
+        balance: service.balance,
         backends,
     })
 }
@@ -103,6 +118,11 @@ const fn protocol(service: &ServicePlan) -> u8 {
 }
 
 impl Planned {
+    /// What the kernel knows of it beside its ring.
+    fn kernel(&self) -> Service {
+        Service { slot: self.slot, flags: self.flags, affinity_s: self.balance.affinity_s, ..Service::default() }
+    }
+
     /// The way back from each backend to the VIP, for services on the wire.
     fn endpoints(&self) -> impl Iterator<Item = (Socket, SocketAddr, u32)> {
         let wire = self.vips.first().filter(|_| self.flags & SERVICE_WIRE != 0);
@@ -127,40 +147,69 @@ pub(super) fn add(state: &mut State, services: &[Planned], fresh_services: &[u32
         for (endpoint, vip, backend) in service.endpoints() {
             state.set_endpoint(endpoint, vip, backend)?;
         }
-        let members: Vec<u32> = state
-            .members(&service.vips, service.slot)?
-            .into_iter()
-            .filter(|member| service.backends.iter().any(|backend| backend.slot == *member))
-            .collect();
-        write_members(state, service, &members)?;
+        // With the plan's weights; health says soon what they are now.
+        let before = state.members(&service.vips, service.slot)?;
+        let stays = |backend: &&PlannedBackend| before.contains(&backend.slot);
+        let weights = service.backends.iter().filter(stays).map(|backend| (backend.slot, backend.weight.max(1)));
+        write_members(state, service, &weights.collect::<Vec<_>>(), &[])?;
     }
     Ok(())
 }
 
 /// Writes backends and ring of a service. Backends first: who is chosen is there, and known to be a member.
-fn write_members(state: &mut State, service: &Planned, members: &[u32]) -> Result<()> {
-    for backend in &service.backends {
-        state.set_backend(backend.slot, service.slot, backend.endpoint, members.contains(&backend.slot))?;
+///
+/// `weights`: of the members, by slot; `disabled`: slots whose flows end.
+fn write_members(state: &mut State, service: &Planned, weights: &[(u32, u32)], disabled: &[u32]) -> Result<()> {
+    let weight_of = |slot| weights.iter().find(|(member, _)| *member == slot).map(|(_, weight)| *weight);
+    for PlannedBackend { slot, endpoint, .. } in &service.backends {
+        let weight = weight_of(*slot);
+        let reached = match weight {
+            Some(_) => BACKEND_MEMBER,
+            None if disabled.contains(slot) => BACKEND_ABSENT,
+            None => BACKEND_KEPT,
+        };
+        let backend = Backend {
+            state: reached,
+            service: service.slot,
+            limit: service.balance.max_connections,
+            weight: weight.unwrap_or(1),
+            ..Backend::default()
+        };
+        state.set_backend(*slot, *endpoint, backend)?;
     }
-    state.set_members(&service.vips, service.slot, service.flags, members)
+    let shares = service.backends.iter().filter_map(|backend| {
+        let (slot, weight) = (u16::try_from(backend.slot).ok()?, weight_of(backend.slot)?);
+        Some(Share { slot, weight, name: backend_name(&service.name, &backend.server, backend.endpoint) })
+    });
+    let ring = ring::build(service.balance.schedule, &shares.collect::<Vec<_>>());
+    state.set_ring(&service.vips, service.kernel(), &ring)
 }
 
-/// Removes what the plan does not have any more.
-pub(super) fn remove_others(state: &mut State, services: &[Planned], retired: &[u32]) -> Result<()> {
+/// Removes what the plan does not have any more; the way back of backends that are leaving stays.
+pub(super) fn remove_others(
+    state: &mut State,
+    services: &[Planned],
+    leaving: &BTreeMap<String, u32>,
+    free: &[u32],
+) -> Result<()> {
     let vips: Vec<Socket> = services.iter().flat_map(|service| service.vips.iter().copied()).collect();
     state.retain_services(&vips)?;
-    let endpoints: Vec<Socket> = services.iter().flat_map(Planned::endpoints).map(|(socket, ..)| socket).collect();
-    state.retain_endpoints(&endpoints)?;
-    retired.iter().try_for_each(|slot| state.remove_backend(*slot))
+    let planned = services.iter().flat_map(Planned::endpoints).map(|(socket, ..)| socket);
+    let left = leaving
+        .keys()
+        .filter_map(|name| Place::named(name))
+        .flat_map(|place| [TCP, UDP].map(|protocol| Socket { address: place.endpoint, protocol }));
+    state.retain_endpoints(&planned.chain(left).collect::<Vec<_>>())?;
+    free.iter().try_for_each(|slot| state.remove_backend(*slot))
 }
 
-/// Makes exactly these backends the members of a service.
-pub(super) fn set_members(state: &mut State, service: &Planned, members: &[(String, SocketAddr)]) -> Result<()> {
-    let slots: Vec<u32> = service
-        .backends
-        .iter()
-        .filter(|backend| members.iter().any(|(server, at)| *server == backend.server && *at == backend.endpoint))
-        .map(|backend| backend.slot)
-        .collect();
-    write_members(state, service, &slots)
+/// Makes exactly these backends the members of a service; flows to servers that are disabled end.
+pub(super) fn set_members(state: &mut State, service: &Planned, members: &[Member], disabled: &[String]) -> Result<()> {
+    let weight = |backend: &PlannedBackend| {
+        let same = |member: &&Member| member.server == backend.server && member.address == backend.endpoint;
+        members.iter().find(same).map(|member| (backend.slot, member.weight))
+    };
+    let weights: Vec<(u32, u32)> = service.backends.iter().filter_map(weight).collect();
+    let out = service.backends.iter().filter(|backend| disabled.contains(&backend.server));
+    write_members(state, service, &weights, &out.map(|backend| backend.slot).collect::<Vec<_>>())
 }

@@ -23,6 +23,9 @@ pub struct Slots {
     pub services: Table,
     /// Backends, by [`backend_name`].
     pub backends: Table,
+    /// Backends that no plan has any more, and that still have flows: they keep their slots until these are over.
+    #[serde(default)]
+    pub leaving: BTreeMap<String, u32>,
 }
 
 /// Slots of one kind.
@@ -37,8 +40,8 @@ impl Table {
     /// Keeps the slots of `names`, gives new names free ones, and returns the slots that are new.
     ///
     /// Slots of names that are gone are free for the next assignment, not for this one: the generation that still
-    /// counts in them is in force until this one replaces it.
-    fn assign(&mut self, names: &[String], limit: u32, what: &str) -> Result<Vec<u32>> {
+    /// counts in them is in force until this one replaces it. Nor are those in `held`.
+    fn assign(&mut self, names: &[String], held: &[u32], limit: u32, what: &str) -> Result<Vec<u32>> {
         let before = self.slots.clone();
         self.slots.retain(|name, _| names.contains(name));
         let mut fresh = Vec::new();
@@ -46,7 +49,7 @@ impl Table {
             if self.slots.contains_key(name) {
                 continue;
             }
-            let taken = |slot: u32| before.values().chain(self.slots.values()).any(|used| *used == slot);
+            let taken = |slot: u32| before.values().chain(self.slots.values()).chain(held).any(|used| *used == slot);
             let free = (0..limit).map(|step| (self.next + step) % limit).find(|slot| !taken(*slot));
             let slot = free.with_context(|| format!("more than {limit} {what}"))?;
             self.slots.insert(name.clone(), slot);
@@ -114,11 +117,35 @@ impl Slots {
     /// More names than the tables hold.
     pub fn assign(&mut self, rules: &[String], services: &[String], backends: &[String]) -> Result<Fresh> {
         ensure!(rules.len() <= MAX_RULES, "{} rules, but a server holds {MAX_RULES} at the most", rules.len());
+        // Who comes back before the last flow is over goes on where it was.
+        for (name, slot) in self.leaving.extract_if(.., |name, _| backends.contains(name)) {
+            self.backends.slots.insert(name, slot);
+        }
+        let held: Vec<u32> = self.leaving.values().copied().collect();
         Ok(Fresh {
-            rules: self.rules.assign(rules, 4 * MAX_RULES as u32, "rules over two reloads")?,
-            services: self.services.assign(services, MAX_SERVICES, "services")?,
-            backends: self.backends.assign(backends, MAX_BACKENDS, "backends")?,
+            rules: self.rules.assign(rules, &[], 4 * MAX_RULES as u32, "rules over two reloads")?,
+            services: self.services.assign(services, &[], MAX_SERVICES, "services")?,
+            backends: self.backends.assign(
+                backends,
+                &held,
+                MAX_BACKENDS,
+                "backends, those that still have flows among them",
+            )?,
         })
+    }
+
+    /// Lets the backends of `old` go that are not here any more: those that are `busy` stay among the leaving, the slots of
+    /// the others are returned.
+    pub fn let_go(&mut self, old: &Self, busy: impl Fn(u32) -> bool) -> Vec<u32> {
+        let mut free = Vec::new();
+        for (name, slot) in old.backends.iter().filter(|(name, _)| self.backends.slot(name).is_none()) {
+            if busy(slot) {
+                self.leaving.insert(name.to_owned(), slot);
+            } else {
+                free.push(slot);
+            }
+        }
+        free
     }
 }
 
@@ -145,15 +172,33 @@ mod tests {
     #[test]
     fn names_keep_their_slots_and_new_ones_avoid_those_just_left() {
         let mut table = Table::default();
-        assert_eq!(table.assign(&names(&["a", "b", "c"]), 5, "").unwrap(), [0, 1, 2]);
-        assert_eq!(table.assign(&names(&["c", "d"]), 5, "").unwrap(), [3]);
+        assert_eq!(table.assign(&names(&["a", "b", "c"]), &[], 5, "").unwrap(), [0, 1, 2]);
+        assert_eq!(table.assign(&names(&["c", "d"]), &[], 5, "").unwrap(), [3]);
         assert_eq!((table.slot("c"), table.slot("d"), table.slot("a")), (Some(2), Some(3), None));
-        assert_eq!(table.assign(&names(&["c", "d", "e", "f"]), 5, "").unwrap(), [4, 0]);
+        assert_eq!(table.assign(&names(&["c", "d", "e", "f"]), &[], 5, "").unwrap(), [4, 0]);
     }
 
     #[test]
     fn a_full_table_is_refused() {
-        assert!(Table::default().assign(&names(&["a", "b"]), 1, "rules").is_err());
+        assert!(Table::default().assign(&names(&["a", "b"]), &[], 1, "rules").is_err());
+    }
+
+    #[test]
+    fn who_leaves_with_flows_keeps_its_slot_until_they_are_over() {
+        let mut old = Slots::default();
+        old.assign(&[], &[], &names(&["a", "b"])).unwrap();
+        let mut new = old.clone();
+        new.assign(&[], &[], &[]).unwrap();
+        assert_eq!(new.let_go(&old, |slot| slot == 1), [0]);
+        assert_eq!(new.leaving, BTreeMap::from([("b".to_owned(), 1)]));
+        // Nobody else is given it, however many come.
+        let many: Vec<String> = (0..MAX_BACKENDS - 1).map(|n| format!("n{n}")).collect();
+        let mut full = new.clone();
+        assert!(!full.assign(&[], &[], &many).unwrap().backends.contains(&1));
+        assert!(full.assign(&[], &[], &[many, names(&["x"])].concat()).is_err());
+        // It comes back to it, and its counters go on.
+        assert_eq!(new.assign(&[], &[], &names(&["b"])).unwrap().backends, Vec::<u32>::new());
+        assert_eq!((new.backends.slot("b"), new.leaving.len()), (Some(1), 0));
     }
 
     #[test]

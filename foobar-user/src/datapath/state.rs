@@ -1,11 +1,12 @@
 //! The state maps: services, rings, backends, counters, flows.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, PerCpuValues};
 use aya::util::nr_cpus;
-use foobar_common::abi::{BACKEND_KEPT, BACKEND_MEMBER, Backend, Counter, Endpoint, MAX_MEMBERS, Service, Traffic};
+use foobar_common::abi::{BACKEND_KEPT, Backend, Counter, Endpoint, RING_PLACES, Ring, Service, Traffic};
 use foobar_common::address::{Address, Be16, SocketKey, words};
 use foobar_common::verdict::Reason;
 
@@ -25,7 +26,8 @@ pub struct State {
     vips6: HashMap<MapData, Wire<SocketKey<4>>, Wire<Service>>,
     endpoints4: HashMap<MapData, Wire<SocketKey<1>>, Wire<Endpoint>>,
     endpoints6: HashMap<MapData, Wire<SocketKey<4>>, Wire<Endpoint>>,
-    rings: Array<MapData, u32>,
+    rings: Array<MapData, Wire<Ring>>,
+    active: Array<MapData, u64>,
     table: Array<MapData, Wire<Backend>>,
     pub(super) flows: Flows,
 }
@@ -64,6 +66,7 @@ impl State {
             endpoints4: take("ENDPOINTS4")?.try_into()?,
             endpoints6: take("ENDPOINTS6")?.try_into()?,
             rings: take("RINGS")?.try_into()?,
+            active: take("ACTIVE")?.try_into()?,
             table: take("BACKENDS")?.try_into()?,
             flows: Flows::of(&mut take)?,
         })
@@ -131,17 +134,34 @@ impl State {
     /// # Errors
     /// The map cannot be written.
     pub fn clear_backend(&mut self, slot: u32) -> Result<()> {
+        self.active.set(slot, 0, 0)?;
         Ok(self.backends.set(slot, everywhere(Wire(Traffic::default()))?, 0)?)
     }
 
-    /// Writes a backend: new connections go to members only, established ones stay with any.
+    /// Flows that a backend slot has now.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn active(&self, slot: u32) -> Result<u64> {
+        Ok(u64::try_from(self.active.get(&slot, 0)?.cast_signed()).unwrap_or(0))
+    }
+
+    /// Writes a backend at this endpoint: new connections go to members only, established ones stay with any.
     ///
     /// # Errors
     /// The map cannot be written.
-    pub fn set_backend(&mut self, slot: u32, service: u32, endpoint: SocketAddr, member: bool) -> Result<()> {
+    pub fn set_backend(&mut self, slot: u32, endpoint: SocketAddr, backend: Backend) -> Result<()> {
         let (address, port) = (words(endpoint.ip()), Be16::new(endpoint.port()));
-        let state = if member { BACKEND_MEMBER } else { BACKEND_KEPT };
-        Ok(self.table.set(slot, Wire(Backend { address, port, state, service }), 0)?)
+        Ok(self.table.set(slot, Wire(Backend { address, port, ..backend }), 0)?)
+    }
+
+    /// Gives a backend nothing new, and lets it end the flows that it has.
+    ///
+    /// # Errors
+    /// The map cannot be read or written.
+    pub fn keep_backend(&mut self, slot: u32) -> Result<()> {
+        let backend = self.table.get(&slot, 0)?.0;
+        Ok(self.table.set(slot, Wire(Backend { state: BACKEND_KEPT, ..backend }), 0)?)
     }
 
     /// Frees a backend's slot: flows to it end.
@@ -152,33 +172,36 @@ impl State {
         Ok(self.table.set(slot, Wire(Backend::default()), 0)?)
     }
 
-    /// Replaces the members of a service slot at one instant: the ring is written whole beside the one in force.
+    /// Replaces the ring of a service at one instant: it is written whole beside the one in force.
+    ///
+    /// `service` says how one of the places is chosen; its ring and number of places are filled in.
     ///
     /// # Errors
     /// A map cannot be written.
-    pub fn set_members(&mut self, vips: &[Socket], slot: u32, flags: u32, members: &[u32]) -> Result<()> {
-        let halves = [slot * 2 * MAX_MEMBERS, (slot * 2 + 1) * MAX_MEMBERS];
+    pub fn set_ring(&mut self, vips: &[Socket], service: Service, places: &[u16]) -> Result<()> {
+        let halves = [service.slot * 2, service.slot * 2 + 1];
         let in_force = vips.iter().find_map(|vip| self.find_service(*vip)).map(|service| service.ring);
         let ring = if in_force == Some(halves[0]) { halves[1] } else { halves[0] };
-        for (index, member) in (ring..).zip(members) {
-            self.rings.set(index, member, 0)?;
-        }
-        let members = u32::try_from(members.len())?;
+        ensure!(places.len() <= RING_PLACES, "{} places do not fit into a ring", places.len());
+        let mut whole = Ring { places: [0; RING_PLACES] };
+        whole.places[..places.len()].copy_from_slice(places);
+        self.rings.set(ring, Wire(whole), 0)?;
+        let places = u32::try_from(places.len())?;
         for vip in vips {
-            self.set_service(*vip, Service { slot, ring, members, flags })?;
+            self.set_service(*vip, Service { ring, places, ..service })?;
         }
         Ok(())
     }
 
-    /// Backend slots of the ring in force.
+    /// Backend slots of the ring in force, each once.
     ///
     /// # Errors
     /// The map cannot be read.
-    pub fn members(&self, vips: &[Socket], slot: u32) -> Result<Vec<u32>> {
+    pub fn members(&self, vips: &[Socket], slot: u32) -> Result<BTreeSet<u32>> {
         let service = vips.iter().find_map(|vip| self.find_service(*vip)).filter(|service| service.slot == slot);
-        let Some(service) = service else { return Ok(Vec::new()) };
-        let ring = service.ring..service.ring + service.members;
-        ring.map(|index| Ok(self.rings.get(&index, 0)?)).collect()
+        let Some(service) = service else { return Ok(BTreeSet::new()) };
+        let ring = self.rings.get(&service.ring, 0)?.0;
+        Ok(ring.places.iter().take(service.places as usize).map(|slot| u32::from(*slot)).collect())
     }
 
     fn set_service(&mut self, vip: Socket, service: Service) -> Result<()> {

@@ -2,7 +2,7 @@
 
 use aya::Pod;
 use foobar_common::abi::{
-    Backend, BucketKey, Counter, Endpoint, Flow, Membership, Service, SynSettings, Trace, Traffic,
+    Backend, BucketKey, Counter, Endpoint, Flow, Membership, Ring, Service, SynSettings, Trace, Traffic,
 };
 use foobar_common::address::{Address, SocketKey, Tuple};
 
@@ -21,5 +21,5 @@ macro_rules! wire {
     };
 }
 
-wire!(Backend, BucketKey, Counter, Endpoint, Flow, Membership, Service, SynSettings, Trace, Traffic);
+wire!(Backend, BucketKey, Counter, Endpoint, Flow, Membership, Ring, Service, SynSettings, Trace, Traffic);
 wire!(Address<1>, Address<4>, SocketKey<1>, SocketKey<4>, Tuple<1>, Tuple<4>);

@@ -1,36 +1,82 @@
-//! Which healthy backends are members of a service.
+//! Which healthy backends are members of a service, and with what weight.
+
+use std::time::Instant;
 
 use super::DatabaseRole;
+use super::order::Duty;
 use super::state::BackendHealth;
 use super::verdict::Status;
 use crate::plan::Select;
 
+/// A whole weight, in the hundredths in which slow starts count.
+const WHOLE: u32 = 100;
+
 /// Chooses the members; see [`super::ServiceHealth::members`].
 pub(super) fn choose(select: Select, backends: &[BackendHealth]) -> Vec<&BackendHealth> {
-    let healthy = || backends.iter().filter(|backend| backend.status == Status::Up);
-    let primary = || healthy().filter(|backend| backend.role == Some(DatabaseRole::Primary));
+    let of = |fallback: bool| {
+        let standing = backends.iter().filter(move |backend| backend.fallback == fallback && is_fit(backend));
+        selected(select, &standing.collect::<Vec<_>>())
+    };
+    let first = of(false);
+    if first.is_empty() { of(true) } else { first }
+}
+
+/// Healthy, and meant to take part.
+fn is_fit(backend: &BackendHealth) -> bool {
+    backend.status == Status::Up && backend.order.duty == Duty::Enabled && backend.weight() > 0
+}
+
+fn selected<'b>(select: Select, fit: &[&'b BackendHealth]) -> Vec<&'b BackendHealth> {
+    let primary = || fit.iter().copied().filter(|backend| backend.role == Some(DatabaseRole::Primary)).collect();
     match select {
-        Select::Any => healthy().collect(),
-        Select::Primary => primary().collect(),
+        Select::Any => fit.to_vec(),
+        Select::Primary => primary(),
         Select::Replica => {
-            let replicas: Vec<_> =
-                healthy().filter(|backend| matches!(backend.role, Some(DatabaseRole::Replica { .. }))).collect();
-            if replicas.is_empty() { primary().collect() } else { replicas }
+            let replica = |backend: &&BackendHealth| matches!(backend.role, Some(DatabaseRole::Replica { .. }));
+            let replicas: Vec<_> = fit.iter().copied().filter(replica).collect();
+            if replicas.is_empty() { primary() } else { replicas }
         }
     }
 }
 
+/// What a member is given, in hundredths of a weight: one that has just recovered less, so that it can warm up.
+pub(super) fn share(backend: &BackendHealth, slow_start_s: u32, now: Instant) -> u32 {
+    let whole = backend.weight().saturating_mul(WHOLE);
+    let Some(recovered) = backend.recovered.filter(|_| is_starting(backend, slow_start_s, now)) else { return whole };
+    let part = now.saturating_duration_since(recovered).as_secs_f64() / f64::from(slow_start_s);
+    ((f64::from(whole) * part) as u32).clamp(1, whole)
+}
+
+/// Whether it is not given its whole weight yet.
+pub(super) fn is_starting(backend: &BackendHealth, slow_start_s: u32, now: Instant) -> bool {
+    let since = backend.recovered.map(|recovered| now.saturating_duration_since(recovered));
+    since.is_some_and(|since| since.as_secs() < u64::from(slow_start_s))
+}
+
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
-    use crate::health::CheckCounts;
+    use crate::health::{CheckCounts, Order};
 
     const REPLICA: DatabaseRole = DatabaseRole::Replica { lag_bytes: 0, lag_seconds: 0.0 };
 
     fn backend(server: &str, status: Status, role: DatabaseRole) -> BackendHealth {
         let address = ([127, 0, 0, 1], 5432).into();
         let checks = CheckCounts::default();
-        BackendHealth { server: server.into(), address, status, role: Some(role), failure: None, checks }
+        BackendHealth {
+            server: server.into(),
+            address,
+            weight: 1,
+            fallback: false,
+            order: Order::default(),
+            status,
+            recovered: None,
+            role: Some(role),
+            failure: None,
+            checks,
+        }
     }
 
     fn names(select: Select, backends: &[BackendHealth]) -> Vec<&str> {
@@ -52,5 +98,33 @@ mod tests {
         all[0].status = Status::Unknown;
         assert!(names(Select::Replica, &all).is_empty());
         assert!(names(Select::Primary, &all).is_empty());
+    }
+
+    #[test]
+    fn who_steps_in_waits_for_the_others_to_fail() {
+        let mut all = [
+            backend("web1", Status::Up, REPLICA),
+            backend("web2", Status::Up, REPLICA),
+            backend("spare", Status::Up, REPLICA),
+        ];
+        all[2].fallback = true;
+        assert_eq!(names(Select::Any, &all), ["web1", "web2"]);
+        all[0].order.duty = Duty::Draining;
+        assert_eq!(names(Select::Any, &all), ["web2"]);
+        all[1].order.weight = Some(0);
+        assert_eq!(names(Select::Any, &all), ["spare"], "drained and weightless are as good as down");
+        all[2].order.duty = Duty::Disabled;
+        assert!(names(Select::Any, &all).is_empty());
+    }
+
+    #[test]
+    fn a_slow_start_rises_to_the_whole_weight() {
+        let (mut one, now) = (backend("web1", Status::Up, REPLICA), Instant::now());
+        assert_eq!(share(&one, 10, now), 100, "from the beginning up");
+        one.recovered = Some(now);
+        one.order.weight = Some(3);
+        let after = |seconds| share(&one, 10, now + Duration::from_secs(seconds));
+        assert_eq!([0, 1, 5, 9, 10, 11].map(after), [1, 30, 150, 270, 300, 300]);
+        assert_eq!(share(&one, 0, now), 300, "no slow start");
     }
 }

@@ -5,14 +5,16 @@
 mod http;
 mod members;
 mod monitor;
+mod order;
 mod postgres;
 mod probe;
 mod state;
 mod tls;
 mod verdict;
 
-pub use monitor::Health;
-pub use state::{BackendHealth, CheckCounts, HealthState, ServiceHealth};
+pub use monitor::{Health, Orders};
+pub use order::{Duty, Order};
+pub use state::{BackendHealth, CheckCounts, HealthState, Member, ServiceHealth};
 pub use verdict::{Status, Verdict};
 
 /// What a database server said about itself.

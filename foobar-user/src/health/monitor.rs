@@ -1,5 +1,6 @@
 //! One task for each address of each backend: checks, judges, publishes.
 
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,8 +9,9 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::order::Order;
 use super::probe::{Outcome, Probe};
-use super::state::{BackendHealth, CheckCounts, HealthState, ServiceHealth};
+use super::state::{BackendHealth, CheckCounts, HealthState, Member, ServiceHealth};
 use super::verdict::{Status, Verdict};
 use crate::plan::{Check, ServicePlan};
 
@@ -18,7 +20,11 @@ use crate::plan::{Check, ServicePlan};
 pub struct Health {
     state: watch::Sender<HealthState>,
     watches: Vec<Watch>,
+    orders: Orders,
 }
+
+/// Operators' words by service and server.
+pub type Orders = BTreeMap<(String, String), Order>;
 
 /// What is checked by one task.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,9 +50,9 @@ impl Drop for Watch {
 impl Health {
     /// Starts checking. The receiver wakes when a verdict or a role changes, not for every check.
     #[must_use]
-    pub fn start(services: &[ServicePlan]) -> (Self, watch::Receiver<HealthState>) {
+    pub fn start(services: &[ServicePlan], orders: Orders) -> (Self, watch::Receiver<HealthState>) {
         let (state, receiver) = watch::channel(HealthState::default());
-        let mut health = Self { state, watches: Vec::new() };
+        let mut health = Self { state, watches: Vec::new(), orders };
         health.apply(services);
         (health, receiver)
     }
@@ -56,13 +62,31 @@ impl Health {
         let targets: Vec<Target> = services.iter().flat_map(targets).collect();
         self.watches.retain(|watch| targets.contains(&watch.target));
         let kept: Vec<Target> = self.watches.iter().map(|watch| watch.target.clone()).collect();
-        self.state.send_modify(|state| *state = rebuilt(state, services, &kept));
+        self.state.send_modify(|state| *state = rebuilt(state, services, &kept, &self.orders));
         for target in targets {
             if !kept.contains(&target) {
                 let task = tokio::spawn(watch_backend(target.clone(), self.state.clone()));
                 self.watches.push(Watch { target, task });
             }
         }
+    }
+
+    /// What operators want, by service and server.
+    #[must_use]
+    pub const fn orders(&self) -> &Orders {
+        &self.orders
+    }
+
+    /// Does what operators want.
+    pub fn order(&mut self, orders: Orders) {
+        self.orders = orders;
+        self.state.send_modify(|state| {
+            for service in &mut state.services {
+                for backend in &mut service.backends {
+                    backend.order = ordered(&self.orders, &service.name, &backend.server);
+                }
+            }
+        });
     }
 
     /// What is known now, with counters.
@@ -73,7 +97,7 @@ impl Health {
 
     /// Members of a service now.
     #[must_use]
-    pub fn members(&self, service: &str) -> Vec<(String, SocketAddr)> {
+    pub fn members(&self, service: &str) -> Vec<Member> {
         self.state.borrow().members(service)
     }
 }
@@ -90,24 +114,37 @@ fn targets(service: &ServicePlan) -> impl Iterator<Item = Target> + '_ {
 }
 
 /// The state for new services, with what is known about the backends that stay.
-fn rebuilt(old: &HealthState, services: &[ServicePlan], kept: &[Target]) -> HealthState {
-    let backend = |target: Target| {
+fn rebuilt(old: &HealthState, services: &[ServicePlan], kept: &[Target], orders: &Orders) -> HealthState {
+    let backend = |plan: &ServicePlan, target: Target| {
         let known = find(old, &target).filter(|_| kept.contains(&target)).cloned();
-        known.unwrap_or(BackendHealth {
+        let planned = plan.backends.iter().find(|backend| backend.server == target.server);
+        let order = ordered(orders, &plan.name, &target.server);
+        let known = known.unwrap_or(BackendHealth {
             server: target.server,
             address: target.address,
+            weight: 1,
+            fallback: false,
+            order,
             status: Status::Unknown,
+            recovered: None,
             role: None,
             failure: None,
             checks: CheckCounts::default(),
-        })
+        });
+        let (weight, fallback) = planned.map_or((1, false), |backend| (backend.weight, backend.fallback));
+        BackendHealth { weight, fallback, ..known }
     };
     let service = |plan: &ServicePlan| ServiceHealth {
         name: plan.name.clone(),
         select: plan.select,
-        backends: targets(plan).map(backend).collect(),
+        slow_start_s: plan.balance.slow_start_s,
+        backends: targets(plan).map(|target| backend(plan, target)).collect(),
     };
     HealthState { services: services.iter().map(service).collect() }
+}
+
+fn ordered(orders: &Orders, service: &str, server: &str) -> Order {
+    orders.get(&(service.to_owned(), server.to_owned())).copied().unwrap_or_default()
 }
 
 fn find<'a>(state: &'a HealthState, target: &Target) -> Option<&'a BackendHealth> {
@@ -157,6 +194,9 @@ fn publish(state: &watch::Sender<HealthState>, target: &Target, verdict: &mut Ve
     }
     state.send_if_modified(|state| {
         let Some(backend) = find_mut(state, target) else { return false };
+        if changed && verdict.status() == Status::Up && backend.status == Status::Down {
+            backend.recovered = Some(std::time::Instant::now());
+        }
         backend.status = verdict.status();
         backend.failure = outcome.failure().map(str::to_owned);
         match outcome {

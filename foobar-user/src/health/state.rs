@@ -1,9 +1,11 @@
 //! What is known about every backend: the snapshot that readers get.
 
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use serde::Serialize;
 
+use super::order::Order;
 use super::verdict::Status;
 use super::{DatabaseRole, members};
 use crate::plan::Select;
@@ -22,6 +24,8 @@ pub struct ServiceHealth {
     pub name: String,
     /// Which backends may be members.
     pub select: Select,
+    /// Seconds in which a backend that has recovered gets its full weight; 0: at once.
+    pub slow_start_s: u32,
     /// Each address of each backend, in the order of the plan.
     pub backends: Vec<BackendHealth>,
 }
@@ -33,8 +37,17 @@ pub struct BackendHealth {
     pub server: String,
     /// Where it is checked.
     pub address: SocketAddr,
+    /// Its weight in the site file.
+    pub weight: u32,
+    /// Whether it is given connections only while no other backend is healthy.
+    pub fallback: bool,
+    /// What operators want of it.
+    pub order: Order,
     /// The verdict.
     pub status: Status,
+    /// When it came up again after it had been down.
+    #[serde(skip)]
+    pub recovered: Option<Instant>,
     /// What a database server said last.
     pub role: Option<DatabaseRole>,
     /// Why the last check failed; `None` after a success.
@@ -54,22 +67,54 @@ pub struct CheckCounts {
     pub timeout: u64,
 }
 
+/// A backend's address that is given connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its server.
+    pub server: String,
+    /// Its endpoint.
+    pub address: SocketAddr,
+    /// What it is given beside the others, in hundredths of a weight; not 0.
+    pub weight: u32,
+}
+
 impl HealthState {
     /// Members of a service, in the order of the plan; empty for an unknown one.
     #[must_use]
-    pub fn members(&self, service: &str) -> Vec<(String, SocketAddr)> {
+    pub fn members(&self, service: &str) -> Vec<Member> {
         self.services.iter().find(|candidate| candidate.name == service).map_or_else(Vec::new, ServiceHealth::members)
     }
 }
 
 impl ServiceHealth {
     /// Members: `Any`, every healthy backend; `Primary`, a healthy one that takes writes; `Replica`, the healthy ones in
-    /// recovery, and while there is none the primary, so that reads go on.
+    /// recovery, and while there is none the primary, so that reads go on. Backends that step in are members only while there
+    /// is no other.
     #[must_use]
-    pub fn members(&self) -> Vec<(String, SocketAddr)> {
+    pub fn members(&self) -> Vec<Member> {
+        let now = Instant::now();
         members::choose(self.select, &self.backends)
             .into_iter()
-            .map(|backend| (backend.server.clone(), backend.address))
+            .map(|backend| Member {
+                server: backend.server.clone(),
+                address: backend.address,
+                weight: members::share(backend, self.slow_start_s, now),
+            })
             .collect()
+    }
+
+    /// Whether members' weights change with time.
+    #[must_use]
+    pub fn starts_slowly(&self) -> bool {
+        let now = Instant::now();
+        self.backends.iter().any(|backend| members::is_starting(backend, self.slow_start_s, now))
+    }
+}
+
+impl BackendHealth {
+    /// The weight in force: an operator's before the site file's.
+    #[must_use]
+    pub fn weight(&self) -> u32 {
+        self.order.weight.unwrap_or(self.weight)
     }
 }

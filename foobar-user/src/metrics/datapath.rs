@@ -78,6 +78,8 @@ pub struct BackendCount {
     pub service: String,
     /// The backend's server name; counts of the same pair are summed.
     pub backend: String,
+    /// Flows from the wire that it has now.
+    pub flows: u64,
     /// New connections.
     pub connections: u64,
     /// Packets.
@@ -178,6 +180,7 @@ impl Datapath {
     fn encode_backends(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
         let backends = &self.backends;
         encode::counter(encoder, &names::BACKEND_CONNECTIONS, backends.iter().map(|b| (b.labels(), b.connections)))?;
+        encode::gauge(encoder, &names::BACKEND_FLOWS, backends.iter().map(|b| (b.labels(), b.flows)))?;
         encode::counter(encoder, &names::BACKEND_PACKETS, backends.iter().map(|b| (b.labels(), b.packets)))?;
         encode::counter(encoder, &names::BACKEND_BYTES, backends.iter().map(|b| (b.labels(), b.bytes)))
     }

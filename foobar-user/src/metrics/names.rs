@@ -29,6 +29,12 @@ pub const SERVICE_BYTES: Family =
 /// New connections by backend.
 pub const BACKEND_CONNECTIONS: Family =
     Family::counter("foobar_backend_connections", &["service", "backend"], "New connections given to this backend");
+/// Flows by backend.
+pub const BACKEND_FLOWS: Family = Family::gauge(
+    "foobar_backend_flows",
+    &["service", "backend"],
+    "Flows from the wire that this backend has now; those of local sockets are not followed",
+);
 /// Packets by backend.
 pub const BACKEND_PACKETS: Family =
     Family::counter("foobar_backend_packets", &["service", "backend"], "Packets forwarded to and from this backend");
@@ -237,6 +243,7 @@ pub const ALL: &[Family] = &[
     SERVICE_PACKETS,
     SERVICE_BYTES,
     BACKEND_CONNECTIONS,
+    BACKEND_FLOWS,
     BACKEND_PACKETS,
     BACKEND_BYTES,
     BACKEND_UP,

@@ -121,12 +121,52 @@ pub struct ServicePlan {
     pub vips: Vec<SocketAddr>,
     /// Which hooks serve it.
     pub scope: Scope,
+    /// How connections are spread.
+    pub balance: Balance,
     /// Which backends may be members.
     pub select: Select,
     /// Backends in the order of the site file.
     pub backends: Vec<BackendPlan>,
     /// How members are checked.
     pub check: Check,
+}
+
+/// How a service's connections are spread over its backends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Balance {
+    /// Which backend is next.
+    pub schedule: Schedule,
+    /// Connections of one backend at the most; 0: as many as come.
+    pub max_connections: u32,
+    /// Seconds for which a client stays with its backend; 0: it does not.
+    pub affinity_s: u32,
+    /// Seconds in which a backend that has recovered gets its full weight; 0: at once.
+    pub slow_start_s: u32,
+}
+
+/// Which backend is given the next connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Schedule {
+    /// One after the other, each as often as its weight says.
+    #[default]
+    RoundRobin,
+    /// The one with the fewest for its weight.
+    LeastConnections,
+    /// The one that the client's address and port point to, on every balancer alike.
+    Maglev,
+}
+
+impl Schedule {
+    /// Its name in the site file.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::RoundRobin => "round-robin",
+            Self::LeastConnections => "least-connections",
+            Self::Maglev => "maglev",
+        }
+    }
 }
 
 /// Transport protocol of a service.
@@ -168,6 +208,10 @@ pub struct BackendPlan {
     pub server: String,
     /// Its endpoints, at most one a family.
     pub addresses: Vec<SocketAddr>,
+    /// What it is given beside the others; 0: nothing new.
+    pub weight: u32,
+    /// Whether it is given connections only while no other backend is healthy.
+    pub fallback: bool,
 }
 
 /// A health check.

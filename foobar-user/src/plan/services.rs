@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 
 use super::sources::{Sources, admits};
-use super::{BackendPlan, Check, CheckKind, EdgeService, Role, Scope, ServicePlan};
+use super::{BackendPlan, Balance, Check, CheckKind, EdgeService, Role, Scope, ServicePlan};
 use crate::pki;
-use crate::site::{Forward, Server, Service, Site, SiteCheckKind, Tls};
+use crate::site::{At, Forward, Server, Service, Site, SiteCheckKind, Tls};
 
 /// Whether this server has the service in its tables, and therefore checks its backends.
 #[must_use]
@@ -37,6 +37,7 @@ fn one(site: &Site, service: &Service, server: &Server) -> ServicePlan {
         protocol: service.protocol,
         vips,
         scope: if service.forward == Forward::Nat { Scope::Nat } else { Scope::Local },
+        balance: balance(service),
         select: service.select,
         backends: backends(site, service),
         check: check(site, service, server),
@@ -59,9 +60,29 @@ fn upstreams(site: &Site, service: &Service) -> Vec<SocketAddr> {
 
 fn backends(site: &Site, service: &Service) -> Vec<BackendPlan> {
     let endpoints = |server: &Server| server.addresses().map(|a| SocketAddr::new(a, service.to.port)).collect();
+    let named = |server: &Server, name: &At<String>| name.value == server.name.value;
+    let weight = |server: &Server| {
+        let given = service.balance.weights.iter().find(|(name, _)| named(server, name));
+        given.map_or(1, |(_, weight)| u32::try_from(*weight).unwrap_or(u32::MAX))
+    };
     site.of_role(service.to.role)
-        .map(|server| BackendPlan { server: server.name.value.clone(), addresses: endpoints(server) })
+        .map(|server| BackendPlan {
+            server: server.name.value.clone(),
+            addresses: endpoints(server),
+            weight: weight(server),
+            fallback: service.balance.fallback.iter().any(|name| named(server, name)),
+        })
         .collect()
+}
+
+const fn balance(service: &Service) -> Balance {
+    let balance = &service.balance;
+    Balance {
+        schedule: balance.schedule,
+        max_connections: balance.max_connections,
+        affinity_s: balance.affinity_s,
+        slow_start_s: balance.slow_start_s,
+    }
 }
 
 fn check(site: &Site, service: &Service, server: &Server) -> Check {

@@ -9,7 +9,7 @@ use foobar_common::rules::{Action, FlagMatch, Protocol};
 use ipnet::IpNet;
 
 use super::at::{At, Span};
-use crate::plan::{Role, Select, Transport};
+use crate::plan::{Role, Schedule, Select, Transport};
 
 /// A site: one value for one file. Paths in it are absolute or relative to the working folder, never to the file.
 #[derive(Clone, Debug, PartialEq)]
@@ -109,6 +109,8 @@ pub struct Service {
     pub to: At<Target>,
     /// How connections reach them.
     pub forward: Forward,
+    /// How connections are spread over them.
+    pub balance: Balance,
     /// Who may connect.
     pub from: Vec<At<Peer>>,
     /// Which backends may be members.
@@ -124,6 +126,23 @@ pub struct Target {
     pub role: Role,
     /// Their port.
     pub port: u16,
+}
+
+/// How connections are spread over a service's backends.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Balance {
+    /// Which backend is next.
+    pub schedule: Schedule,
+    /// Connections of one backend at the most; 0: as many as come.
+    pub max_connections: u32,
+    /// Seconds for which a client stays with its backend; 0: it does not.
+    pub affinity_s: u32,
+    /// Seconds in which a backend that has recovered gets its full weight; 0: at once.
+    pub slow_start_s: u32,
+    /// Weights by server; others have 1, and 0 is given nothing new.
+    pub weights: Vec<(At<String>, u64)>,
+    /// Servers that are given connections only while no other is healthy.
+    pub fallback: Vec<At<String>>,
 }
 
 /// How connections to a service reach its backends.

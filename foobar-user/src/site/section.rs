@@ -174,6 +174,22 @@ impl<'a> Section<'a> {
     /// An integer of a range.
     pub(super) fn integer(&mut self, key: &'static str, range: RangeInclusive<u64>) -> Option<At<u64>> {
         let value = self.take(key)?;
+        self.number(key, value, &range)
+    }
+
+    /// Every key with its integer, in the order of the file.
+    pub(super) fn integers(self, range: RangeInclusive<u64>) -> Vec<(At<String>, u64)> {
+        let mut list = Vec::new();
+        for (key, value) in self.table {
+            if let Some(number) = self.number(key.get_ref(), value, &range) {
+                list.push((At::new(key.get_ref().to_string(), key.span()), number.value));
+            }
+        }
+        list.sort_by_key(|(key, _)| key.span.start);
+        list
+    }
+
+    fn number(&self, key: &str, value: &Spanned<DeValue<'_>>, range: &RangeInclusive<u64>) -> Option<At<u64>> {
         let (low, high) = (range.start(), range.end());
         let DeValue::Integer(number) = value.get_ref() else {
             self.wrong(key, value, &format!("an integer from {low} to {high}"));

@@ -135,7 +135,7 @@ fn full_datapath() -> datapath::Datapath {
         // One rule of the site file, once for each family.
         rules: vec![rule(1, 60), rule(2, 120)],
         services: vec![datapath::ServiceCount { service: service.clone(), connections: 4, packets: 5, bytes: 6 }],
-        backends: vec![datapath::BackendCount { service, backend, connections: 4, packets: 5, bytes: 6 }],
+        backends: vec![datapath::BackendCount { service, backend, flows: 7, connections: 4, packets: 5, bytes: 6 }],
         flows: vec![
             datapath::FlowTable { table: "established", used: [10, 0], limit: 100, removed: 7 },
             datapath::FlowTable { table: "datagrams", used: [0, 3], limit: 50, removed: 0 },

@@ -79,7 +79,7 @@ pub(crate) type Context24 = [u32; 6];
 
 /// Which frames an XDP program takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Buffers {
+pub(crate) enum Buffers {
     /// Those in one buffer.
     One,
     /// Those in several, too.
@@ -91,7 +91,7 @@ pub(crate) fn load(instructions: &[Instruction]) -> Result<OwnedFd> {
     load_for(Buffers::One, instructions)
 }
 
-fn load_for(buffers: Buffers, instructions: &[Instruction]) -> Result<OwnedFd> {
+pub(crate) fn load_for(buffers: Buffers, instructions: &[Instruction]) -> Result<OwnedFd> {
     let mut log = vec![0_u8; LOG_BYTES];
     let mut attributes = ProgLoad {
         kind: PROG_TYPE_XDP,

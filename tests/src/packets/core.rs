@@ -1,7 +1,7 @@
 //! The packet path on the host: a byte buffer and hash maps.
 
 use anyhow::Result;
-use foobar_common::abi::{BACKEND_MEMBER, Backend, Endpoint, Event, Flow, SERVICE_WIRE, Service};
+use foobar_common::abi::{Backend, Endpoint, Event, Flow, SERVICE_WIRE};
 use foobar_common::address::{Address, Be16, SocketKey, words};
 use foobar_common::generation::USES_BALANCER;
 use foobar_common::host::HostTables;
@@ -105,8 +105,7 @@ pub fn named<K: std::fmt::Debug>(key: &K, flow: Flow) -> (String, Flow) {
 }
 
 fn add(tables: &mut HostTables, slot: u32, service: &Served, v6: bool) {
-    let ring = slot * 100;
-    let value = Service { slot, ring, members: service.members.len() as u32, flags: service.flags };
+    let value = service.kernel(slot);
     if v6 {
         tables
             .services6
@@ -116,18 +115,19 @@ fn add(tables: &mut HostTables, slot: u32, service: &Served, v6: bool) {
             .services4
             .insert(SocketKey::new(Address::from(VIP.v4), Be16::new(service.port), service.protocol), value);
     }
+    for (place, backend) in service.ring(slot).iter().enumerate() {
+        tables.rings.insert((value.ring, place), u32::from(*backend));
+    }
     for (member, host) in (0..).zip(service.members) {
         let backend = MEMBERS * slot + member;
-        tables.ring.insert(ring + member, backend);
         add_backend(tables, backend, slot, service, *host, v6);
     }
 }
 
 fn add_backend(tables: &mut HostTables, backend: u32, slot: u32, service: &Served, host: Host, v6: bool) {
     let port = Be16::new(service.backend_port);
-    tables
-        .backends
-        .insert(backend, Backend { address: words(host.address(v6)), port, state: BACKEND_MEMBER, service: slot });
+    let (address, member) = (words(host.address(v6)), service.backend(slot));
+    tables.backends.insert(backend, Backend { address, port, ..member });
     if service.flags & SERVICE_WIRE == 0 {
         return;
     }
@@ -144,6 +144,8 @@ impl Shell for Core {
         self.tables.flows4.borrow_mut().clear();
         self.tables.flows6.borrow_mut().clear();
         self.tables.cursors.borrow_mut().clear();
+        self.tables.active.borrow_mut().clear();
+        self.tables.stuck.borrow_mut().clear();
         self.tables.buckets.borrow_mut().clear();
         self.tables.events.borrow_mut().clear();
         self.tables.now_ns = NOW_NS;

@@ -118,32 +118,34 @@ pub fn prepare(programs: &mut Programs) -> Result<()> {
 
 fn add(state: &mut State, slot: u32, service: &Served, v6: bool) -> Result<()> {
     let vip = Socket { address: SocketAddr::new(VIP.address(v6), service.port), protocol: service.protocol };
-    let mut members = Vec::new();
     for (member, host) in (0..).zip(service.members) {
         let backend = MEMBERS * slot + member;
         let endpoint = SocketAddr::new(host.address(v6), service.backend_port);
-        state.set_backend(backend, slot, endpoint, true)?;
+        state.set_backend(backend, endpoint, service.backend(slot))?;
         if service.flags & SERVICE_WIRE != 0 {
             state.set_endpoint(Socket { address: endpoint, protocol: service.protocol }, vip.address, backend)?;
         }
-        members.push(backend);
     }
-    state.set_members(&[vip], slot, service.flags, &members)
+    state.set_ring(&[vip], service.kernel(slot), &service.ring(slot))
 }
 
-/// Empties the token buckets of limits.
-fn clear_buckets(programs: &mut Programs) -> Result<()> {
+/// Empties the token buckets of limits, and forgets who stays with which backend.
+fn clear_sources(programs: &mut Programs) -> Result<()> {
     let mut buckets: HashMap<_, [u8; size_of::<BucketKey>()], u64> = programs.map_mut("BUCKETS")?.try_into()?;
     let keys: Vec<_> = buckets.keys().collect::<Result<_, _>>()?;
-    Ok(keys.iter().try_for_each(|key| buckets.remove(key))?)
+    keys.iter().try_for_each(|key| buckets.remove(key))?;
+    let mut stuck: HashMap<_, [u8; size_of::<BucketKey>()], [u64; 2]> = programs.map_mut("STUCK")?.try_into()?;
+    let keys: Vec<_> = stuck.keys().collect::<Result<_, _>>()?;
+    Ok(keys.iter().try_for_each(|key| stuck.remove(key))?)
 }
 
 impl Shell for Kernel {
     fn reset(&mut self) -> Result<()> {
         let state = self.instance.state_mut();
         state.clear_flows()?;
-        clear_buckets(self.instance.programs())?;
+        clear_sources(self.instance.programs())?;
         let state = self.instance.state_mut();
+        (0..BACKEND_SLOTS).try_for_each(|slot| state.clear_backend(slot))?;
         (0..SERVICE_SLOTS).try_for_each(|slot| state.clear_service(slot, 0))
     }
 

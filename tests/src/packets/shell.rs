@@ -52,24 +52,16 @@ impl Key {
         let (source, destination) = frame.ports();
         let (source_port, destination_port, protocol) = (Be16::new(source), Be16::new(destination), frame.protocol());
         match (frame.source, frame.destination) {
-            (IpAddr::V4(source), IpAddr::V4(destination)) => Self::V4(Tuple {
-                source: Address::from(source),
-                destination: Address::from(destination),
-                source_port,
-                destination_port,
+            (IpAddr::V4(source), IpAddr::V4(destination)) => Self::V4(Tuple::new(
+                (Address::from(source), Address::from(destination)),
+                (source_port, destination_port),
                 protocol,
-                _pad: 0,
-                _pad_more: 0,
-            }),
-            (IpAddr::V6(source), IpAddr::V6(destination)) => Self::V6(Tuple {
-                source: Address::from(source),
-                destination: Address::from(destination),
-                source_port,
-                destination_port,
+            )),
+            (IpAddr::V6(source), IpAddr::V6(destination)) => Self::V6(Tuple::new(
+                (Address::from(source), Address::from(destination)),
+                (source_port, destination_port),
                 protocol,
-                _pad: 0,
-                _pad_more: 0,
-            }),
+            )),
             _ => panic!("a frame of two families"),
         }
     }

@@ -14,8 +14,8 @@ const BOUNDS: [(&str, u32, u32); 7] = [
     ("handshake4", 16_000, 256),
     ("handshake6", 17_000, 384),
     ("connections", 215_000, 352),
-    ("connect4", 144, 32),
-    ("connect6", 350, 64),
+    ("connect4", 2_300, 160),
+    ("connect6", 4_700, 192),
     ("baseline", 610, 32),
 ];
 /// The same of `foobar` on Linux 6.1, which finds fewer states alike; it gives up at 1,000,000.

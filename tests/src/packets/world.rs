@@ -1,6 +1,6 @@
 //! The rules and services that the packet tables run on: one world for all cases, so that programs are loaded once.
 
-use foobar_common::abi::{SERVICE_LOCAL, SERVICE_WIRE};
+use foobar_common::abi::{BACKEND_MEMBER, Backend, SERVICE_HASH, SERVICE_LEAST, SERVICE_LOCAL, SERVICE_WIRE, Service};
 use foobar_common::generation::{USES_BALANCER, USES_REVERSE_PATH};
 use foobar_common::rules::{Action, Protocol, Rule};
 
@@ -22,14 +22,43 @@ pub struct Served {
     pub members: &'static [Host],
     /// Port of the backends.
     pub backend_port: u16,
+    /// Seconds for which a client stays with its backend; 0: it does not.
+    pub affinity_s: u32,
+    /// Flows of one backend at the most; 0: as many as come.
+    pub limit: u32,
+    /// Places of each member in the ring, or its weight where the fewest flows decide.
+    pub weights: [u16; 3],
+}
+
+impl Served {
+    /// What the kernel knows of it, but for its ring.
+    pub fn kernel(&self, slot: u32) -> Service {
+        let (ring, places) = (2 * slot, self.ring(slot).len() as u32);
+        Service { slot, ring, places, flags: self.flags, affinity_s: self.affinity_s, _pad: 0 }
+    }
+
+    /// Slots of its members by place: the first as often as its weight says, then the next.
+    pub fn ring(&self, slot: u32) -> Vec<u16> {
+        let least = self.flags & SERVICE_LEAST != 0;
+        let places = self.weights.iter().map(|weight| if least { 1 } else { usize::from(*weight) });
+        let slots = (0..self.members.len()).map(|member| (MEMBERS * slot) as u16 + member as u16);
+        slots.zip(places).flat_map(|(slot, places)| vec![slot; places]).collect()
+    }
+
+    /// A member, but for its endpoint.
+    pub fn backend(&self, slot: u32) -> Backend {
+        Backend { state: BACKEND_MEMBER, service: slot, limit: self.limit, weight: 1, ..Backend::default() }
+    }
 }
 
 const fn served(name: &'static str, port: u16, members: &'static [Host]) -> Served {
-    Served { name, port, protocol: 6, flags: SERVICE_WIRE | SERVICE_LOCAL, members, backend_port: port + 1000 }
+    let flags = SERVICE_WIRE | SERVICE_LOCAL;
+    let (backend_port, weights) = (port + 1000, [1; 3]);
+    Served { name, port, protocol: 6, flags, members, backend_port, affinity_s: 0, limit: 0, weights }
 }
 
 /// The services; the slot in a family is `2 * index + family`.
-pub const SERVICES: [Served; 9] = [
+pub const SERVICES: [Served; 14] = [
     served("www", 8080, &[WEB1, WEB2]),
     Served { protocol: 17, ..served("echo", 7007, &[WEB1, WEB2]) },
     served("three", 8082, &[WEB1, WEB2, WEB3]),
@@ -39,6 +68,11 @@ pub const SERVICES: [Served; 9] = [
     served("narrow", 8086, &[NARROW]),
     served("edge", 8087, &[EDGE]),
     Served { flags: SERVICE_LOCAL, ..served("local", 8088, &[WEB1]) },
+    Served { weights: [3, 1, 0], ..served("weighted", 8071, &[WEB1, WEB2]) },
+    Served { flags: SERVICE_WIRE | SERVICE_LEAST, ..served("least", 8072, &[WEB1, WEB2, WEB3]) },
+    Served { flags: SERVICE_WIRE | SERVICE_HASH, ..served("hashed", 8073, &[WEB1, WEB2, WEB3]) },
+    Served { affinity_s: 600, ..served("sticky", 8074, &[WEB1, WEB2, WEB3]) },
+    Served { limit: 2, ..served("limited", 8075, &[WEB1, WEB2]) },
 ];
 
 /// Members of a service at the most; the backend slot is `MEMBERS * service slot + member`.
@@ -111,7 +145,7 @@ fn site() -> Vec<Rule> {
         rule("discovery", &[], &[], Icmpv6(vec![133, 134, 135, 136]), Allow),
         rule("echo", &["203.0.113.0/24"], &lb1, Icmp(vec![8]), Allow),
         rule("echo6", &["2001:db8::/64"], &lb1, Icmpv6(vec![128]), Allow),
-        rule("vip", &[], &vip, tcp(8080, 8090), Allow),
+        rule("vip", &[], &vip, tcp(8070, 8090), Allow),
         rule("vip-udp", &[], &vip, udp(7007), Allow),
         rule("office-high", &["198.51.100.128/25", "2001:db8:64:8000::/49"], &lb1, tcp(443, 443), Deny),
         rule("office", &office, &lb1, Tcp(vec![443..=443, 8000..=8010]), Allow),

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 
 use crate::agent::admin::Connection;
 use crate::agent::events::Subscription;
+use crate::health::Duty;
 use crate::sets::{Listing, Now};
 
 /// What can be asked of an agent.
@@ -38,6 +39,12 @@ pub enum Command {
         /// Interface by which it comes; `None`: the first one of the plan.
         interface: Option<String>,
     },
+    /// Its services, with their backends.
+    Services,
+    /// To take a backend out, or in, or to give it another weight.
+    Backend(BackendOrder),
+    /// The flows that pass it.
+    Flows(FlowQuery),
     /// To put entries into a set, or take them out.
     SetChange(SetChange),
     /// The entries of a set.
@@ -82,6 +89,44 @@ pub struct SetChange {
     /// Who asks.
     #[serde(flatten)]
     pub admin: Admin,
+}
+
+/// What an operator wants of a backend.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackendOrder {
+    /// The backend's server.
+    pub backend: String,
+    /// Of which service; `None`: of every one.
+    pub service: Option<String>,
+    /// What.
+    pub change: OrderChange,
+}
+
+/// A change of an [`crate::health::Order`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OrderChange {
+    /// Whether it takes part.
+    Duty(Duty),
+    /// Its weight; `None`: the site file's.
+    Weight(Option<u32>),
+}
+
+/// Which flows are asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowQuery {
+    /// Of this service.
+    pub service: Option<String>,
+    /// To this backend's server.
+    pub backend: Option<String>,
+    /// Of clients with these addresses.
+    pub client: Option<IpNet>,
+    /// And of this port.
+    pub client_port: Option<u16>,
+    /// Flows, and clients, that are listed at the most.
+    pub limit: usize,
+    /// Whether they are ended.
+    pub end: bool,
 }
 
 /// What an applied site file came to.

@@ -20,7 +20,9 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 pub use self::client::{ask, stream};
-pub use self::command::{Admin, Applied, Apply, Command, Reply, Request, SetChange};
+pub use self::command::{
+    Admin, Applied, Apply, BackendOrder, Command, FlowQuery, OrderChange, Reply, Request, SetChange,
+};
 
 use super::window::Window;
 

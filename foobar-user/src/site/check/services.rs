@@ -9,6 +9,7 @@ use crate::site::section::Collector;
 pub(super) fn check(site: &Site, faults: &Collector) {
     for service in &site.services {
         backends(site, service, faults);
+        shares(site, service, faults);
         if service.forward != Forward::Socket && site.of_role(Role::Balancer).next().is_none() {
             let message = format!(
                 "service `{}` needs a balancer and no server has the role `balancer`; add one, or set `forward = \"socket\"`",
@@ -63,6 +64,32 @@ fn backends(site: &Site, service: &Service, faults: &Collector) {
             listen.value,
         );
         faults.error(listen.span, message);
+    }
+}
+
+/// Weights and fallbacks name backends, and leave one that is given connections.
+fn shares(site: &Site, service: &Service, faults: &Collector) {
+    let (role, balance) = (service.to.role, &service.balance);
+    let known = |name: &str| site.of_role(role).any(|server| server.name.value == name);
+    for name in balance.weights.iter().map(|(name, _)| name).chain(&balance.fallback) {
+        if !known(&name.value) {
+            let message =
+                format!("`{}` is no `{}` server, so it is no backend of this service", name.value, role.as_str());
+            faults.error(name.span, message);
+        }
+    }
+    let weightless =
+        |server: &Server| balance.weights.iter().any(|(name, weight)| name.value == server.name.value && *weight == 0);
+    if let Some((first, _)) = balance.weights.first()
+        && site.of_role(role).all(weightless)
+    {
+        faults.error(first.span, "every weight is 0, so nobody would be given a connection; raise one of them");
+    }
+    let steps_in = |server: &Server| balance.fallback.iter().any(|name| name.value == server.name.value);
+    if let Some(first) = balance.fallback.first()
+        && site.of_role(role).all(steps_in)
+    {
+        faults.warning(first.span, "every server is a fallback, which is the same as none; leave `fallback` out");
     }
 }
 

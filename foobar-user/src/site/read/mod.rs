@@ -1,5 +1,6 @@
 //! The site file's text turned into a site, section by section; nothing here compares one section with another.
 
+mod balance;
 mod database;
 mod limit;
 mod process;

@@ -1,6 +1,6 @@
 //! `[service.name]`: where it listens, how it forwards, who may connect, how members are checked.
 
-use super::Reader;
+use super::{Reader, balance};
 use crate::plan::{Role, Select, Transport};
 use crate::site::at::At;
 use crate::site::model::{Forward, Peer, Service, SiteCheck, SiteCheckKind, Tls};
@@ -32,13 +32,10 @@ pub(super) fn read(reader: &Reader<'_>, name: At<String>, mut section: Section<'
     }
     let to = section.parse("to", "role:port", text::target);
     let to = section.need("to", to, "to = \"web:8443\"");
-    section.parse("schedule", "a string", |word| match word {
-        "round-robin" => Ok(()),
-        _ => Err(format!("unknown schedule `{word}`; the only one yet is `round-robin`")),
-    });
     let protocol = section.parse("protocol", "a string", transport);
     let protocol = protocol.map_or(Transport::Tcp, |protocol| protocol.value);
     let forward = forward(reader, &mut section, protocol);
+    let balance = balance::read(&mut section, forward.as_ref());
     let from = from(&mut section, forward.as_ref());
     let role = to.as_ref().map(|to| to.role);
     let select = section.parse("select", "a string", select).map_or(Select::Any, |select| select.value);
@@ -58,6 +55,7 @@ pub(super) fn read(reader: &Reader<'_>, name: At<String>, mut section: Section<'
         protocol,
         to: to?,
         forward: forward?,
+        balance,
         from: from?,
         select,
         check: check?,

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use anyhow::{Context, Result};
-use foobar_common::abi::{Flow, FlowTable, SERVICE_WIRE};
+use foobar_common::abi::{BACKEND_MEMBER, Backend, Flow, FlowTable, SERVICE_WIRE, Service};
 use foobar_common::address::{Address, Be16, Tuple};
 use foobar_common::generation::USES_BALANCER;
 use foobar_common::parse::TCP;
@@ -35,10 +35,12 @@ impl Datapath {
         let vip = Socket { address: SocketAddr::from((VIP, VIP_PORT)), protocol: TCP };
         for (slot, backend) in (0..).zip(BACKENDS) {
             let backend = SocketAddr::from((backend, VIP_PORT));
-            state.set_backend(slot, SLOT, backend, true)?;
+            let member = Backend { state: BACKEND_MEMBER, service: SLOT, weight: 1, ..Backend::default() };
+            state.set_backend(slot, backend, member)?;
             state.set_endpoint(Socket { address: backend, protocol: TCP }, vip.address, slot)?;
         }
-        state.set_members(&[vip], SLOT, SERVICE_WIRE, &[0, 1])?;
+        let service = Service { slot: SLOT, flags: SERVICE_WIRE, ..Service::default() };
+        state.set_ring(&[vip], service, &[0, 1])?;
         Ok(Self { instance })
     }
 
@@ -52,15 +54,7 @@ impl Datapath {
         let last_seen_ns = clock::now_ns()?;
         let (source, destination) = (Address::from(CLIENT), Address::from(VIP));
         for port in 0..=u16::MAX {
-            let key = Tuple {
-                source,
-                destination,
-                source_port: Be16::new(port),
-                destination_port: Be16::new(VIP_PORT),
-                protocol: TCP,
-                _pad: 0,
-                _pad_more: 0,
-            };
+            let key = Tuple::new((source, destination), (Be16::new(port), Be16::new(VIP_PORT)), TCP);
             let backend = u32::from(port) % BACKENDS.len() as u32;
             let rule = RULES as u16 - 1;
             let flow = Flow { backend, generation: GENERATION, rule, last_seen_ns, ..Flow::default() };

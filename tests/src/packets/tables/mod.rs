@@ -1,5 +1,6 @@
 //! The named cases.
 
+mod balance;
 mod connections;
 mod datagrams;
 mod extensions;
@@ -27,6 +28,7 @@ pub fn all() -> Vec<Case> {
         firewall::cases(),
         connections::cases(),
         services::cases(),
+        balance::cases(),
         flows::cases(),
         datagrams::cases(),
         routes::cases(),
