@@ -203,7 +203,9 @@ pub struct Backend {
     /// Port.
     pub port: Be16,
     /// [`BACKEND_ABSENT`], [`BACKEND_KEPT`] or [`BACKEND_MEMBER`].
-    pub state: u16,
+    pub state: u8,
+    /// How packets reach it: [`FORWARD_NAT`] or [`FORWARD_DIRECT`].
+    pub forward: u8,
     /// Slot of its service.
     pub service: u32,
     /// Flows at the most; 0: as many as come.
@@ -213,11 +215,16 @@ pub struct Backend {
 }
 
 /// [`Backend::state`]: the slot is free; flows to it are over.
-pub const BACKEND_ABSENT: u16 = 0;
+pub const BACKEND_ABSENT: u8 = 0;
 /// [`Backend::state`]: no member; established connections stay with it, new ones go elsewhere.
-pub const BACKEND_KEPT: u16 = 1;
+pub const BACKEND_KEPT: u8 = 1;
 /// [`Backend::state`]: a member of its service.
-pub const BACKEND_MEMBER: u16 = 2;
+pub const BACKEND_MEMBER: u8 = 2;
+
+/// [`Backend::forward`]: by its own address and port; its answers pass the balancer, which gives them the VIP back.
+pub const FORWARD_NAT: u8 = 0;
+/// [`Backend::forward`]: by its MAC address alone; it has the VIP itself, and answers the client without the balancer.
+pub const FORWARD_DIRECT: u8 = 1;
 
 /// The VIP behind which a backend's endpoint answers: the way of replies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

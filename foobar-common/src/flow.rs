@@ -39,6 +39,17 @@ pub const fn is_over(table: FlowTable, flow: &Flow, now_ns: u64) -> bool {
     now_ns.saturating_sub(flow.last_seen_ns) > kept_ns
 }
 
+/// Who has sent a packet of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum From {
+    /// Its client.
+    Client,
+    /// Its client, whose backend answers on another way: what it says is not seen, so the client's word is taken for both.
+    ClientAlone,
+    /// Its backend.
+    Backend,
+}
+
 /// A flow, and the table that holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Found {
@@ -135,7 +146,7 @@ pub fn note<const W: usize, P: Packet, T: Tables>(
     key: &Tuple<W>,
     found: &mut Found,
     judged: bool,
-    from_client: bool,
+    from: From,
 ) where
     Address<W>: Family<W>,
 {
@@ -143,14 +154,14 @@ pub fn note<const W: usize, P: Packet, T: Tables>(
     let before = *table;
     let now = tables.now_ns();
     let stale = now.saturating_sub(flow.last_seen_ns) > REFRESH_NS;
-    let state = flow.state | marks(headers.flags, from_client);
+    let state = flow.state | marks(headers.flags, from);
     let mut changed = judged || stale || state != flow.state;
     if closed(state) && !closed(flow.state) {
         tables.add_active(flow.backend, -1);
     }
     flow.state = state;
     if *table == FlowTable::HalfOpen {
-        changed |= shake(packet, headers, flow, table, from_client);
+        changed |= shake(packet, headers, flow, table, from);
     }
     if changed {
         flow.last_seen_ns = now;
@@ -170,17 +181,24 @@ fn shake<const W: usize, P: Packet>(
     headers: &Headers<W>,
     flow: &mut Flow,
     table: &mut FlowTable,
-    from_client: bool,
+    from: From,
 ) -> bool {
-    match (from_client, headers.flags & (SYN | ACK)) {
-        (false, flags) if flags == SYN | ACK => {
+    match (from, headers.flags & (SYN | ACK)) {
+        (From::Backend, flags) if flags == SYN | ACK => {
             let answer = number(packet, headers.transport + 4).wrapping_add(1);
             let new = flow.state & FLOW_ANSWERED == 0 || flow.answer != answer;
             flow.state |= FLOW_ANSWERED;
             flow.answer = answer;
             new
         }
-        (true, ACK) if flow.state & FLOW_ANSWERED != 0 && number(packet, headers.transport + 8) == flow.answer => {
+        // What the backend has answered was not seen.
+        (From::ClientAlone, ACK) => {
+            *table = FlowTable::Established;
+            true
+        }
+        (From::Client, ACK)
+            if flow.state & FLOW_ANSWERED != 0 && number(packet, headers.transport + 8) == flow.answer =>
+        {
             flow.state &= !FLOW_ANSWERED;
             *table = FlowTable::Established;
             true
@@ -197,13 +215,15 @@ fn number<P: Packet>(packet: &P, offset: usize) -> u32 {
 
 /// The marks that TCP flags leave.
 #[inline(always)]
-const fn marks(flags: u8, from_client: bool) -> u16 {
+const fn marks(flags: u8, from: From) -> u16 {
     let fin = if flags & FIN == 0 {
         0
-    } else if from_client {
-        FLOW_CLIENT_FIN
     } else {
-        FLOW_BACKEND_FIN
+        match from {
+            From::Client => FLOW_CLIENT_FIN,
+            From::Backend => FLOW_BACKEND_FIN,
+            From::ClientAlone => FLOW_CLIENT_FIN | FLOW_BACKEND_FIN,
+        }
     };
     fin | if flags & RST == 0 { 0 } else { FLOW_RESET }
 }

@@ -1,10 +1,10 @@
 //! The way of a packet: parse, flow, service, firewall, choice, rewriting, verdict.
 
-use crate::abi::{BACKEND_ABSENT, Flow, FlowTable, Service};
+use crate::abi::{BACKEND_ABSENT, FORWARD_DIRECT, Flow, FlowTable, Service};
 use crate::address::{Address, Be16, Family, Tuple};
 use crate::choose;
 use crate::firewall::{self, Allowed};
-use crate::flow::{self, Found};
+use crate::flow::{self, Found, From};
 use crate::generation::{USES_BALANCER, USES_REVERSE_PATH};
 use crate::packet::Packet;
 use crate::parse::{self, ACK, Headers, Network, RST, SYN, TCP, UDP};
@@ -36,6 +36,8 @@ pub struct Of<const W: usize> {
     service: Service,
     /// The other end that it gets.
     translation: Translation<W>,
+    /// The interface by which it leaves as it is.
+    egress: u32,
 }
 
 impl Default for Work {
@@ -58,7 +60,7 @@ impl<const W: usize> Of<W> {
         let headers = Headers { network: 0, transport: 0, length: 0, hops: 0, flags: 0, icmp_type: 0, tuple };
         let found = Found { flow: Flow::default(), table: FlowTable::Established };
         let translation = Translation { end: End::Source, address: nowhere, port: none };
-        Self { bytes: 0, headers, key: tuple, found, service: Service::default(), translation }
+        Self { bytes: 0, headers, key: tuple, found, service: Service::default(), translation, egress: 0 }
     }
 }
 
@@ -209,17 +211,29 @@ where
             reason => return Err(reason),
         }
     }
-    let Of { headers, key, found, translation, .. } = work;
+    let Of { headers, key, found, translation, egress, .. } = work;
     let backend = tables.backend(found.flow.backend).filter(|backend| backend.state != BACKEND_ABSENT);
     let backend = backend.ok_or(Reason::NoFlow)?;
     let judged = way == Way::Known && found.flow.generation != before;
-    flow::note(packet, headers, tables, key, found, judged, way != Way::Reply);
+    let direct = backend.forward == FORWARD_DIRECT;
+    let from = match way {
+        Way::Reply => From::Backend,
+        _ if direct => From::ClientAlone,
+        _ => From::Client,
+    };
+    flow::note(packet, headers, tables, key, found, judged, from);
     tables.count_backend(backend.service, found.flow.backend, 0, 1, bytes);
     *translation = if way == Way::Reply {
         Translation { end: End::Source, address: key.destination, port: key.destination_port }
     } else {
         Translation { end: End::Destination, address: Address::<W>::backend_address(&backend), port: backend.port }
     };
+    if direct {
+        return match rewrite::relay(packet, headers, &translation.address, egress, tables) {
+            Reason::Flow => Ok(Verdict::Forward { reason: way.reason(), interface: *egress }),
+            reason => Err(reason),
+        };
+    }
     Ok(match rewrite::forward(packet, headers, translation, tables)? {
         Some(interface) => Verdict::Forward { reason: way.reason(), interface },
         None => Verdict::Pass(Reason::Neighbour),

@@ -6,7 +6,7 @@ use crate::address::{Address, Be16, Family};
 use crate::checksum::Sum;
 use crate::packet::Packet;
 use crate::parse::{Headers, TCP};
-use crate::tables::{Route, RouteQuery, Tables};
+use crate::tables::{Mac, Route, RouteQuery, Tables};
 use crate::verdict::Reason;
 
 /// Which end of the tuple NAT replaces.
@@ -50,7 +50,7 @@ where
     }
     let query = query(headers, translation);
     let hop = match Address::<W>::route(tables, &query) {
-        Route::Hop { interface, source, destination } => Some((interface, source, destination)),
+        Route::Hop { interface, source, destination, .. } => Some((interface, source, destination)),
         Route::NoNeighbour => None,
         Route::TooBig => return Err(Reason::TooBig),
         Route::Unreachable => return Err(Reason::Unreachable),
@@ -60,10 +60,54 @@ where
         // The stack forwards it, counts the hop and resolves the neighbour on the way.
         return Ok(None);
     };
-    count_hop(packet, headers).ok_or(Reason::Truncated)?;
-    packet.store::<6>(0, destination.bytes()).ok_or(Reason::Truncated)?;
-    packet.store::<6>(6, source.bytes()).ok_or(Reason::Truncated)?;
+    readdress(packet, headers, source, destination).ok_or(Reason::Truncated)?;
     Ok(Some(interface))
+}
+
+/// Sends the packet as it is to the backend whose address is given (direct server return); the interface by which it leaves is
+/// left in `egress`. Returns [`Reason::Flow`] or the reason for which it is dropped; it is then as it came.
+#[inline(never)]
+pub fn relay<const W: usize, P: Packet, T: Tables>(
+    packet: &mut P,
+    headers: &Headers<W>,
+    backend: &Address<W>,
+    egress: &mut u32,
+    tables: &T,
+) -> Reason
+where
+    Address<W>: Family<W>,
+{
+    if headers.hops <= 1 {
+        return Reason::TimeExceeded;
+    }
+    let source = headers.tuple.source;
+    let (protocol, length) = (headers.tuple.protocol, headers.length);
+    let query = RouteQuery { source, destination: *backend, protocol, length, by_source: !is_global(source) };
+    match Address::<W>::route(tables, &query) {
+        // A router would send the packet, which still bears the VIP, back here.
+        Route::Hop { gateway: true, .. } => Reason::OffLink,
+        Route::Hop { interface, source, destination, .. } => {
+            *egress = interface;
+            readdress(packet, headers, source, destination).map_or(Reason::Truncated, |()| Reason::Flow)
+        }
+        // The stack would take the packet for its own. Health checks keep the neighbours of members resolved.
+        Route::NoNeighbour => Reason::NoNeighbour,
+        Route::TooBig => Reason::TooBig,
+        Route::Unreachable => Reason::Unreachable,
+    }
+}
+
+/// Counts the hop, and writes the MAC addresses of the next one.
+#[inline(always)]
+fn readdress<const W: usize, P: Packet>(
+    packet: &mut P,
+    headers: &Headers<W>,
+    source: Mac,
+    destination: Mac,
+) -> Option<()> {
+    count_hop(packet, headers)?;
+    packet.store::<6>(0, destination.bytes())?;
+    packet.store::<6>(6, source.bytes())
 }
 
 /// The question for the next hop of the translated packet.
@@ -137,7 +181,12 @@ fn count_hop<const W: usize, P: Packet>(packet: &mut P, headers: &Headers<W>) ->
     packet.store::<1>(offset, [hops])?;
     if W == 1 {
         let old = u16::from_ne_bytes([headers.hops, 0]);
-        return update(packet, headers.network + 10, Sum::new().change16(old, u16::from_ne_bytes([hops, 0])));
+        // Hidden from the compiler, which would lead this offset over the one before, where the verifier loses its bounds.
+        return update(
+            packet,
+            core::hint::black_box(headers.network) + 10,
+            Sum::new().change16(old, u16::from_ne_bytes([hops, 0])),
+        );
     }
     Some(())
 }

@@ -56,6 +56,8 @@ pub enum Route {
         source: Mac,
         /// Destination MAC address.
         destination: Mac,
+        /// Whether it is a router's, and the packet's destination lies behind it.
+        gateway: bool,
     },
     /// There is a route, but its neighbour has to be resolved first.
     NoNeighbour,

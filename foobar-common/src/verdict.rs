@@ -182,6 +182,10 @@ reasons! {
 
     /// Every healthy backend of the service has as many connections as it may have.
     BackendsFull = 54, "drop", "backends_full";
+    /// A backend that is reached by its MAC address alone has no neighbour entry yet.
+    NoNeighbour = 53, "drop", "no_neighbour";
+    /// A backend that is reached by its MAC address alone lies behind a router.
+    OffLink = 52, "drop", "off_link";
     /// Not the start of a connection, and no flow known.
     NoFlow = 56, "drop", "no_flow";
     /// The service has no healthy backend.

@@ -33,7 +33,7 @@ const GOLDEN: (u32, &str) = (
      Service 24: slot@0 ring@4 places@8 flags@12 affinity_s@16 _pad@20\n\
      Ring 8192: places@0\n\
      Stuck 16: backend@0 _pad@4 last_seen_ns@8\n\
-     Backend 32: address@0 port@16 state@18 service@20 limit@24 weight@28\n\
+     Backend 32: address@0 port@16 state@18 forward@19 service@20 limit@24 weight@28\n\
      Endpoint 24: vip@0 port@16 _pad@18 backend@20\n\
      Flow 24: backend@0 generation@4 state@8 rule@10 answer@12 last_seen_ns@16\n\
      Tuple<1> 16: source@0 destination@4 source_port@8 destination_port@10 protocol@12 _pad@13 _pad_more@14\n\
@@ -105,7 +105,7 @@ fn the_layout_changes_only_with_the_version() {
     layout!(text, Service, slot, ring, places, flags, affinity_s, _pad);
     layout!(text, Ring, places);
     layout!(text, Stuck, backend, _pad, last_seen_ns);
-    layout!(text, Backend, address, port, state, service, limit, weight);
+    layout!(text, Backend, address, port, state, forward, service, limit, weight);
     layout!(text, Endpoint, vip, port, _pad, backend);
     layout!(text, Flow, backend, generation, state, rule, answer, last_seen_ns);
     layout!(text, Tuple<1>, source, destination, source_port, destination_port, protocol, _pad, _pad_more);

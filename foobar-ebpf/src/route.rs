@@ -35,7 +35,9 @@ pub(crate) struct Hop {
     destination: [u32; 4],
     ingress: u32,
     /// Longest IP packet in bytes.
-    mtu: u32,
+    mtu: u16,
+    /// 1: the destination lies behind a router.
+    gateway: u16,
     /// Coarse monotonic time until which it holds.
     until_ns: u64,
     from: u64,
@@ -102,7 +104,7 @@ impl Hop {
             differs |= self.source[word] ^ source | self.destination[word] ^ query.destination.0[word];
             word += 1;
         }
-        differs == 0 && now_ns <= self.until_ns && u32::from(query.length) <= self.mtu
+        differs == 0 && now_ns <= self.until_ns && query.length <= self.mtu
     }
 
     /// Keeps an answer.
@@ -116,7 +118,17 @@ impl Hop {
         }
         (self.family, self.ingress, self.interface) = (W as u32, ingress, parameters.ifindex);
         // SAFETY: a member of two bytes, which the kernel has set to the MTU of the way.
-        self.mtu = u32::from(unsafe { parameters.__bindgen_anon_1.mtu_result });
+        self.mtu = unsafe { parameters.__bindgen_anon_1.mtu_result };
+        // The kernel has put the next hop in the destination's place.
+        // SAFETY: words of a union of addresses, all of them set.
+        let next = unsafe { parameters.__bindgen_anon_4.ipv6_dst };
+        let mut differs = 0;
+        let mut word = 0;
+        while word < W {
+            differs |= next[word] ^ query.destination.0[word];
+            word += 1;
+        }
+        self.gateway = u16::from(differs != 0);
         (self.from, self.to) = (mac(&raw const parameters.smac).0, mac(&raw const parameters.dmac).0);
         self.until_ns = now_ns + HOP_NS;
     }
@@ -126,14 +138,15 @@ impl Hop {
     fn route(&self, answer: i64) -> Route {
         // SAFETY: members of a map value. Volatile, and whatever the answer is: the verifier refuses a register that only one
         // of the answers has set.
-        let (interface, from, to) = unsafe {
+        let (interface, from, to, gateway) = unsafe {
             let hop = core::ptr::from_ref(self);
             let interface = core::ptr::read_volatile(&raw const (*hop).interface);
             let from = core::ptr::read_volatile(&raw const (*hop).from);
-            (interface, from, core::ptr::read_volatile(&raw const (*hop).to))
+            let to = core::ptr::read_volatile(&raw const (*hop).to);
+            (interface, from, to, core::ptr::read_volatile(&raw const (*hop).gateway) != 0)
         };
         match answer {
-            SUCCESS => Route::Hop { interface, source: Mac(from), destination: Mac(to) },
+            SUCCESS => Route::Hop { interface, source: Mac(from), destination: Mac(to), gateway },
             NO_NEIGHBOUR => Route::NoNeighbour,
             FRAGMENTATION_NEEDED => Route::TooBig,
             _ => Route::Unreachable,

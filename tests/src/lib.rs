@@ -24,6 +24,7 @@ pub mod bpffs;
 pub mod capture;
 pub mod cgroup;
 pub mod client;
+pub mod cluster;
 pub mod console;
 pub mod echo;
 pub mod eventually;

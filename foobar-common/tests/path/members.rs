@@ -17,7 +17,7 @@ const SYN: u8 = 0x02;
 const ACK: u8 = 0x10;
 
 /// A flow of the client's has been given to the first backend; now its state is `state`, and the second is the member.
-fn after(state: u16, protocol: u8) -> HostTables {
+fn after(state: u8, protocol: u8) -> HostTables {
     let mut tables = balancer(VIP, FIRST, protocol);
     let mut packet = frame(Ends { source: CLIENT, destination: VIP }, protocol, &[1]);
     assert_eq!(

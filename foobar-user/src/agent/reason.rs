@@ -34,6 +34,8 @@ pub(super) const fn words(reason: Reason) -> &'static str {
         Reason::NoFlow => "it is for a service, but neither opens a connection nor belongs to a known one",
         Reason::NoBackend => "the service has no healthy backend",
         Reason::BackendsFull => "every healthy backend of the service has as many connections as it may have",
+        Reason::NoNeighbour => "the MAC address of its `direct` backend is not known yet",
+        Reason::OffLink => "its `direct` backend lies behind a router, which cannot deliver a packet to the VIP",
         Reason::FlowTable => "the table of connections takes no more",
         Reason::TaggedService => "it is for a service, under a VLAN tag: that cannot be forwarded",
         Reason::TimeExceeded => "its time to live is used up",

@@ -131,7 +131,8 @@ impl Server {
         for interface in &new.plan.interfaces {
             links::index(interface)?;
         }
-        let earlier_vips = vips::hold(self.folders.run(), &new.plan.vips, &new.plan.interfaces).await?;
+        settings::before_vips(&new.plan, &settings::memory(self.folders.run()))?;
+        let earlier_vips = vips::hold(self.folders.run(), &new.plan.vips, new.plan.vip_interfaces()).await?;
         let earlier_sets = self.sets.declare(new.declared.clone(), Now::read())?;
         let applied = self
             .replan_edge(&new.plan)

@@ -254,7 +254,8 @@ async fn close_firewall(
     };
     let mut datapath = Datapath::open(datapath_options, &options.server)?;
     let adopted = datapath.adopted();
-    let earlier_vips = vips::hold(folders.run(), &plan.vips, &plan.interfaces).await?;
+    settings::before_vips(plan, &settings::memory(folders.run()))?;
+    let earlier_vips = vips::hold(folders.run(), &plan.vips, plan.vip_interfaces()).await?;
     let prepared = prepare_edge(plan, folders)
         .and_then(|edge| datapath.apply(plan, sets, None).context("cannot put the firewall in force").map(|()| edge));
     let edge = match prepared {

@@ -30,7 +30,7 @@ pub struct ServiceReport {
     pub protocol: String,
     /// Where it is reached.
     pub vips: Vec<SocketAddr>,
-    /// `nat` on the wire, `socket` for local processes alone.
+    /// `nat` or `direct` on the wire, `socket` for local processes alone.
     pub forward: String,
     /// Which backend is next.
     pub schedule: String,
@@ -101,6 +101,7 @@ fn described(plan: &ServicePlan) -> ServiceReport {
         vips: plan.vips.clone(),
         forward: match plan.scope {
             Scope::Nat => "nat",
+            Scope::Direct => "direct",
             Scope::Local => "socket",
         }
         .to_owned(),
@@ -138,7 +139,7 @@ fn backends(
             member: member.is_some(),
             weight: backend.weight(),
             share: member.map_or(0.0, |member| f64::from(member.weight) / total(endpoint.is_ipv6())),
-            flows: (plan.scope == Scope::Nat).then_some(load.flows),
+            flows: (plan.scope != Scope::Local).then_some(load.flows),
             connections: load.traffic.connections,
             packets: load.traffic.packets,
             bytes: load.traffic.bytes,

@@ -127,7 +127,7 @@ impl Datapath {
         let interfaces =
             plan.interfaces.iter().map(|name| Ok((name.clone(), links::index(name)?))).collect::<Result<_>>()?;
         let services = services::plan(&plan.services, &slots)?;
-        let balances = plan.services.iter().any(|service| service.scope == Scope::Nat);
+        let balances = plan.services.iter().any(|service| service.scope != Scope::Local);
         let uses = if balances { USES_BALANCER } else { 0 } | if plan.reverse_path { USES_REVERSE_PATH } else { 0 };
         Ok(Next { rules, counters, uses, interfaces, services, slots, fresh })
     }

@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
 use foobar_common::abi::{
-    BACKEND_ABSENT, BACKEND_KEPT, BACKEND_MEMBER, Backend, MAX_MEMBERS, SERVICE_HASH, SERVICE_LEAST, SERVICE_LOCAL,
-    SERVICE_WIRE, Service,
+    BACKEND_ABSENT, BACKEND_KEPT, BACKEND_MEMBER, Backend, FORWARD_DIRECT, FORWARD_NAT, MAX_MEMBERS, SERVICE_HASH,
+    SERVICE_LEAST, SERVICE_LOCAL, SERVICE_WIRE, Service,
 };
 use foobar_common::parse::{TCP, UDP};
 
@@ -25,6 +25,7 @@ pub(super) struct Planned {
     pub(super) slot: u32,
     pub(super) vips: Vec<Socket>,
     flags: u32,
+    scope: Scope,
     balance: Balance,
     pub(super) backends: Vec<PlannedBackend>,
 }
@@ -98,13 +99,14 @@ fn planned(service: &ServicePlan, ipv4: bool, vips: &[SocketAddr], slots: &Slots
         slot: slots.services.slot(&service_name(&service.name, ipv4)).context("a service has no slot")?,
         vips: vips.iter().map(|address| Socket { address: *address, protocol }).collect(),
         flags: match service.scope {
-            Scope::Nat => SERVICE_WIRE | SERVICE_LOCAL,
+            Scope::Nat | Scope::Direct => SERVICE_WIRE | SERVICE_LOCAL,
             Scope::Local => SERVICE_LOCAL,
         } | match service.balance.schedule {
             Schedule::RoundRobin => 0,
             Schedule::LeastConnections => SERVICE_LEAST,
             Schedule::Maglev => SERVICE_HASH,
         },
+        scope: service.scope,
         balance: service.balance,
         backends,
     })
@@ -123,9 +125,9 @@ impl Planned {
         Service { slot: self.slot, flags: self.flags, affinity_s: self.balance.affinity_s, ..Service::default() }
     }
 
-    /// The way back from each backend to the VIP, for services on the wire.
+    /// The way back from each backend to the VIP, for services whose replies pass here.
     fn endpoints(&self) -> impl Iterator<Item = (Socket, SocketAddr, u32)> {
-        let wire = self.vips.first().filter(|_| self.flags & SERVICE_WIRE != 0);
+        let wire = self.vips.first().filter(|_| self.scope == Scope::Nat);
         wire.into_iter().flat_map(|vip| {
             self.backends.iter().map(|backend| {
                 (Socket { address: backend.endpoint, protocol: vip.protocol }, vip.address, backend.slot)
@@ -170,6 +172,7 @@ fn write_members(state: &mut State, service: &Planned, weights: &[(u32, u32)], d
         };
         let backend = Backend {
             state: reached,
+            forward: if service.scope == Scope::Direct { FORWARD_DIRECT } else { FORWARD_NAT },
             service: service.slot,
             limit: service.balance.max_connections,
             weight: weight.unwrap_or(1),

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::plan::{Plan, Scope};
+use crate::plan::{Plan, Role, Scope};
 
 /// Root of the settings of this network namespace.
 pub(crate) const ROOT: &str = "/proc/sys/net";
@@ -20,8 +21,8 @@ fn wanted(plan: &Plan) -> Vec<(String, &'static str)> {
         settings.push(("ipv4/tcp_migrate_req".to_owned(), "1"));
     }
     let forwards = |ipv4: bool| {
-        let nat = plan.services.iter().filter(|service| service.scope == Scope::Nat);
-        nat.flat_map(|service| &service.vips).any(|vip| vip.is_ipv4() == ipv4)
+        let on_the_wire = plan.services.iter().filter(|service| service.scope != Scope::Local);
+        on_the_wire.flat_map(|service| &service.vips).any(|vip| vip.is_ipv4() == ipv4)
     };
     // The route look-up of the packet path answers only on a router.
     if forwards(false) {
@@ -39,6 +40,18 @@ fn wanted(plan: &Plan) -> Vec<(String, &'static str)> {
         settings.push((format!("ipv4/conf/{interface}/rp_filter"), "0"));
     }
     settings
+}
+
+/// Sets what has to be in force before the server holds its VIPs: a backend that has the balancer's must not answer for them.
+///
+/// # Errors
+/// A setting cannot be written.
+pub fn before_vips(plan: &Plan, memory: &Path) -> Result<()> {
+    let silent = plan.role != Role::Balancer && plan.vips.iter().any(IpAddr::is_ipv4);
+    // Answers ARP only for addresses of the interface itself, and names no other as its own. IPv6 does so by itself.
+    let settings = [("ipv4/conf/all/arp_ignore", "1"), ("ipv4/conf/all/arp_announce", "2")];
+    let wanted = settings.iter().filter(|_| silent).map(|(name, value)| ((*name).to_owned(), *value));
+    hold(wanted.collect(), memory)
 }
 
 /// Sets what a plan needs, and remembers in `memory` what was there before.

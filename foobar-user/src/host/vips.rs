@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use ipnet::IpNet;
 use nix::ifaddrs::getifaddrs;
-use rtnetlink::packet_route::address::{AddressHeaderFlags, AddressMessage};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, CacheInfo};
 use rtnetlink::{AddressMessageBuilder, Handle};
 
 use crate::datapath::links;
@@ -131,6 +131,12 @@ fn message(vip: IpAddr, index: u32) -> AddressMessage {
     };
     // No duplicate address detection: until it ended nobody could listen on the VIP.
     message.header.flags |= AddressHeaderFlags::Nodad;
+    if vip.is_ipv6() {
+        // Not preferred, so that this host's own connections begin elsewhere: for a backend the VIP is an address of its own.
+        let mut forever = CacheInfo::default();
+        (forever.ifa_preferred, forever.ifa_valid) = (0, u32::MAX);
+        message.attributes.push(AddressAttribute::CacheInfo(forever));
+    }
     message
 }
 

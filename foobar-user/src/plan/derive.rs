@@ -3,8 +3,8 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Plan, processes, rules, services, sets};
-use crate::site::{Forward, Server, Site};
+use super::{Plan, Role, processes, rules, services, sets};
+use crate::site::{Forward, Server, Service, Site};
 
 /// Why there is no plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,16 +58,18 @@ pub fn plan(site: &Site, server: &str) -> Result<Plan, PlanError> {
     })
 }
 
-/// VIPs that a balancer answers for: those of TLS and nat services; a socket service's VIP never is on a wire.
+/// VIPs that a server holds: a balancer those of TLS, nat and direct services, because it answers for them; a backend those of
+/// direct services, whose packets reach it as they are. A socket service's VIP never is on a wire.
 pub(super) fn held_vips(site: &Site, server: &Server) -> Vec<IpAddr> {
+    let holds = |service: &&Service| match service.forward {
+        Forward::Tls(_) | Forward::Nat => server.role == Role::Balancer,
+        Forward::Direct => server.role == Role::Balancer || server.role == service.to.role,
+        Forward::Socket => false,
+    };
     let mut vips = Vec::new();
-    if server.role == super::Role::Balancer {
-        for service in site.services.iter().filter(|service| service.forward != Forward::Socket) {
-            for listen in &service.listen {
-                if !vips.contains(&listen.ip()) {
-                    vips.push(listen.ip());
-                }
-            }
+    for listen in site.services.iter().filter(holds).flat_map(|service| &service.listen) {
+        if !vips.contains(&listen.ip()) {
+            vips.push(listen.ip());
         }
     }
     vips

@@ -37,7 +37,7 @@ pub struct Plan {
     pub addresses: Vec<IpAddr>,
     /// Interfaces that carry the firewall.
     pub interfaces: Vec<String>,
-    /// VIPs that this server holds on its loopback interface.
+    /// VIPs that this server holds, see [`Plan::vip_interfaces`].
     pub vips: Vec<IpAddr>,
     /// Firewall rules in order, with where each comes from.
     pub rules: Vec<PlannedRule>,
@@ -55,6 +55,15 @@ pub struct Plan {
     pub processes: Vec<ProcessPlan>,
     /// Where `/metrics` is served.
     pub metrics: Vec<SocketAddr>,
+}
+
+impl Plan {
+    /// Interfaces that may hold the VIPs. A backend that is reached by its MAC address holds them on the loopback interface, so
+    /// that it never says that they are its own.
+    #[must_use]
+    pub fn vip_interfaces(&self) -> &[String] {
+        if self.role == Role::Balancer { &self.interfaces } else { &[] }
+    }
 }
 
 /// A server's role in the site.
@@ -185,6 +194,8 @@ pub enum Transport {
 pub enum Scope {
     /// XDP with NAT, and local sockets.
     Nat,
+    /// XDP without NAT: by the backends' MAC addresses, which have the VIP, too; and local sockets.
+    Direct,
     /// Local sockets only (`cgroup/connect4`, `connect6`).
     Local,
 }

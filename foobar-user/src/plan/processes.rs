@@ -8,7 +8,7 @@ use super::{
     NginxListener, NginxPlan, PostgresPlan, ProcessKind, ProcessPlan, PrometheusPlan, PrometheusTarget, Role, Transport,
 };
 use crate::pki;
-use crate::site::{Database, Process, Server, Site, SiteProcess};
+use crate::site::{Database, Forward, Process, Server, Site, SiteProcess};
 
 pub(super) fn derive(site: &Site, server: &Server) -> Vec<ProcessPlan> {
     let mine = site.processes.iter().filter(|process| process.runs_on(server));
@@ -81,7 +81,8 @@ fn listeners(site: &Site, server: &Server) -> Vec<NginxListener> {
         if service.to.role != server.role || service.protocol != Transport::Tcp {
             continue;
         }
-        for address in server.addresses() {
+        let vips = service.listen.iter().filter(|_| service.forward == Forward::Direct);
+        for address in server.addresses().chain(vips.map(|listen| listen.ip())) {
             let address = SocketAddr::new(address, service.to.port);
             if !list.iter().any(|listener| listener.address == address) {
                 list.push(NginxListener { address, tls: encrypts(service) });

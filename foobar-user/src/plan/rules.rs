@@ -190,7 +190,8 @@ impl<'s> Firewall<'s> {
         let (name, ports) = (&service.name.value, one(service.to.port));
         let origin = format!("service {name}");
         let clients = match &service.forward {
-            Forward::Tls(_) => Sources::nobody().with_role(self.site, Role::Balancer),
+            // Of a direct service only the checks come to the backend's own address.
+            Forward::Tls(_) | Forward::Direct => Sources::nobody().with_role(self.site, Role::Balancer),
             Forward::Nat => Sources::of(self.site, &service.from).with_role(self.site, Role::Balancer),
             Forward::Socket => Sources::of(self.site, &service.from),
         };
@@ -199,7 +200,12 @@ impl<'s> Firewall<'s> {
             Transport::Udp => Protocol::Udp(ports.clone()),
         };
         let clients = clients.without(self.server);
-        self.derived(&format!("service-{name}"), &origin, clients, self.own.clone(), protocol);
+        self.derived(&format!("service-{name}"), &origin, clients, self.own.clone(), protocol.clone());
+        if service.forward == Forward::Direct {
+            let vips = hosts(service.listen.iter().map(|listen| listen.ip()));
+            let clients = Sources::of(self.site, &service.from).without(self.server);
+            self.derived(&format!("direct-{name}"), &origin, clients, vips, protocol);
+        }
         if service.protocol == Transport::Udp {
             // Every kind of check runs over TCP.
             let checkers = check_sources(self.site, service).without(self.server);
@@ -212,7 +218,7 @@ impl<'s> Firewall<'s> {
         let name = &service.name.value;
         let redirect = match &service.forward {
             Forward::Socket => return,
-            Forward::Nat => None,
+            Forward::Nat | Forward::Direct => None,
             Forward::Tls(tls) => tls.redirect_port,
         };
         // One rule for each set of ports that a VIP has, so that no VIP opens another one's port.

@@ -104,6 +104,7 @@ fn services(plan: &Plan) -> Vec<Vec<String>> {
             format!("{transport} {}", list(&service.vips)),
             match service.scope {
                 Scope::Nat => "XDP and connect()".to_owned(),
+                Scope::Direct => "XDP (direct) and connect()".to_owned(),
                 Scope::Local => "connect()".to_owned(),
             },
             match service.select {

@@ -152,6 +152,8 @@ pub enum Forward {
     Tls(Tls),
     /// Rewritten by XDP on the balancer.
     Nat,
+    /// Sent on by XDP on the balancer to the MAC addresses of backends that have the VIP themselves, and answer without it.
+    Direct,
     /// Rewritten at `connect()` on the servers in `from`.
     Socket,
 }

@@ -1,7 +1,7 @@
 //! The packet path on the host: a byte buffer and hash maps.
 
 use anyhow::Result;
-use foobar_common::abi::{Backend, Endpoint, Event, Flow, SERVICE_WIRE};
+use foobar_common::abi::{Backend, Endpoint, Event, Flow};
 use foobar_common::address::{Address, Be16, SocketKey, words};
 use foobar_common::generation::USES_BALANCER;
 use foobar_common::host::HostTables;
@@ -128,7 +128,7 @@ fn add_backend(tables: &mut HostTables, backend: u32, slot: u32, service: &Serve
     let port = Be16::new(service.backend_port);
     let (address, member) = (words(host.address(v6)), service.backend(slot));
     tables.backends.insert(backend, Backend { address, port, ..member });
-    if service.flags & SERVICE_WIRE == 0 {
+    if !service.has_way_back() {
         return;
     }
     let value = Endpoint { vip: words(VIP.address(v6)), port: Be16::new(service.port), _pad: 0, backend };

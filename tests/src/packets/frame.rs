@@ -178,6 +178,12 @@ impl Frame {
         sent
     }
 
+    /// As the balancer sends it on to a backend that has the VIP itself.
+    #[must_use]
+    pub fn relayed(&self, backend: Host) -> Self {
+        self.sent_to(backend)
+    }
+
     /// As the balancer sends a backend's reply on to a client.
     #[must_use]
     pub fn to_client(&self, vip: Host, port: u16, client: Host) -> Self {

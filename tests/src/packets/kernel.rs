@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use aya::maps::{HashMap, RingBuf};
 use aya::programs::{TestRun as _, TestRunOptions, XdpMode};
-use foobar_common::abi::{BucketKey, Event, Flow, SERVICE_WIRE, Trace};
+use foobar_common::abi::{BucketKey, Event, Flow, Trace};
 use foobar_common::generation::USES_BALANCER;
 use foobar_common::rules::Rule;
 use foobar_user::datapath::clock;
@@ -122,7 +122,7 @@ fn add(state: &mut State, slot: u32, service: &Served, v6: bool) -> Result<()> {
         let backend = MEMBERS * slot + member;
         let endpoint = SocketAddr::new(host.address(v6), service.backend_port);
         state.set_backend(backend, endpoint, service.backend(slot))?;
-        if service.flags & SERVICE_WIRE != 0 {
+        if service.has_way_back() {
             state.set_endpoint(Socket { address: endpoint, protocol: service.protocol }, vip.address, backend)?;
         }
     }

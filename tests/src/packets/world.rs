@@ -1,6 +1,9 @@
 //! The rules and services that the packet tables run on: one world for all cases, so that programs are loaded once.
 
-use foobar_common::abi::{BACKEND_MEMBER, Backend, SERVICE_HASH, SERVICE_LEAST, SERVICE_LOCAL, SERVICE_WIRE, Service};
+use foobar_common::abi::{
+    BACKEND_MEMBER, Backend, FORWARD_DIRECT, FORWARD_NAT, SERVICE_HASH, SERVICE_LEAST, SERVICE_LOCAL, SERVICE_WIRE,
+    Service,
+};
 use foobar_common::generation::{USES_BALANCER, USES_REVERSE_PATH};
 use foobar_common::rules::{Action, Protocol, Rule};
 
@@ -26,6 +29,8 @@ pub struct Served {
     pub affinity_s: u32,
     /// Flows of one backend at the most; 0: as many as come.
     pub limit: u32,
+    /// How packets reach the members.
+    pub forward: u8,
     /// Places of each member in the ring, or its weight where the fewest flows decide.
     pub weights: [u16; 3],
 }
@@ -35,6 +40,11 @@ impl Served {
     pub fn kernel(&self, slot: u32) -> Service {
         let (ring, places) = (2 * slot, self.ring(slot).len() as u32);
         Service { slot, ring, places, flags: self.flags, affinity_s: self.affinity_s, _pad: 0 }
+    }
+
+    /// Whether replies pass the balancer.
+    pub const fn has_way_back(&self) -> bool {
+        self.flags & SERVICE_WIRE != 0 && self.forward == FORWARD_NAT
     }
 
     /// Slots of its members by place: the first as often as its weight says, then the next.
@@ -47,18 +57,19 @@ impl Served {
 
     /// A member, but for its endpoint.
     pub fn backend(&self, slot: u32) -> Backend {
-        Backend { state: BACKEND_MEMBER, service: slot, limit: self.limit, weight: 1, ..Backend::default() }
+        let (limit, forward) = (self.limit, self.forward);
+        Backend { state: BACKEND_MEMBER, service: slot, limit, forward, weight: 1, ..Backend::default() }
     }
 }
 
 const fn served(name: &'static str, port: u16, members: &'static [Host]) -> Served {
     let flags = SERVICE_WIRE | SERVICE_LOCAL;
-    let (backend_port, weights) = (port + 1000, [1; 3]);
-    Served { name, port, protocol: 6, flags, members, backend_port, affinity_s: 0, limit: 0, weights }
+    let (backend_port, weights, forward) = (port + 1000, [1; 3], FORWARD_NAT);
+    Served { name, port, protocol: 6, flags, members, backend_port, affinity_s: 0, limit: 0, forward, weights }
 }
 
 /// The services; the slot in a family is `2 * index + family`.
-pub const SERVICES: [Served; 14] = [
+pub const SERVICES: [Served; 17] = [
     served("www", 8080, &[WEB1, WEB2]),
     Served { protocol: 17, ..served("echo", 7007, &[WEB1, WEB2]) },
     served("three", 8082, &[WEB1, WEB2, WEB3]),
@@ -73,6 +84,9 @@ pub const SERVICES: [Served; 14] = [
     Served { flags: SERVICE_WIRE | SERVICE_HASH, ..served("hashed", 8073, &[WEB1, WEB2, WEB3]) },
     Served { affinity_s: 600, ..served("sticky", 8074, &[WEB1, WEB2, WEB3]) },
     Served { limit: 2, ..served("limited", 8075, &[WEB1, WEB2]) },
+    Served { forward: FORWARD_DIRECT, backend_port: 8076, ..served("direct", 8076, &[WEB1, WEB2]) },
+    Served { forward: FORWARD_DIRECT, backend_port: 8077, protocol: 17, ..served("direct-udp", 8077, &[WEB1, WEB2]) },
+    Served { forward: FORWARD_DIRECT, backend_port: 8078, ..served("direct-silent", 8078, &[SILENT]) },
 ];
 
 /// Members of a service at the most; the backend slot is `MEMBERS * service slot + member`.
@@ -146,7 +160,7 @@ fn site() -> Vec<Rule> {
         rule("echo", &["203.0.113.0/24"], &lb1, Icmp(vec![8]), Allow),
         rule("echo6", &["2001:db8::/64"], &lb1, Icmpv6(vec![128]), Allow),
         rule("vip", &[], &vip, tcp(8070, 8090), Allow),
-        rule("vip-udp", &[], &vip, udp(7007), Allow),
+        rule("vip-udp", &[], &vip, Udp(vec![7007..=7007, 8077..=8077]), Allow),
         rule("office-high", &["198.51.100.128/25", "2001:db8:64:8000::/49"], &lb1, tcp(443, 443), Deny),
         rule("office", &office, &lb1, Tcp(vec![443..=443, 8000..=8010]), Allow),
         rule("office-late", &office, &[], tcp(8010, 8010), Deny),

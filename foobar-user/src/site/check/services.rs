@@ -10,6 +10,7 @@ pub(super) fn check(site: &Site, faults: &Collector) {
     for service in &site.services {
         backends(site, service, faults);
         shares(site, service, faults);
+        direct(site, service, faults);
         if service.forward != Forward::Socket && site.of_role(Role::Balancer).next().is_none() {
             let message = format!(
                 "service `{}` needs a balancer and no server has the role `balancer`; add one, or set `forward = \"socket\"`",
@@ -64,6 +65,24 @@ fn backends(site: &Site, service: &Service, faults: &Collector) {
             listen.value,
         );
         faults.error(listen.span, message);
+    }
+}
+
+/// A packet that is sent on as it is keeps its port, and reaches a backend that is not the balancer itself.
+fn direct(site: &Site, service: &Service, faults: &Collector) {
+    if service.forward != Forward::Direct {
+        return;
+    }
+    for listen in service.listen.iter().filter(|listen| listen.port() != service.to.port) {
+        let message = format!(
+            "a `direct` service sends packets on as they are, so its backends are asked at port {} and not at {};              use one port, or `forward = \"nat\"`",
+            listen.port(),
+            service.to.port
+        );
+        faults.error(listen.span, message);
+    }
+    if service.to.role == Role::Balancer && site.of_role(Role::Balancer).next().is_some() {
+        faults.error(service.to.span, "a balancer cannot send packets on to itself; name another role");
     }
 }
 

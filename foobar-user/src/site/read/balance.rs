@@ -64,9 +64,9 @@ fn refuse_off_the_wire(section: &Section<'_>, key: &'static str, forward: Option
     let why = match forward {
         Some(Forward::Tls(_) | Forward::Socket) => {
             "connections of local sockets are not followed to their end, and have one client, this server; \
-             only `forward = \"nat\"` can do this"
+             only `forward = \"nat\"` and `\"direct\"` can do this"
         }
-        Some(Forward::Nat) | None => return,
+        Some(Forward::Nat | Forward::Direct) | None => return,
     };
     section.faults.error(section.place(key), format!("`{key}` in {}: {why}", section.title));
 }

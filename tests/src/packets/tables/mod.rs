@@ -3,6 +3,7 @@
 mod balance;
 mod connections;
 mod datagrams;
+mod direct;
 mod extensions;
 mod firewall;
 mod flags;
@@ -29,6 +30,7 @@ pub fn all() -> Vec<Case> {
         connections::cases(),
         services::cases(),
         balance::cases(),
+        direct::cases(),
         flows::cases(),
         datagrams::cases(),
         routes::cases(),
