@@ -8,7 +8,9 @@ use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use foobar_user::health::{Health, HealthState, Orders, Status};
-use foobar_user::plan::{BackendPlan, Balance, Check, CheckKind, Scope, Select, ServicePlan, TlsFiles, Transport};
+use foobar_user::plan::{
+    BackendPlan, Balance, Check, CheckKind, HttpCheck, Scope, Select, ServicePlan, TlsFiles, Transport,
+};
 use pki_support::Pki;
 use rustls::pki_types::PrivateKeyDer;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -37,7 +39,8 @@ fn service(kind: CheckKind, backends: &[(&str, SocketAddr)]) -> ServicePlan {
 }
 
 fn http(tls: Option<TlsFiles>) -> CheckKind {
-    CheckKind::Http { path: "/healthz".into(), host: "www.foobar.com".into(), tls }
+    let (path, host) = ("/healthz".into(), "www.foobar.com".into());
+    CheckKind::Http(HttpCheck { path, host, status: 200..=399, body: None, tls })
 }
 
 async fn listener() -> (TcpListener, SocketAddr) {
@@ -106,6 +109,62 @@ async fn a_backend_that_answers_wrongly_or_not_at_all_is_out_within_a_second_and
     assert!(checks.success >= 3 && checks.failure >= 2 && checks.timeout >= 2, "{checks:?}");
     let quiet = state.services[0].backends[1].checks;
     assert_eq!((quiet.failure, quiet.timeout), (0, 0));
+}
+
+/// Answers every request with a status and a body.
+async fn speaking_server(code: Arc<AtomicU16>, body: &'static str) -> SocketAddr {
+    let (listener, address) = listener().await;
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut request = [0; 1024];
+            let length = stream.read(&mut request).await.unwrap_or(0);
+            assert!(String::from_utf8_lossy(&request[..length]).contains("host: other.example\r\n"));
+            let (code, length) = (code.load(Ordering::Relaxed), body.len());
+            let text = format!("HTTP/1.1 {code} X\r\nContent-Length: {length}\r\n\r\n{body}");
+            let _ = stream.write_all(text.as_bytes()).await;
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn status_body_and_host_are_what_the_site_says() {
+    let code = Arc::new(AtomicU16::new(201));
+    let check = |body: &str| {
+        let (path, host, body) = ("/healthz".into(), "other.example".into(), Some(body.to_owned()));
+        CheckKind::Http(HttpCheck { path, host, status: 200..=204, body, tls: None })
+    };
+    let fit = speaking_server(Arc::clone(&code), "all is well").await;
+    let unfit = speaking_server(Arc::clone(&code), "all is lost").await;
+    let services = [service(check("is well"), &[("web1", fit), ("web2", unfit)])];
+    let (health, mut changes) = Health::start(&services, Orders::new());
+    until(&mut changes, &["web1"]).await;
+    let known = changes.wait_for(|state| state.services[0].backends[1].status == Status::Down);
+    assert!(tokio::time::timeout(DEADLINE, known).await.is_ok_and(|seen| seen.is_ok()));
+    let failure = health.snapshot().services[0].backends[1].failure.clone().unwrap_or_default();
+    assert!(failure.contains("lacks `is well`"), "{failure}");
+    code.store(302, Ordering::Relaxed);
+    until(&mut changes, &[]).await;
+}
+
+#[tokio::test]
+async fn a_script_decides_by_its_exit_code_and_knows_whom_it_asks() {
+    let address: SocketAddr = ([127, 0, 0, 1], 4711).into();
+    let script = |text: &str| CheckKind::Script(vec!["/bin/sh".into(), "-c".into(), text.into()]);
+    let text = "[ $FOOBAR_SERVER = web1 ] && [ $FOOBAR_ADDRESS:$FOOBAR_PORT = 127.0.0.1:4711 ] || { echo not me >&2; exit 3; }";
+    let services = [service(script(text), &[("web1", address), ("web2", address)])];
+    let (health, mut changes) = Health::start(&services, Orders::new());
+    until(&mut changes, &["web1"]).await;
+    let known = changes.wait_for(|state| state.services[0].backends[1].status == Status::Down);
+    assert!(tokio::time::timeout(DEADLINE, known).await.is_ok_and(|seen| seen.is_ok()));
+    let failure = health.snapshot().services[0].backends[1].failure.clone().unwrap_or_default();
+    assert!(failure.contains("exit status: 3") && failure.ends_with("not me"), "{failure}");
+
+    let hangs = [service(script("exec sleep 60"), &[("web1", address)])];
+    let (health, mut changes) = Health::start(&hangs, Orders::new());
+    let known = changes.wait_for(|state| state.services[0].backends[0].checks.timeout > 0);
+    assert!(tokio::time::timeout(DEADLINE, known).await.is_ok_and(|seen| seen.is_ok()));
+    assert_eq!(health.snapshot().services[0].backends[0].status, Status::Down);
 }
 
 #[tokio::test]

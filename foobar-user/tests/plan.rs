@@ -8,7 +8,7 @@ use std::path::Path;
 use common::edited;
 use foobar_common::rules::linear::{Fields, first_match};
 use foobar_common::rules::{Action, Rule};
-use foobar_user::plan::{CheckKind, Origin, Plan, PlanError, ProcessKind, Scope, Select, plan, show};
+use foobar_user::plan::{CheckKind, HttpCheck, Origin, Plan, PlanError, ProcessKind, Scope, Select, plan, show};
 use foobar_user::site::Site;
 
 fn site(text: &str) -> Site {
@@ -182,7 +182,9 @@ fn backends_and_checks_are_what_the_file_says() {
         ("web1", vec!["10.0.1.11:8443".to_owned(), "[fd00:1::11]:8443".to_owned()])
     );
     assert_eq!(www.backends.len(), 2);
-    let CheckKind::Http { path, host, tls: Some(tls) } = &www.check.kind else { panic!("{:?}", www.check) };
+    let CheckKind::Http(HttpCheck { path, host, tls: Some(tls), .. }) = &www.check.kind else {
+        panic!("{:?}", www.check)
+    };
     assert_eq!((path.as_str(), host.as_str()), ("/healthz", "www.foobar.com"));
     assert_eq!(tls.key, Path::new("/etc/foobar/pki/lb1.key"));
     assert_eq!(lb1.services[1].check.kind, CheckKind::Tcp);

@@ -9,8 +9,8 @@ use std::path::Path;
 
 use foobar_user::health::{BackendHealth, Health, Orders};
 use foobar_user::plan::{
-    BackendPlan, Balance, Check, CheckKind, NginxListener, NginxPlan, ProcessKind, ProcessPlan, Scope, Select,
-    ServicePlan, TlsFiles, Transport,
+    BackendPlan, Balance, Check, CheckKind, HttpCheck, NginxListener, NginxPlan, ProcessKind, ProcessPlan, Scope,
+    Select, ServicePlan, TlsFiles, Transport,
 };
 use foobar_user::process::{Supervisor, nginx};
 use pki_support::Pki;
@@ -163,7 +163,13 @@ async fn a_tls_listener_wants_a_certificate_of_the_sites_ca() {
             fallback: false,
         }],
         check: Check {
-            kind: CheckKind::Http { path: "/healthz".into(), host: "www.foobar.com".into(), tls: Some(tls) },
+            kind: CheckKind::Http(HttpCheck {
+                path: "/healthz".into(),
+                host: "www.foobar.com".into(),
+                status: 200..=399,
+                body: None,
+                tls: Some(tls),
+            }),
             interval_ms: 50,
             timeout_ms: 2_000,
             rise: 1,

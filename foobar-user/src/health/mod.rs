@@ -8,6 +8,7 @@ mod monitor;
 mod order;
 mod postgres;
 mod probe;
+mod script;
 mod state;
 mod tls;
 mod verdict;

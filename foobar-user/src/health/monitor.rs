@@ -181,7 +181,12 @@ async fn watch_backend(target: Target, state: watch::Sender<HealthState>) {
 
 /// Puts a result into the snapshot; wakes readers only when members may change.
 fn publish(state: &watch::Sender<HealthState>, target: &Target, verdict: &mut Verdict, outcome: &Outcome) {
-    let changed = verdict.take(matches!(outcome, Outcome::Success(_)), target.check.rise, target.check.fall);
+    let changed = verdict.take(
+        matches!(outcome, Outcome::Success(_)),
+        target.check.rise,
+        target.check.fall,
+        std::time::Instant::now(),
+    );
     if changed {
         tracing::info!(
             service = target.service,

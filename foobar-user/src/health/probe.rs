@@ -8,6 +8,8 @@ use tokio::net::TcpStream;
 use super::DatabaseRole;
 use super::http::HttpProbe;
 use super::postgres::PostgresProbe;
+use super::script::ScriptProbe;
+use super::tls::TlsProbe;
 use crate::plan::CheckKind;
 
 /// How one check ended.
@@ -33,7 +35,9 @@ impl Outcome {
 /// Asks one address again and again; keeps what can be kept between checks.
 pub(super) enum Probe {
     Tcp(SocketAddr),
+    Tls(Box<TlsProbe>),
     Http(Box<HttpProbe>),
+    Script(ScriptProbe),
     Postgres(Box<PostgresProbe>),
 }
 
@@ -41,9 +45,9 @@ impl Probe {
     pub(super) fn new(kind: &CheckKind, server: &str, address: SocketAddr) -> Self {
         match kind {
             CheckKind::Tcp => Self::Tcp(address),
-            CheckKind::Http { path, host, tls } => {
-                Self::Http(Box::new(HttpProbe::new(address, server, path, host, tls.clone())))
-            }
+            CheckKind::Tls(files) => Self::Tls(Box::new(TlsProbe::new(address, server, files))),
+            CheckKind::Http(check) => Self::Http(Box::new(HttpProbe::new(address, server, check))),
+            CheckKind::Script(command) => Self::Script(ScriptProbe::new(command, server, address)),
             CheckKind::Postgres { database, user, password_file } => {
                 Self::Postgres(Box::new(PostgresProbe::new(address, database, user, password_file)))
             }
@@ -57,7 +61,9 @@ impl Probe {
                 connect(*address).await?;
                 Ok(None)
             }
+            Self::Tls(probe) => probe.ask().await.map(|_| None),
             Self::Http(probe) => probe.ask().await.map(|()| None),
+            Self::Script(probe) => probe.ask().await.map(|()| None),
             Self::Postgres(probe) => probe.ask().await.map(Some),
         }
     }
@@ -65,7 +71,8 @@ impl Probe {
     /// Drops what was kept: after a failure the next check starts from nothing.
     pub(super) fn forget(&mut self) {
         match self {
-            Self::Tcp(_) => {}
+            Self::Tcp(_) | Self::Script(_) => {}
+            Self::Tls(probe) => probe.forget(),
             Self::Http(probe) => probe.forget(),
             Self::Postgres(probe) => probe.forget(),
         }

@@ -11,6 +11,7 @@ mod sources;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 use foobar_common::rules::Rule;
@@ -246,15 +247,12 @@ pub struct Check {
 pub enum CheckKind {
     /// A TCP connection is accepted.
     Tcp,
-    /// `GET path` is answered with 2xx or 3xx; with `tls`, over mTLS.
-    Http {
-        /// Path of the request.
-        path: String,
-        /// `Host` of the request, and the name that the certificate must bear is the server's name.
-        host: String,
-        /// Certificates for mTLS; `None`: plain HTTP.
-        tls: Option<TlsFiles>,
-    },
+    /// A TLS handshake succeeds, with the server's name and the site's CA.
+    Tls(TlsFiles),
+    /// A request is answered as it should be.
+    Http(HttpCheck),
+    /// A program ends with exit code 0; it finds `FOOBAR_SERVER`, `FOOBAR_ADDRESS` and `FOOBAR_PORT` in its environment.
+    Script(Vec<String>),
     /// A log-in succeeds and `pg_is_in_recovery()` tells the role.
     Postgres {
         /// Database to log in to.
@@ -264,6 +262,21 @@ pub enum CheckKind {
         /// File with the role's password.
         password_file: PathBuf,
     },
+}
+
+/// A request, and how it should be answered.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct HttpCheck {
+    /// Path of the request.
+    pub path: String,
+    /// `Host` of the request; the name that a certificate must bear is the server's name.
+    pub host: String,
+    /// Status codes that are good.
+    pub status: RangeInclusive<u16>,
+    /// What the body must contain; `None`: anything.
+    pub body: Option<String>,
+    /// Certificates for mTLS; `None`: plain HTTP.
+    pub tls: Option<TlsFiles>,
 }
 
 /// Certificates of one server, PEM files.

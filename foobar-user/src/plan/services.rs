@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::sources::{Sources, admits};
-use super::{BackendPlan, Balance, Check, CheckKind, EdgeService, Role, Scope, ServicePlan};
+use super::{BackendPlan, Balance, Check, CheckKind, EdgeService, HttpCheck, Role, Scope, ServicePlan};
 use crate::pki;
 use crate::site::{At, Forward, Server, Service, Site, SiteCheckKind, Tls};
 
@@ -91,11 +91,15 @@ const fn balance(service: &Service) -> Balance {
 
 fn check(site: &Site, service: &Service, server: &Server) -> Check {
     let kind = match (&service.check.kind, &site.database) {
-        (SiteCheckKind::Http(path), _) => CheckKind::Http {
-            path: path.clone(),
-            host: site.domain.value.clone(),
+        (SiteCheckKind::Http(check), _) => CheckKind::Http(HttpCheck {
+            path: check.path.clone(),
+            host: check.host.clone().unwrap_or_else(|| site.domain.value.clone()),
+            status: check.status.clone(),
+            body: check.body.clone(),
             tls: encrypts(service).then(|| pki::server_files(site, &server.name)),
-        },
+        }),
+        (SiteCheckKind::Tls, _) => CheckKind::Tls(pki::server_files(site, &server.name)),
+        (SiteCheckKind::Script(command), _) => CheckKind::Script(command.clone()),
         (SiteCheckKind::Postgres, Some(database)) => CheckKind::Postgres {
             database: database.name.clone(),
             user: database.user.clone(),

@@ -123,8 +123,10 @@ fn check(service: &ServicePlan) -> String {
     let check = &service.check;
     let kind = match &check.kind {
         CheckKind::Tcp => "tcp".to_owned(),
-        CheckKind::Http { path, tls: Some(_), .. } => format!("https (mTLS) {path}"),
-        CheckKind::Http { path, tls: None, .. } => format!("http {path}"),
+        CheckKind::Tls(_) => "tls (mTLS)".to_owned(),
+        CheckKind::Http(http) if http.tls.is_some() => format!("https (mTLS) {}", http.path),
+        CheckKind::Http(http) => format!("http {}", http.path),
+        CheckKind::Script(command) => format!("script {}", command.first().map_or("", String::as_str)),
         CheckKind::Postgres { .. } => "postgres".to_owned(),
     };
     format!("{kind}, every {} ms", check.interval_ms)

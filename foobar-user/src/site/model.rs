@@ -219,10 +219,27 @@ pub struct SiteCheck {
 pub enum SiteCheckKind {
     /// A connection is accepted.
     Tcp,
-    /// This path is answered.
-    Http(String),
+    /// A TLS handshake succeeds.
+    Tls,
+    /// A request is answered as it should be.
+    Http(SiteHttpCheck),
+    /// A program of the site's own ends with exit code 0.
+    Script(Vec<String>),
     /// A log-in succeeds and tells the role.
     Postgres,
+}
+
+/// A request of a health check, and how it should be answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteHttpCheck {
+    /// Its path.
+    pub path: String,
+    /// Its `Host`; `None`: the site's domain.
+    pub host: Option<String>,
+    /// Status codes that are good.
+    pub status: RangeInclusive<u16>,
+    /// What the body must contain; `None`: anything.
+    pub body: Option<String>,
 }
 
 /// The database of the site.

@@ -1,9 +1,11 @@
 //! `[service.name]`: where it listens, how it forwards, who may connect, how members are checked.
 
+use std::ops::RangeInclusive;
+
 use super::{Reader, balance};
 use crate::plan::{Role, Select, Transport};
 use crate::site::at::At;
-use crate::site::model::{Forward, Peer, Service, SiteCheck, SiteCheckKind, Tls};
+use crate::site::model::{Forward, Peer, Service, SiteCheck, SiteCheckKind, SiteHttpCheck, Tls};
 use crate::site::section::{Section, nearest};
 use crate::site::text;
 
@@ -15,10 +17,12 @@ const REDIRECT_PORT: u16 = 80;
 const CHECK_MS: u64 = 250;
 /// Default successes in a row that bring a backend up, and failures that take it down.
 const CHECK_COUNT: u64 = 2;
+/// Status codes that are good where the file does not say.
+const STATUS_GOOD: RangeInclusive<u16> = 200..=399;
 /// What interval and timeout may be.
-const CHECK_MS_RANGE: std::ops::RangeInclusive<u64> = 10..=60_000;
+const CHECK_MS_RANGE: RangeInclusive<u64> = 10..=60_000;
 /// What rise and fall may be.
-const CHECK_COUNT_RANGE: std::ops::RangeInclusive<u64> = 1..=100;
+const CHECK_COUNT_RANGE: RangeInclusive<u64> = 1..=100;
 
 pub(super) fn read(reader: &Reader<'_>, name: At<String>, mut section: Section<'_>) -> Option<Service> {
     let checked = text::name(&name).map_err(|why| section.faults.error(name.span, format!("service name {why}")));
@@ -60,6 +64,33 @@ pub(super) fn read(reader: &Reader<'_>, name: At<String>, mut section: Section<'
         select,
         check: check?,
     })
+}
+
+/// What an HTTP check asks, and what it takes for good.
+fn http_check(table: &mut Section<'_>, check: &mut SiteHttpCheck) {
+    if let Some(path) = table.parse("path", "a path", text::url_path) {
+        check.path = path.value;
+    }
+    check.host = table.parse("host", "a host's name", text::domain).map(|host| host.value);
+    if let Some(status) = table.parse("status", "a status such as \"200\" or \"200-299\"", status) {
+        check.status = status.value;
+    }
+    check.body = table
+        .parse("body", "a text", |text| match text {
+            "" => Err("an empty text is in every body; leave it out".to_owned()),
+            text => Ok(text.to_owned()),
+        })
+        .map(|body| body.value);
+}
+
+/// A status code, or a range of them.
+fn status(text: &str) -> Result<RangeInclusive<u16>, String> {
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    let code = |text: &str| text.trim().parse::<u16>().ok().filter(|code| (100..600).contains(code));
+    match (code(first), code(last)) {
+        (Some(first), Some(last)) if first <= last => Ok(first..=last),
+        _ => Err(format!("`{text}` is no status; write \"200\" or \"200-299\"")),
+    }
 }
 
 fn transport(word: &str) -> Result<Transport, String> {
@@ -159,18 +190,40 @@ fn check(section: &mut Section<'_>, role: Option<Role>, select: Select) -> Optio
     let mut table = section.table("check", "{ kind = \"http\", path = \"/healthz\" }")?;
     let kind = table.parse("kind", "a string", |word| match word {
         "tcp" => Ok(SiteCheckKind::Tcp),
-        "http" => Ok(SiteCheckKind::Http("/".to_owned())),
+        "tls" => Ok(SiteCheckKind::Tls),
+        "http" => {
+            Ok(SiteCheckKind::Http(SiteHttpCheck { path: "/".to_owned(), host: None, status: STATUS_GOOD, body: None }))
+        }
         "postgres" => Ok(SiteCheckKind::Postgres),
-        _ => Err(format!("`{word}` is no kind of check; write `tcp`, `http` or `postgres`")),
+        "script" => Ok(SiteCheckKind::Script(Vec::new())),
+        _ => Err(format!("`{word}` is no kind of check; write `tcp`, `tls`, `http`, `postgres` or `script`")),
     });
     let unknown_kind = kind.is_none() && table.has("kind");
     let mut kind = kind.map_or(default, |kind| kind.value);
-    if let SiteCheckKind::Http(path) = &mut kind {
-        if let Some(given) = table.parse("path", "a path", text::url_path) {
-            *path = given.value;
+    match &mut kind {
+        SiteCheckKind::Http(check) => http_check(&mut table, check),
+        _ if unknown_kind => {}
+        _ => {
+            table.refuse("path", "only `kind = \"http\"` asks for a path; set the kind or leave the path out");
+            for key in ["host", "status", "body"] {
+                table.refuse(key, "only `kind = \"http\"` has this; set the kind or leave it out");
+            }
         }
-    } else if !unknown_kind {
-        table.refuse("path", "only `kind = \"http\"` asks for a path; set the kind or leave the path out");
+    }
+    let command = table.list("command", "a program and its arguments", |word| Ok(word.to_owned()));
+    match &mut kind {
+        SiteCheckKind::Script(program) => {
+            let command = table.need("command", command, "command = [\"/usr/local/bin/check\"]");
+            *program = command.map_or_else(Vec::new, |list| list.value.into_iter().map(|word| word.value).collect());
+            if program.first().is_none_or(|program| !program.starts_with('/')) && table.has("command") {
+                table.faults.error(table.place("command"), "a check's program is named by its whole path");
+            }
+        }
+        _ if table.has("command") && !unknown_kind => {
+            let message = "only `kind = \"script\"` runs a command; set the kind or leave the command out";
+            table.faults.error(table.place("command"), message);
+        }
+        _ => {}
     }
     let span = table.place("kind");
     if kind == SiteCheckKind::Postgres && role.is_some_and(|role| role != Role::Database) {
