@@ -57,6 +57,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("a_disabled_backend_is_cut_off", operation::disabled),
     ("one_flow_is_ended_and_no_other", operation::flows_end),
     ("a_backend_that_leaves_by_the_file_keeps_its_connections", operation::left),
+    ("a_set_reaches_known_flows", operation::sets_reach_known_flows),
     ("datagrams_are_balanced_and_come_back", datagrams::echoed),
     ("every_door_opens_for_whom_the_file_allows_and_nobody_else", reach::exactly_the_allowed),
     ("no_plain_text_between_balancer_and_web", wire::encrypted),

@@ -77,7 +77,11 @@ impl Server {
             let mut datapath = lock(&self.datapath);
             let mut one_by_one = changes.iter().map(|(entry, keep)| datapath.change_set(set, *entry, *keep));
             match one_by_one.find_map(Result::err) {
-                None => return Ok(()),
+                None => {
+                    return datapath
+                        .judge_again()
+                        .with_context(|| format!("known flows are not judged by `{set}` again"));
+                }
                 Some(InstanceError::Room) => {}
                 Some(InstanceError::Other(error)) => {
                     drop(datapath);
@@ -85,11 +89,12 @@ impl Server {
                 }
             }
         }
+        // Some of the entries may be in the kernel: the next plan makes its tables anew.
+        self.sets.outdate();
         ensure!(
             self.window.waiting().is_none(),
             "the sets cannot change so while a change waits for its confirmation: `foobar confirm` or `foobar revert` it first"
         );
-        self.sets.outdate();
         let applied = lock(&self.datapath).apply(&self.loaded.plan, &self.sets, None);
         self.events.tell_watched();
         applied.with_context(|| format!("the kernel does not take the change of `{set}`"))
@@ -130,6 +135,7 @@ impl Server {
             let mut datapath = lock(&self.datapath);
             let out = |prefix: &IpNet| Entry { prefix: *prefix, expires_ns: None };
             let taken = prefixes.iter().try_for_each(|prefix| datapath.change_set(&set, out(prefix), false));
+            let taken = taken.and_then(|()| Ok(datapath.judge_again()?));
             drop(datapath);
             if taken.is_err() {
                 // They match nothing any more; their place is free again when the tables are made anew.

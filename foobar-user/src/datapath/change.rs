@@ -5,11 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use foobar_common::generation::{USES_BALANCER, USES_REVERSE_PATH};
 use foobar_common::rules::Rule;
+use tracing::error;
 
 use super::instance::{Instance, InstanceError, Place};
 use super::links::{self, Mode};
@@ -19,6 +20,10 @@ use super::sets::Set;
 use super::slots::{Fresh, Slots};
 use super::{Datapath, InForce, Options, SetSource, slots_path};
 use crate::plan::{Plan, Scope};
+
+/// A backend that is leaving must have had no flow for so long: over several walks through the flow tables, each of which may
+/// have missed some.
+const IDLE: Duration = Duration::from_secs(30);
 
 /// A plan on its way into force.
 struct Next {
@@ -78,17 +83,20 @@ impl Datapath {
             Some(_) => self.reload(plan, &next, sets, jumbo)?,
         }
         let in_force = self.in_force.as_mut().context("a plan was put in force")?;
-        // A crash before this line costs nothing: the same names get the same slots again.
-        next.slots.write(&slots_path(&self.options.run))?;
         let state = in_force.instance.state_mut();
         let mut slots = next.slots;
         let free = slots.let_go(&self.slots, |slot| state.active(slot).is_ok_and(|flows| flows > 0));
-        slots.leaving.values().try_for_each(|slot| state.keep_backend(*slot))?;
-        services::remove_others(state, &next.services, &slots.leaving, &free)?;
+        let kept = slots.leaving.values().try_for_each(|slot| state.keep_backend(*slot));
+        let removed = kept.and_then(|()| services::remove_others(state, &next.services, &slots.leaving, &free));
         in_force.services = next.services;
         in_force.sets = (sets.version(), set_names(plan));
         self.slots = slots;
-        self.slots.write(&slots_path(&self.options.run))
+        // The plan is in force: what fails here is told, and does not undo it. A crash before the list is written costs nothing:
+        // the same names get the same slots again.
+        if let Err(error) = removed.and_then(|()| self.slots.write(&slots_path(&self.options.run))) {
+            error!("what the plan has not any more is still in the tables: {error:#}");
+        }
+        Ok(())
     }
 
     /// Frees the slots of backends that were left to end their flows, and have none any more.
@@ -101,16 +109,21 @@ impl Datapath {
         }
         let InForce { instance, services, .. } = self.in_force.as_mut().context("no plan is in force yet")?;
         let state = instance.state_mut();
-        let mut free = Vec::new();
+        let (mut free, now) = (Vec::new(), Instant::now());
         for (name, slot) in &self.slots.leaving {
-            if state.active(*slot)? == 0 {
+            if state.active(*slot)? > 0 {
+                self.idle.remove(name);
+            } else if now.duration_since(*self.idle.entry(name.clone()).or_insert(now)) >= IDLE {
                 free.push((name.clone(), *slot));
             }
         }
         if free.is_empty() {
             return Ok(());
         }
-        free.iter().for_each(|(name, _)| _ = self.slots.leaving.remove(name));
+        for (name, _) in &free {
+            self.slots.leaving.remove(name);
+            self.idle.remove(name);
+        }
         let slots: Vec<u32> = free.into_iter().map(|(_, slot)| slot).collect();
         services::remove_others(state, services, &self.slots.leaving, &slots)?;
         self.slots.write(&slots_path(&self.options.run))
@@ -174,7 +187,15 @@ impl Datapath {
         match attach(&self.pins, &self.options, instance, &plan.interfaces, &self.modes, &self.indices) {
             Ok(modes) => {
                 instance.flip(confirm_within)?;
-                links::retain_interfaces(&self.pins.links(), &plan.interfaces)?;
+                // The plan is in force: what fails from here on is told, and does not undo it.
+                let mut carriers = plan.interfaces.clone();
+                if confirm_within.is_some() {
+                    // The kernel may go back by itself, and then they have to be closed.
+                    carriers.extend(old.iter().filter(|name| links::index(name).is_ok()).cloned());
+                }
+                if let Err(error) = links::retain_interfaces(&self.pins.links(), &carriers) {
+                    error!("the firewall stays on interfaces that the plan has not any more: {error:#}");
+                }
                 (self.modes, self.indices) = (modes, next.interfaces.iter().cloned().collect());
                 Ok(true)
             }

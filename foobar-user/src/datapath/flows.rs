@@ -117,11 +117,13 @@ struct Count<'a> {
     active: &'a Mapping,
     before: Vec<i64>,
     counted: Vec<i64>,
+    /// Whether the walk has met every entry, as far as can be known.
+    whole: bool,
 }
 
 impl<'a> Count<'a> {
     fn begin(active: &'a Mapping) -> Self {
-        Self { active, before: numbers(active), counted: vec![0; active.words()] }
+        Self { active, before: numbers(active), counted: vec![0; active.words()], whole: true }
     }
 
     /// An entry that stays.
@@ -141,6 +143,9 @@ impl<'a> Count<'a> {
     /// What the kernel drove out of a full table was never told. During the walk the true number was between the one before
     /// and the one after; what was counted outside of these is so much too many or too few.
     fn correct(self) {
+        if !self.whole {
+            return;
+        }
         for (slot, (before, after)) in self.before.into_iter().zip(numbers(self.active)).enumerate() {
             let counted = self.counted[slot];
             let drift = counted - counted.clamp(before.min(after), before.max(after));
@@ -167,7 +172,7 @@ where
     Wire<Tuple<W>>: aya::Pod,
 {
     let (mut used, mut over) = (0, Vec::new());
-    visit(table, map, |key, flow| {
+    let whole = visit(table, map, |key, flow| {
         if flow::is_over(table, flow, now_ns) {
             over.push((*key, *flow));
         } else {
@@ -175,17 +180,22 @@ where
             count.stays(flow);
         }
     })?;
+    count.whole &= whole;
     let mut removed = 0;
     for (key, seen) in over {
         // Once more: it may have been used since. A packet between this look and the removal, of a flow that was silent to the
         // very end of its time, finds none any more.
-        let unused = map.get(&Wire(key), 0).is_ok_and(|Wire(flow)| flow == seen);
-        if !unused {
-            used += 1;
-            count.stays(&seen);
-        } else if map.remove(&Wire(key)).is_ok() {
-            removed += 1;
-            count.goes(&seen);
+        match map.get(&Wire(key), 0) {
+            Ok(Wire(flow)) if flow != seen => {
+                used += 1;
+                count.stays(&flow);
+            }
+            Ok(_) if map.remove(&Wire(key)).is_ok() => {
+                removed += 1;
+                count.goes(&seen);
+            }
+            // It has gone by itself.
+            Ok(_) | Err(_) => {}
         }
     }
     Ok(Swept { used, removed })
@@ -219,21 +229,23 @@ where
     Ok(ended)
 }
 
-/// Shows each entry of a table.
-fn visit<const W: usize>(table: FlowTable, map: &Table<W>, mut see: impl FnMut(&Tuple<W>, &Flow)) -> Result<()>
+/// Shows each entry of a table; false: some may have been missed, or met twice.
+fn visit<const W: usize>(table: FlowTable, map: &Table<W>, mut see: impl FnMut(&Tuple<W>, &Flow)) -> Result<bool>
 where
     Wire<Tuple<W>>: aya::Pod,
 {
     // A walk over a table that changes begins anew when the entry under it goes: it ends at the table's size at the latest.
     // What it has missed it meets the next time.
+    let (mut whole, mut met) = (true, 0);
     for entry in map.iter().take(size(table) as usize) {
+        met += 1;
         match entry {
             Ok((key, flow)) => see(&key.0, &flow.0),
-            Err(MapError::KeyNotFound) => {}
+            Err(MapError::KeyNotFound) => whole = false,
             Err(error) => return Err(error).context("cannot read a flow table"),
         }
     }
-    Ok(())
+    Ok(whole && met < size(table))
 }
 
 /// Entries that a table can hold, of one family.

@@ -14,7 +14,7 @@ use foobar_common::rules::compile::{Compiled, Surroundings, compile};
 use zerocopy::IntoBytes as _;
 
 use super::programs::{Parts, Programs};
-use super::rules::Generations;
+use super::rules::{self, Generations};
 use super::sets::{Entry, LEAST_WORDS, Set, SetError, Sets};
 use super::state::State;
 use super::wire::Wire;
@@ -43,6 +43,8 @@ pub struct Instance {
     jumbo: bool,
     /// The generation in force, as it was compiled.
     compiled: Option<Compiled>,
+    /// The one before it, while the kernel may go back to it.
+    before: Option<Compiled>,
     /// The one that was written beside it.
     written: Option<Compiled>,
     /// The programs once more, which change nothing; loaded when somebody asks.
@@ -107,6 +109,7 @@ impl Instance {
                 member_words,
                 jumbo,
                 compiled: None,
+                before: None,
                 written: None,
                 dry: None,
             });
@@ -178,7 +181,7 @@ impl Instance {
     pub fn flip(&mut self, confirm_within: Option<Duration>) -> Result<()> {
         let written = self.written.take().context("no generation was written")?;
         self.generations.flip(confirm_within)?;
-        self.compiled = Some(written);
+        self.before = self.compiled.replace(written).filter(|_| confirm_within.is_some());
         if confirm_within.is_none() {
             self.sets.settle();
         }
@@ -186,9 +189,14 @@ impl Instance {
     }
 
     /// Keeps what is in force.
-    pub fn confirm(&mut self) {
-        self.generations.confirm();
+    ///
+    /// # Errors
+    /// It is too late.
+    pub fn confirm(&mut self) -> Result<()> {
+        self.generations.confirm()?;
+        self.before = None;
         self.sets.settle();
+        Ok(())
     }
 
     /// Adds a member to a set in force, or takes one out.
@@ -197,26 +205,42 @@ impl Instance {
     /// There is no such set, or no room: then the sets have to be replaced.
     pub fn change_set(&mut self, set: &str, entry: Entry, keep: bool) -> Result<(), InstanceError> {
         self.sets.change(set, entry, keep)?;
-        for (class, sets) in self.sets.tell_classes()? {
-            self.amend(class, sets)?;
+        if let Err(error) = self.tell_classes() {
+            // What was prepared is not in force, and must not come with the next change.
+            self.sets.spoil();
+            return Err(error.into());
         }
         Ok(self.sets.put_in_force()?)
     }
 
-    /// Has the generation in force know a class.
-    fn amend(&mut self, class: usize, sets: u64) -> Result<()> {
+    /// Has every flow judged again that was let through before: the number of the generation in force is another one.
+    ///
+    /// # Errors
+    /// No rules are in force yet.
+    pub fn renumber(&mut self, number: u32) -> Result<()> {
         let compiled = self.compiled.as_mut().context("no rules are in force yet")?;
-        let known = compiled.sets();
-        compiled.add_class(class, sets)?;
-        let generation = &compiled.generation;
-        let first = offset_of!(Generation, sets) + known * size_of_val(&generation.sets[0]);
-        self.generations.amend(first, generation.sets[known..compiled.sets()].as_bytes())?;
-        // Words are what is written: four classes at a time.
-        let four = class & !3;
-        let source = offset_of!(Generation, source_classes) + 2 * four;
-        self.generations.amend(source, generation.source_classes[four..four + 4].as_bytes())?;
-        let destination = offset_of!(Generation, destination_classes) + 2 * four;
-        self.generations.amend(destination, generation.destination_classes[four..four + 4].as_bytes())
+        compiled.generation.head.number = number;
+        // Words are what is written: the number, and the uses behind it.
+        let head = &compiled.generation.head.as_bytes()[..8];
+        self.generations.amend(rules::Place::Latest, offset_of!(Generation, head), head)
+    }
+
+    /// Has every generation that is, or may come, in force know new classes.
+    fn tell_classes(&mut self) -> Result<()> {
+        let Self { sets, compiled, before, generations, .. } = self;
+        for (class, sets) in sets.tell_classes()? {
+            amend(
+                generations,
+                rules::Place::Latest,
+                compiled.as_mut().context("no rules are in force yet")?,
+                class,
+                sets,
+            )?;
+            if let Some(before) = before {
+                amend(generations, rules::Place::Before, before, class, sets)?;
+            }
+        }
+        Ok(())
     }
 
     /// Whether somebody watches.
@@ -240,6 +264,27 @@ impl Instance {
         self.dry = Some(dry);
         trace
     }
+}
+
+/// Has a generation know a class.
+fn amend(
+    generations: &mut Generations,
+    place: rules::Place,
+    compiled: &mut Compiled,
+    class: usize,
+    sets: u64,
+) -> Result<()> {
+    let known = compiled.sets();
+    compiled.add_class(class, sets)?;
+    let generation = &compiled.generation;
+    let first = offset_of!(Generation, sets) + known * size_of_val(&generation.sets[0]);
+    generations.amend(place, first, generation.sets[known..compiled.sets()].as_bytes())?;
+    // Words are what is written: four classes at a time.
+    let four = class & !3;
+    let source = offset_of!(Generation, source_classes) + 2 * four;
+    generations.amend(place, source, generation.source_classes[four..four + 4].as_bytes())?;
+    let destination = offset_of!(Generation, destination_classes) + 2 * four;
+    generations.amend(place, destination, generation.destination_classes[four..four + 4].as_bytes())
 }
 
 /// `struct xdp_md` of a test run: data, its end, metadata, the interface that a frame comes by, its queue, egress interface.

@@ -31,6 +31,7 @@ pub mod wire;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use foobar_common::abi::Trace;
@@ -81,6 +82,8 @@ pub struct Datapath {
     /// Indices of the interfaces that carry the firewall.
     indices: BTreeMap<String, u32>,
     adopted: bool,
+    /// Since when backends that are leaving have had no flow.
+    idle: BTreeMap<String, Instant>,
 }
 
 /// What a plan has put in force.
@@ -132,7 +135,16 @@ impl Datapath {
         let slots = found.unwrap_or_default();
         // From the first map on there is a list: a crash in between is told from a lost one.
         slots.write(&slots_path(&options.run))?;
-        Ok(Self { options, pins, slots, in_force: None, modes: BTreeMap::new(), indices: BTreeMap::new(), adopted })
+        Ok(Self {
+            options,
+            pins,
+            slots,
+            in_force: None,
+            modes: BTreeMap::new(),
+            indices: BTreeMap::new(),
+            adopted,
+            idle: BTreeMap::new(),
+        })
     }
 
     /// Keeps a change that waits for confirmation.
@@ -140,8 +152,9 @@ impl Datapath {
     /// # Errors
     /// No plan is in force.
     pub fn confirm(&mut self) -> Result<()> {
-        self.instance()?.confirm();
-        Ok(())
+        self.instance()?.confirm()?;
+        // Interfaces that the change has left were kept closed for its time.
+        links::retain_interfaces(&self.pins.links(), &self.modes.keys().cloned().collect::<Vec<_>>())
     }
 
     /// Adds an entry to a named set in force, or gives it another time to live; `keep` false: takes it out.
@@ -150,6 +163,17 @@ impl Datapath {
     /// No rule in force names the set; no room, and then the plan has to be applied again with the whole sets.
     pub fn change_set(&mut self, set: &str, entry: Entry, keep: bool) -> Result<(), InstanceError> {
         self.instance()?.change_set(set, entry, keep)
+    }
+
+    /// Has known flows judged again, after a set has changed: who is denied now is not let through by what was said before.
+    ///
+    /// # Errors
+    /// No plan is in force; the number cannot be remembered.
+    pub fn judge_again(&mut self) -> Result<()> {
+        self.slots.generation = self.slots.generation.wrapping_add(1).max(1);
+        self.slots.write(&slots_path(&self.options.run))?;
+        let number = self.slots.generation;
+        self.instance()?.renumber(number)
     }
 
     /// Whether somebody watches: then drops are told, too.

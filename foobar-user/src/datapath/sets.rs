@@ -58,6 +58,8 @@ pub(super) struct Sets {
     table: Table,
     /// Whether the table is what packets meet, and nothing may come back that was before it.
     settled: bool,
+    /// Whether the table here is another one than the kernel's.
+    spoiled: bool,
 }
 
 impl std::fmt::Debug for Sets {
@@ -84,6 +86,7 @@ impl Sets {
             changes: 0,
             table,
             settled: true,
+            spoiled: false,
         })
     }
 
@@ -161,6 +164,12 @@ impl Sets {
         Ok(())
     }
 
+    /// A change could not be put in force: the sets have to be replaced before they can change again.
+    pub(super) fn spoil(&mut self) {
+        self.memory.forget();
+        self.spoiled = true;
+    }
+
     /// The table is in force for good.
     pub(super) const fn settle(&mut self) {
         self.settled = true;
@@ -168,7 +177,7 @@ impl Sets {
 
     /// A table that is read may not be freed, and changes to one that is not would be without effect.
     fn check_settled(&self) -> Result<(), SetError> {
-        if self.settled { Ok(()) } else { Err(SetError::Unsettled) }
+        if self.settled && !self.spoiled { Ok(()) } else { Err(SetError::Unsettled) }
     }
 
     /// Names of the sets, in the order of their bits.

@@ -134,10 +134,15 @@ impl Keeper {
             self.handshakes.set(stack::agreed(self.watch.answering(), half_open)?)?;
         }
         let seen = self.handshakes.seen()?;
+        let before = self.watch.clone();
         let Some(step) = self.watch.look(self.begun.elapsed(), seen) else { return Ok(()) };
         let done = self.take(step, half_open);
-        if done.is_err() && step == Step::Begin {
-            self.watch.give_up();
+        if done.is_err() {
+            match step {
+                Step::Begin => self.watch.give_up(),
+                // Tried again with the next look.
+                Step::End | Step::Restore => self.watch = before,
+            }
         }
         self.told.answering.store(self.watch.answering(), Ordering::Relaxed);
         done

@@ -10,9 +10,12 @@ use crate::datapath::handshakes::Seen;
 const CALM: Duration = Duration::from_secs(5);
 /// ACKs of the last cookies are still accepted for so long: the stack reads their options by these settings.
 const DRAIN: Duration = Duration::from_secs(10);
-/// Answers from which no handshake has come for so long may not arrive at all: then the stack is given a chance. It takes a
-/// moment, when there are only attackers: the flood is seen again at once.
+/// Answers from which no handshake has come for so long may not arrive at all: then the stack is given a chance.
 const FRUITLESS: Duration = Duration::from_secs(30);
+/// For so long at first, and then each time for twice the time: with only attackers around, its own cookies serve as well.
+const SPARED: Duration = Duration::from_secs(60);
+/// Times that this is doubled, at the most.
+const SPARED_DOUBLINGS: u32 = 2;
 /// Time over which SYNs without an ACK are counted.
 const WINDOW: Duration = Duration::from_secs(1);
 /// Time in seconds for which the stack keeps a half-open connection: five retries, each after twice the time.
@@ -48,6 +51,10 @@ pub(super) struct Watch {
     state: State,
     /// The last flood that was acted on.
     flood_ns: u64,
+    /// Times in a row that answers have led to no handshake at all.
+    fruitless: u32,
+    /// Until then floods are left to the stack, because answers seem to get lost.
+    spared_until: Duration,
 }
 
 /// While SYNs are answered.
@@ -84,7 +91,7 @@ impl Watch {
             Left::Answering => State::Answering(Answering::from(now, seen)),
             Left::Draining => State::Draining { until: now + DRAIN },
         };
-        Self { half_open, state, flood_ns: seen.flood_ns }
+        Self { half_open, state, flood_ns: seen.flood_ns, fruitless: 0, spared_until: Duration::ZERO }
     }
 
     /// Half-open connections above which a flood is seen; 0: never.
@@ -111,8 +118,9 @@ impl Watch {
 
     /// Looks at what the kernel tells now.
     pub(super) fn look(&mut self, now: Duration, seen: Seen) -> Option<Step> {
+        let flooded = seen.flood_ns > self.flood_ns;
         match self.state {
-            State::Normal | State::Draining { .. } if seen.flood_ns > self.flood_ns => {
+            State::Normal | State::Draining { .. } if flooded && now >= self.spared_until => {
                 self.flood_ns = seen.flood_ns;
                 self.state = State::Answering(Answering::from(now, seen));
                 Some(Step::Begin)
@@ -144,7 +152,15 @@ impl Watch {
         // What the stack would hold of these in the long run must stay below half of what is a flood: no flapping.
         let held = u128::from(open) * u128::from(HALF_OPEN_SECONDS) * 1000 / passed.as_millis().max(1);
         let busy = if self.half_open != 0 && held > u128::from(self.half_open / 2) { now } else { busy };
-        if now.saturating_sub(busy) >= CALM || now.saturating_sub(fruit) >= FRUITLESS {
+        if accepted > 0 {
+            self.fruitless = 0;
+        }
+        let lost = now.saturating_sub(fruit) >= FRUITLESS;
+        if now.saturating_sub(busy) >= CALM || lost {
+            if lost {
+                self.spared_until = now + SPARED * (1 << self.fruitless);
+                self.fruitless = (self.fruitless + 1).min(SPARED_DOUBLINGS);
+            }
             self.state = State::Draining { until: now + DRAIN };
             return Some(Step::End);
         }
@@ -193,12 +209,17 @@ mod tests {
     }
 
     #[test]
-    fn answers_that_lead_nowhere_are_given_up_for_a_moment() {
+    fn answers_that_lead_nowhere_are_given_up_for_a_while_and_longer_each_time() {
         let mut seen = Seen { flood_ns: 1, ..Seen::default() };
         let mut watch = Watch::new(256, Left::Answering, Duration::ZERO, seen);
         assert_eq!(run(&mut watch, Duration::ZERO, 35, 100_000, 0, &mut seen), [(30, Step::End)]);
         seen.flood_ns = 2;
-        assert_eq!(run(&mut watch, Duration::from_secs(35), 20, 100_000, 1, &mut seen), [(0, Step::Begin)]);
+        // The settings are put back although the flood goes on, and a minute after the end it is answered again.
+        let steps = run(&mut watch, Duration::from_secs(35), 90, 100_000, 0, &mut seen);
+        assert_eq!(steps, [(5, Step::Restore), (55, Step::Begin), (85, Step::End)]);
+        seen.flood_ns = 3;
+        let steps = run(&mut watch, Duration::from_secs(125), 130, 100_000, 1, &mut seen);
+        assert_eq!(steps, [(5, Step::Restore), (115, Step::Begin)]);
     }
 
     #[test]

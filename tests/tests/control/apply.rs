@@ -141,3 +141,25 @@ fn larger_frames_do_not_wait_for_confirmation_and_the_same_ones_do() -> Result<(
 }
 
 const SSH: u16 = 22;
+
+#[test]
+fn an_interface_that_a_trial_leaves_out_stays_closed_until_it_is_confirmed() -> Result<()> {
+    let two = SITE.replace("[\"eth0\"]", "[\"eth0\", \"eth1\"]");
+    let server = LoneServer::new(&two)?;
+    let mut command = Command::new("ip");
+    command.args("link add eth1 type veth peer name peer1".split(' '));
+    server.namespace()?.attach(&mut command);
+    run(&mut command)?;
+    let _agent = server.running()?;
+    let closed = || anyhow::Ok(server.links()?.iter().any(|link| link.starts_with("xdp-") && link.ends_with("-eth1")));
+    ensure!(closed()?, "no firewall on eth1");
+    server.write_site(SITE)?;
+    server.ask(&["apply", "--confirm", "3s"])?;
+    ensure!(closed()?, "a trial has taken the firewall off eth1: nobody would put it back if the agent died now");
+    eventually(DEADLINE, "the trial is taken back", || Ok(server.ask(&["status"])?.contains("was taken back")))?;
+    ensure!(closed()?, "the old plan is in force without the firewall on eth1");
+    server.ask(&["apply", "--confirm", "1m"])?;
+    server.ask(&["confirm"])?;
+    ensure!(!closed()?, "the firewall stays on an interface that no plan has");
+    Ok(())
+}

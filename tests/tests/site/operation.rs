@@ -118,6 +118,31 @@ pub(crate) fn flows_end(bed: &Bed) -> Result<()> {
     })?
 }
 
+/// A set that denies a client cuts its known flow, too, and lets it go on when the entry goes.
+pub(crate) fn sets_reach_known_flows(bed: &Bed) -> Result<()> {
+    let good = bed.site().text()?;
+    let rule = "[set.enemies]\nprefixes = [\"192.0.2.0/24\"]\n\n[[rule]]\nname = \"enemies\"\non = [\"lb1\"]\nfrom = \
+                [\"set:enemies\"]\naction = \"deny\"\n";
+    bed.site().replace(&format!("{good}\n{rule}"))?;
+    let reloaded = ask(bed, "reload", &[])?;
+    let outcome = bed.host("client")?.block_on(|| async {
+        ensure!(reloaded.status.success(), "reload: {}", String::from_utf8_lossy(&reloaded.stderr));
+        let mut held = held_by(bed, "web1").await?;
+        let added = ask(bed, "set add", &["enemies", "203.0.113.50/32"])?;
+        ensure!(added.status.success(), "set add: {}", String::from_utf8_lossy(&added.stderr));
+        let cut = tokio::time::timeout(CUT, held.get("/small.txt")).await;
+        ensure!(cut.is_err(), "a flow of before goes on through a set that denies it");
+        let taken = ask(bed, "set del", &["enemies", "203.0.113.50/32"])?;
+        ensure!(taken.status.success(), "set del: {}", String::from_utf8_lossy(&taken.stderr));
+        ensure!(bed.get(&bed.plain(), "/small.txt")?.status == 200, "the client is still denied");
+        Ok(())
+    });
+    bed.site().replace(&good)?;
+    let output = ask(bed, "reload", &[])?;
+    ensure!(output.status.success(), "reload: {}", String::from_utf8_lossy(&output.stderr));
+    outcome?
+}
+
 /// Established flows to web1 and web2 by their clients.
 fn clients(bed: &Bed) -> Result<Vec<String>> {
     let report = flows(bed, "list", &["--service", "plain", "--limit", "10000"])?;
