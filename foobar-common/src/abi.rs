@@ -17,6 +17,8 @@ pub const MAX_MEMBERS: u32 = 128;
 pub const RING_PLACES: usize = 4096;
 /// Clients that stay with their backend, of all services; the least recently used gives way.
 pub const MAX_STUCK: u32 = 65_536;
+/// What local sockets have asked for, and whom they were given, that is remembered of each family at the most.
+pub const MAX_PEERS: u32 = 65_536;
 /// Backend slots; a slot is one backend of one service slot.
 pub const MAX_BACKENDS: u32 = 4096;
 /// Established flows of each family at the most; the least recently used gives way.

@@ -1,6 +1,6 @@
 //! Addresses and ports as they lie in a packet, and the two address families.
 
-use crate::abi::{Backend, Endpoint, Flow, FlowTable, Service};
+use crate::abi::{Backend, Endpoint, Flow, FlowTable, Service, Stuck};
 use crate::generation::Roots;
 use crate::parse::Headers;
 use crate::path::Of;
@@ -153,6 +153,25 @@ const _: () = assert!(size_of::<SocketKey<1>>() == 8 && size_of::<SocketKey<4>>(
 
 /// Look-ups that each family has its own tables for.
 ///
+/// A local socket, and an end that it talks to. 16 bytes for IPv4, 28 for IPv6.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(C)]
+pub struct Peer<const W: usize> {
+    /// The kernel's cookie of the socket, its low half first: in halves, so that IPv6 needs no padding.
+    pub socket: [u32; 2],
+    /// The other end.
+    pub end: SocketKey<W>,
+}
+
+impl<const W: usize> Peer<W> {
+    /// Of a socket's cookie.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(cookie: u64, end: SocketKey<W>) -> Self {
+        Self { socket: [cookie as u32, (cookie >> 32) as u32], end }
+    }
+}
+
 /// Implemented for `Ipv4` and `Ipv6`, so that every stage is written once.
 pub trait Family<const W: usize> {
     /// See [`Tables::admit4`].
@@ -167,6 +186,14 @@ pub trait Family<const W: usize> {
     fn remove_flow<T: Tables>(tables: &T, table: FlowTable, key: &Tuple<W>);
     /// See [`Tables::service4`].
     fn service<T: Tables>(tables: &T, key: &SocketKey<W>) -> Option<Service>;
+    /// See [`Tables::asked4`].
+    fn asked<T: Tables>(tables: &T, peer: &Peer<W>) -> Option<SocketKey<W>>;
+    /// See [`Tables::ask4`].
+    fn ask<T: Tables>(tables: &T, peer: &Peer<W>, vip: &SocketKey<W>);
+    /// See [`Tables::chosen4`].
+    fn chosen<T: Tables>(tables: &T, peer: &Peer<W>) -> Option<Stuck>;
+    /// See [`Tables::choose4`].
+    fn choose<T: Tables>(tables: &T, peer: &Peer<W>, stuck: Stuck);
     /// See [`Tables::endpoint4`].
     fn endpoint<T: Tables>(tables: &T, key: &SocketKey<W>) -> Option<Endpoint>;
     /// Value of the longest prefix that holds an address.
@@ -206,7 +233,7 @@ const fn first_bits(word: u32, length: u8) -> u32 {
 }
 
 macro_rules! family {
-    ($words:literal, $admit:ident, $assign:ident, $flow:ident, $insert:ident, $remove:ident, $service:ident, $endpoint:ident, $own:ident, $route:ident,
+    ($words:literal, $admit:ident, $assign:ident, $flow:ident, $insert:ident, $remove:ident, $service:ident, $asked:ident, $ask:ident, $chosen:ident, $choose:ident, $endpoint:ident, $own:ident, $route:ident,
      $back:ident, $root:ident, $look_up:ident, $address:expr, $link_local:expr, $masked:expr) => {
         impl Family<$words> for Address<$words> {
             #[inline(always)]
@@ -232,6 +259,22 @@ macro_rules! family {
             #[inline(always)]
             fn service<T: Tables>(tables: &T, key: &SocketKey<$words>) -> Option<Service> {
                 tables.$service(key)
+            }
+            #[inline(always)]
+            fn asked<T: Tables>(tables: &T, peer: &Peer<$words>) -> Option<SocketKey<$words>> {
+                tables.$asked(peer)
+            }
+            #[inline(always)]
+            fn ask<T: Tables>(tables: &T, peer: &Peer<$words>, vip: &SocketKey<$words>) {
+                tables.$ask(peer, vip);
+            }
+            #[inline(always)]
+            fn chosen<T: Tables>(tables: &T, peer: &Peer<$words>) -> Option<Stuck> {
+                tables.$chosen(peer)
+            }
+            #[inline(always)]
+            fn choose<T: Tables>(tables: &T, peer: &Peer<$words>, stuck: Stuck) {
+                tables.$choose(peer, stuck);
             }
             #[inline(always)]
             fn endpoint<T: Tables>(tables: &T, key: &SocketKey<$words>) -> Option<Endpoint> {
@@ -277,6 +320,10 @@ family!(
     insert_flow4,
     remove_flow4,
     service4,
+    asked4,
+    ask4,
+    chosen4,
+    choose4,
     endpoint4,
     own_connection4,
     route4,
@@ -296,6 +343,10 @@ family!(
     insert_flow6,
     remove_flow6,
     service6,
+    asked6,
+    ask6,
+    chosen6,
+    choose6,
     endpoint6,
     own_connection6,
     route6,

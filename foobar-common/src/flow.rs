@@ -23,7 +23,7 @@ pub const FINISHED_NS: u64 = 60_000_000_000;
 /// One that was reset: not at once, because the number of the reset is not checked, so that it may be forged (RFC 7857, 2.2).
 pub const RESET_NS: u64 = 240_000_000_000;
 /// An entry's time is written again only when it is older than this: a store for each packet would bounce its line.
-const REFRESH_NS: u64 = 1_000_000_000;
+pub const REFRESH_NS: u64 = 1_000_000_000;
 
 /// Whether nothing more is expected of an entry, so that it only takes room.
 #[must_use]

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use crate::abi::{
     Backend, BucketKey, Counter, Endpoint, Event, Flow, FlowTable, Membership, NO_RULE_SLOT, Service, Stuck, Traffic,
 };
-use crate::address::{Ipv4, Ipv6, SocketKey, Tuple};
+use crate::address::{Ipv4, Ipv6, Peer, SocketKey, Tuple};
 use crate::bucket;
 use crate::generation::{Generation, RuleEntry};
 use crate::parse::{Headers, TCP};
@@ -57,6 +57,14 @@ pub struct HostTables {
     pub backends: HashMap<u32, Backend>,
     /// Flows of each backend slot.
     pub active: RefCell<HashMap<u32, i64>>,
+    /// What local sockets have asked for, by the end that they were given.
+    pub asked4: RefCell<HashMap<Peer<1>, SocketKey<1>>>,
+    /// The same for IPv6.
+    pub asked6: RefCell<HashMap<Peer<4>, SocketKey<4>>>,
+    /// Backends of local sockets that send datagrams, by the VIP.
+    pub chosen4: RefCell<HashMap<Peer<1>, Stuck>>,
+    /// The same for IPv6.
+    pub chosen6: RefCell<HashMap<Peer<4>, Stuck>>,
     /// Clients that stay with their backend.
     pub stuck: RefCell<HashMap<BucketKey, Stuck>>,
     /// See [`Tables::answers_syns`].
@@ -109,6 +117,10 @@ impl HostTables {
             rings: HashMap::new(),
             backends: HashMap::new(),
             active: RefCell::default(),
+            asked4: RefCell::default(),
+            asked6: RefCell::default(),
+            chosen4: RefCell::default(),
+            chosen6: RefCell::default(),
             stuck: RefCell::default(),
             answers_syns: false,
             own4: HashSet::new(),
@@ -209,6 +221,30 @@ impl Tables for HostTables {
     }
     fn service6(&self, key: &SocketKey<4>) -> Option<Service> {
         self.services6.get(key).copied()
+    }
+    fn asked4(&self, peer: &Peer<1>) -> Option<SocketKey<1>> {
+        self.asked4.borrow().get(peer).copied()
+    }
+    fn asked6(&self, peer: &Peer<4>) -> Option<SocketKey<4>> {
+        self.asked6.borrow().get(peer).copied()
+    }
+    fn ask4(&self, peer: &Peer<1>, vip: &SocketKey<1>) {
+        self.asked4.borrow_mut().insert(*peer, *vip);
+    }
+    fn ask6(&self, peer: &Peer<4>, vip: &SocketKey<4>) {
+        self.asked6.borrow_mut().insert(*peer, *vip);
+    }
+    fn chosen4(&self, peer: &Peer<1>) -> Option<Stuck> {
+        self.chosen4.borrow().get(peer).copied()
+    }
+    fn chosen6(&self, peer: &Peer<4>) -> Option<Stuck> {
+        self.chosen6.borrow().get(peer).copied()
+    }
+    fn choose4(&self, peer: &Peer<1>, stuck: Stuck) {
+        self.chosen4.borrow_mut().insert(*peer, stuck);
+    }
+    fn choose6(&self, peer: &Peer<4>, stuck: Stuck) {
+        self.chosen6.borrow_mut().insert(*peer, stuck);
     }
     fn endpoint4(&self, key: &SocketKey<1>) -> Option<Endpoint> {
         self.endpoints4.get(key).copied()

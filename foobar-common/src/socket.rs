@@ -1,16 +1,18 @@
-//! Local sockets: a `connect()` to a VIP goes to the next backend, with no hop and no cost for each packet.
+//! Local sockets: a `connect()` to a VIP, or a datagram to one, goes to a backend, with no hop; and who asks whom the socket
+//! talks to is told the VIP that it has asked for.
 
-use crate::abi::SERVICE_LOCAL;
-use crate::address::{Address, Be16, Family, SocketKey};
+use crate::abi::{BACKEND_MEMBER, SERVICE_LOCAL, Service, Stuck};
+use crate::address::{Address, Be16, Family, Peer, SocketKey};
 use crate::choose;
+use crate::flow::{REFRESH_NS, UDP_IDLE_NS};
 use crate::tables::Tables;
 
-/// What becomes of a `connect()`.
+/// What becomes of a call to an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Connect<const W: usize> {
     /// The address is no VIP of a local service.
     Unchanged,
-    /// The connection goes to this backend.
+    /// It goes to this backend.
     Backend {
         /// Address.
         address: Address<W>,
@@ -21,18 +23,82 @@ pub enum Connect<const W: usize> {
     Refused,
 }
 
-/// Chooses the backend for a `connect()` to `key`, and counts the connection.
+/// Chooses the backend for a `connect()` of a socket (by its cookie) to `key`, and counts the connection.
 #[inline(always)]
-pub fn connect<const W: usize, T: Tables>(key: &SocketKey<W>, tables: &T) -> Connect<W>
+pub fn connect<const W: usize, T: Tables>(key: &SocketKey<W>, cookie: u64, tables: &T) -> Connect<W>
 where
     Address<W>: Family<W>,
 {
-    let Some(service) = Address::<W>::service(tables, key) else { return Connect::Unchanged };
-    if service.flags & SERVICE_LOCAL == 0 {
-        return Connect::Unchanged;
+    let Some(service) = local(key, tables) else { return Connect::Unchanged };
+    let Ok(slot) = choose::next(&service, tables) else { return Connect::Refused };
+    tables.count_backend(service.slot, slot, 1, 0, 0);
+    given(key, slot, cookie, true, tables)
+}
+
+/// Chooses the backend for a datagram that a socket sends to `key` without being connected. It stays with the backend that it
+/// was given before, as a flow on the wire does, as long as it is a member and the socket goes on sending.
+#[inline(always)]
+pub fn send<const W: usize, T: Tables>(key: &SocketKey<W>, cookie: u64, tables: &T) -> Connect<W>
+where
+    Address<W>: Family<W>,
+{
+    let Some(service) = local(key, tables) else { return Connect::Unchanged };
+    let (asked, now_ns) = (Peer::new(cookie, *key), tables.now_ns());
+    let (slot, age_ns) = match Address::<W>::chosen(tables, &asked) {
+        Some(stuck) => (stuck.backend, now_ns.saturating_sub(stuck.last_seen_ns)),
+        None => (0, u64::MAX),
+    };
+    let member = |slot| {
+        tables.backend(slot).is_some_and(|backend| backend.state == BACKEND_MEMBER && backend.service == service.slot)
+    };
+    if age_ns <= UDP_IDLE_NS && member(slot) {
+        let stale = age_ns > REFRESH_NS;
+        if stale {
+            Address::<W>::choose(tables, &asked, Stuck { backend: slot, _pad: 0, last_seen_ns: now_ns });
+        }
+        return given(key, slot, cookie, stale, tables);
     }
     let Ok(slot) = choose::next(&service, tables) else { return Connect::Refused };
-    let Some(backend) = tables.backend(slot) else { return Connect::Refused };
     tables.count_backend(service.slot, slot, 1, 0, 0);
-    Connect::Backend { address: Address::<W>::backend_address(&backend), port: backend.port }
+    Address::<W>::choose(tables, &asked, Stuck { backend: slot, _pad: 0, last_seen_ns: now_ns });
+    given(key, slot, cookie, true, tables)
+}
+
+/// What a socket had asked for, when it was given this end: what its program is told instead.
+#[inline(always)]
+pub fn asked<const W: usize, T: Tables>(end: &SocketKey<W>, cookie: u64, tables: &T) -> Option<SocketKey<W>>
+where
+    Address<W>: Family<W>,
+{
+    Address::<W>::asked(tables, &Peer::new(cookie, *end))
+}
+
+/// The service for local sockets at an address.
+#[inline(always)]
+fn local<const W: usize, T: Tables>(key: &SocketKey<W>, tables: &T) -> Option<Service>
+where
+    Address<W>: Family<W>,
+{
+    Address::<W>::service(tables, key).filter(|service| service.flags & SERVICE_LOCAL != 0)
+}
+
+/// The backend's end, remembered with what was asked for.
+#[inline(always)]
+fn given<const W: usize, T: Tables>(
+    key: &SocketKey<W>,
+    slot: u32,
+    cookie: u64,
+    remember: bool,
+    tables: &T,
+) -> Connect<W>
+where
+    Address<W>: Family<W>,
+{
+    let Some(backend) = tables.backend(slot) else { return Connect::Refused };
+    let (address, port) = (Address::<W>::backend_address(&backend), backend.port);
+    if remember {
+        let end = SocketKey::new(address, port, key.protocol);
+        Address::<W>::ask(tables, &Peer::new(cookie, end), key);
+    }
+    Connect::Backend { address, port }
 }

@@ -1,7 +1,7 @@
 //! What the packet path asks of its surroundings: maps and helpers in the kernel, hash maps on the host.
 
 use crate::abi::{Backend, BucketKey, Endpoint, Flow, FlowTable, Membership, Service, Stuck};
-use crate::address::{Address, SocketKey, Tuple};
+use crate::address::{Address, Peer, SocketKey, Tuple};
 use crate::generation::{Generation, RuleEntry};
 use crate::parse::Headers;
 use crate::path::{self, Of};
@@ -129,6 +129,22 @@ pub trait Tables {
     fn service4(&self, key: &SocketKey<1>) -> Option<Service>;
     /// The service at a VIP and port.
     fn service6(&self, key: &SocketKey<4>) -> Option<Service>;
+    /// What a socket had asked for, when it was given this end.
+    fn asked4(&self, peer: &Peer<1>) -> Option<SocketKey<1>>;
+    /// See [`Tables::asked4`].
+    fn asked6(&self, peer: &Peer<4>) -> Option<SocketKey<4>>;
+    /// Remembers what a socket has asked for, and which end it was given.
+    fn ask4(&self, peer: &Peer<1>, vip: &SocketKey<1>);
+    /// See [`Tables::ask4`].
+    fn ask6(&self, peer: &Peer<4>, vip: &SocketKey<4>);
+    /// The backend that a socket's datagrams to this VIP go to.
+    fn chosen4(&self, peer: &Peer<1>) -> Option<Stuck>;
+    /// See [`Tables::chosen4`].
+    fn chosen6(&self, peer: &Peer<4>) -> Option<Stuck>;
+    /// Remembers it.
+    fn choose4(&self, peer: &Peer<1>, stuck: Stuck);
+    /// See [`Tables::choose4`].
+    fn choose6(&self, peer: &Peer<4>, stuck: Stuck);
     /// The VIP behind which a backend's endpoint answers.
     fn endpoint4(&self, key: &SocketKey<1>) -> Option<Endpoint>;
     /// The VIP behind which a backend's endpoint answers.

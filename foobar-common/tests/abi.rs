@@ -5,7 +5,7 @@ use core::mem::offset_of;
 use foobar_common::abi::{
     ABI_VERSION, Backend, BucketKey, Counter, Endpoint, Event, Flow, Membership, Ring, Service, Stuck, Trace, Traffic,
 };
-use foobar_common::address::{Address, SocketKey, Tuple};
+use foobar_common::address::{Address, Peer, SocketKey, Tuple};
 use foobar_common::generation::{Generation, Head, Interface, RuleEntry, RuleSet};
 
 macro_rules! layout {
@@ -40,6 +40,8 @@ const GOLDEN: (u32, &str) = (
      Tuple<4> 40: source@0 destination@16 source_port@32 destination_port@34 protocol@36 _pad@37 _pad_more@38\n\
      SocketKey<1> 8: address@0 port@4 protocol@6 _pad@7\n\
      SocketKey<4> 20: address@0 port@16 protocol@18 _pad@19\n\
+     Peer<1> 16: socket@0 end@8\n\
+     Peer<4> 28: socket@0 end@8\n\
      Address<1> 4, Address<4> 16\n",
 );
 
@@ -112,6 +114,8 @@ fn the_layout_changes_only_with_the_version() {
     layout!(text, Tuple<4>, source, destination, source_port, destination_port, protocol, _pad, _pad_more);
     layout!(text, SocketKey<1>, address, port, protocol, _pad);
     layout!(text, SocketKey<4>, address, port, protocol, _pad);
+    layout!(text, Peer<1>, socket, end);
+    layout!(text, Peer<4>, socket, end);
     text.push_str(&format!("Address<1> {}, Address<4> {}\n", size_of::<Address<1>>(), size_of::<Address<4>>()));
     assert_eq!((ABI_VERSION, text.as_str()), GOLDEN, "a changed layout needs a new ABI_VERSION");
 }

@@ -7,7 +7,7 @@ use aya_ebpf::maps::LruHashMap;
 use aya_ebpf::programs::XdpContext;
 use core::ffi::c_void;
 use foobar_common::abi::{Backend, BucketKey, Endpoint, Flow, FlowTable, Membership, RING_PLACES, Service, Stuck};
-use foobar_common::address::{Address, SocketKey, Tuple};
+use foobar_common::address::{Address, Peer, SocketKey, Tuple};
 use foobar_common::generation::{Generation, RuleEntry, in_force};
 use foobar_common::parse::Headers;
 use foobar_common::path::Of;
@@ -15,8 +15,9 @@ use foobar_common::tables::{Route, RouteQuery, Step, Tables};
 use foobar_common::verdict::Reason;
 
 use crate::maps::{
-    ACTIVE, BACKENDS, CONTROL, CURSORS, DATAGRAMS4, DATAGRAMS6, ENDPOINTS4, ENDPOINTS6, FLOWS4, FLOWS6, HALF_OPEN4,
-    HALF_OPEN6, MEMBERS, MEMBERSHIPS, RINGS, RULES, SERVICES4, SERVICES6, STUCK, SYN_SETTINGS,
+    ACTIVE, ASKED4, ASKED6, BACKENDS, CHOSEN4, CHOSEN6, CONTROL, CURSORS, DATAGRAMS4, DATAGRAMS6, ENDPOINTS4,
+    ENDPOINTS6, FLOWS4, FLOWS6, HALF_OPEN4, HALF_OPEN6, MEMBERS, MEMBERSHIPS, RINGS, RULES, SERVICES4, SERVICES6,
+    STUCK, SYN_SETTINGS,
 };
 use crate::{atomic, count, events, limits, maps, own, route, stages, trace};
 
@@ -134,6 +135,46 @@ impl Tables for Kernel {
     fn service6(&self, key: &SocketKey<4>) -> Option<Service> {
         // SAFETY: as in `flow4`.
         unsafe { SERVICES6.get(key).copied() }
+    }
+    #[inline(always)]
+    fn asked4(&self, peer: &Peer<1>) -> Option<SocketKey<1>> {
+        // SAFETY: as in `flow4`.
+        unsafe { ASKED4.get(peer).copied() }
+    }
+    #[inline(always)]
+    fn ask4(&self, peer: &Peer<1>, vip: &SocketKey<1>) {
+        // Refused, the program is told the backend's address.
+        let _ = ASKED4.insert(peer, vip, 0);
+    }
+    #[inline(always)]
+    fn chosen4(&self, peer: &Peer<1>) -> Option<Stuck> {
+        // SAFETY: as in `flow4`.
+        unsafe { CHOSEN4.get(peer).copied() }
+    }
+    #[inline(always)]
+    fn choose4(&self, peer: &Peer<1>, stuck: Stuck) {
+        // Refused, the next datagram is given another backend.
+        let _ = CHOSEN4.insert(peer, stuck, 0);
+    }
+    #[inline(always)]
+    fn asked6(&self, peer: &Peer<4>) -> Option<SocketKey<4>> {
+        // SAFETY: as in `flow4`.
+        unsafe { ASKED6.get(peer).copied() }
+    }
+    #[inline(always)]
+    fn ask6(&self, peer: &Peer<4>, vip: &SocketKey<4>) {
+        // Refused, the program is told the backend's address.
+        let _ = ASKED6.insert(peer, vip, 0);
+    }
+    #[inline(always)]
+    fn chosen6(&self, peer: &Peer<4>) -> Option<Stuck> {
+        // SAFETY: as in `flow4`.
+        unsafe { CHOSEN6.get(peer).copied() }
+    }
+    #[inline(always)]
+    fn choose6(&self, peer: &Peer<4>, stuck: Stuck) {
+        // Refused, the next datagram is given another backend.
+        let _ = CHOSEN6.insert(peer, stuck, 0);
     }
     #[inline(always)]
     fn endpoint4(&self, key: &SocketKey<1>) -> Option<Endpoint> {

@@ -108,13 +108,49 @@ fn baseline(context: XdpContext) -> u32 {
 /// Local IPv4 sockets that connect to a VIP.
 #[cgroup_sock_addr(connect4)]
 fn connect4(context: SockAddrContext) -> i32 {
-    connect::ipv4(&context)
+    connect::connect_ipv4(&context)
 }
 
 /// Local IPv6 sockets that connect to a VIP.
 #[cgroup_sock_addr(connect6)]
 fn connect6(context: SockAddrContext) -> i32 {
-    connect::ipv6(&context)
+    connect::connect_ipv6(&context)
+}
+
+/// Local sockets that send a datagram to a VIP.
+#[cgroup_sock_addr(sendmsg4)]
+fn sendmsg4(context: SockAddrContext) -> i32 {
+    connect::send_ipv4(&context)
+}
+
+/// The same for IPv6.
+#[cgroup_sock_addr(sendmsg6)]
+fn sendmsg6(context: SockAddrContext) -> i32 {
+    connect::send_ipv6(&context)
+}
+
+/// Local sockets that receive a datagram.
+#[cgroup_sock_addr(recvmsg4)]
+fn recvmsg4(context: SockAddrContext) -> i32 {
+    connect::told_ipv4(&context)
+}
+
+/// The same for IPv6.
+#[cgroup_sock_addr(recvmsg6)]
+fn recvmsg6(context: SockAddrContext) -> i32 {
+    connect::told_ipv6(&context)
+}
+
+/// Programs that ask whom a socket is connected to.
+#[cgroup_sock_addr(getpeername4)]
+fn getpeername4(context: SockAddrContext) -> i32 {
+    connect::told_ipv4(&context)
+}
+
+/// The same for IPv6.
+#[cgroup_sock_addr(getpeername6)]
+fn getpeername6(context: SockAddrContext) -> i32 {
+    connect::told_ipv6(&context)
 }
 
 /// Connections that listeners of this server's processes accept.

@@ -6,10 +6,10 @@ use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
 use foobar_common::abi::{
     Backend, BucketKey, Counter, EVENT_BYTES, Endpoint, Flow, LOG_BUCKETS, MAX_BACKENDS, MAX_BUCKETS, MAX_CLASSES,
-    MAX_FLOWS, MAX_HALF_OPEN, MAX_SERVICES, MAX_STUCK, Membership, RULE_COUNTERS, Ring, Service, Stuck, SynSettings,
-    Trace, Traffic,
+    MAX_FLOWS, MAX_HALF_OPEN, MAX_PEERS, MAX_SERVICES, MAX_STUCK, Membership, RULE_COUNTERS, Ring, Service, Stuck,
+    SynSettings, Trace, Traffic,
 };
-use foobar_common::address::{SocketKey, Tuple};
+use foobar_common::address::{Peer, SocketKey, Tuple};
 use foobar_common::generation::Generation;
 use foobar_common::open::{BUCKETS as OPEN_BUCKETS, WAYS};
 use foobar_common::path::Work;
@@ -55,6 +55,16 @@ pub(crate) static BACKENDS: Array<Backend> = Array::with_max_entries(MAX_BACKEND
 /// Flows of each backend: added to by both sides, so that user space corrects it through a mapping.
 #[map]
 pub(crate) static ACTIVE: Array<u64> = Array::with_max_entries(MAX_BACKENDS, MMAPABLE);
+/// What local sockets have asked for, by the end that they were given.
+#[map]
+pub(crate) static ASKED4: LruHashMap<Peer<1>, SocketKey<1>> = LruHashMap::with_max_entries(MAX_PEERS, 0);
+#[map]
+pub(crate) static ASKED6: LruHashMap<Peer<4>, SocketKey<4>> = LruHashMap::with_max_entries(MAX_PEERS, 0);
+/// Backends of local sockets that send datagrams, by the VIP.
+#[map]
+pub(crate) static CHOSEN4: LruHashMap<Peer<1>, Stuck> = LruHashMap::with_max_entries(MAX_PEERS, 0);
+#[map]
+pub(crate) static CHOSEN6: LruHashMap<Peer<4>, Stuck> = LruHashMap::with_max_entries(MAX_PEERS, 0);
 /// Clients that stay with their backend.
 #[map]
 pub(crate) static STUCK: LruHashMap<BucketKey, Stuck> = LruHashMap::with_max_entries(MAX_STUCK, 0);

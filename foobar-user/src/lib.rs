@@ -2,6 +2,7 @@
 
 pub mod agent;
 pub mod datapath;
+mod digest;
 pub mod edge;
 pub mod flood;
 pub mod frame;

@@ -59,6 +59,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("a_backend_that_leaves_by_the_file_keeps_its_connections", operation::left),
     ("a_set_reaches_known_flows", operation::sets_reach_known_flows),
     ("datagrams_are_balanced_and_come_back", datagrams::echoed),
+    ("local_sockets_see_the_vip_that_they_have_asked", datagrams::asked_by_local_sockets),
     ("every_door_opens_for_whom_the_file_allows_and_nobody_else", reach::exactly_the_allowed),
     ("no_plain_text_between_balancer_and_web", wire::encrypted),
     ("web_servers_ask_for_the_balancers_certificate", identity::client_certificates),

@@ -3,4 +3,5 @@
 mod bounds;
 mod members;
 mod nat;
+mod sockets;
 mod support;

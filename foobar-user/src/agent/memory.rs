@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::hash::Hasher;
+use std::hash::Hasher as _;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use ipnet::IpNet;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::digest::Digest;
 use crate::sets::replace_file;
 
 /// Everything that a plan is made of: the text of the site file, and the prefixes of the files that its sets name.
@@ -58,33 +59,6 @@ impl Snapshot {
             digest.write(digest_of(prefixes).as_bytes());
         }
         digest.text()
-    }
-}
-
-/// FNV-1a: the same over versions of this program, which the standard library's hashers are not.
-struct Digest(u64);
-
-impl Default for Digest {
-    fn default() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
-}
-
-impl Hasher for Digest {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
-impl Digest {
-    fn text(&self) -> String {
-        format!("{:016x}", self.finish())
     }
 }
 

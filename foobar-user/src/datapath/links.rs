@@ -17,7 +17,7 @@ use nix::net::if_::if_nametoindex;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
-use super::programs::Programs;
+use super::programs::{FOLLOWER, HOOKS, Programs};
 
 /// How a program is attached to an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -157,7 +157,7 @@ pub fn retain_interfaces(folder: &Path, keep: &[String]) -> Result<()> {
 /// The cgroup cannot be opened, or the kernel refuses.
 pub fn put_on_cgroup(programs: &mut Programs, folder: &Path, cgroup: &Path) -> Result<()> {
     let target = File::open(cgroup).with_context(|| format!("cannot open the cgroup {}", cgroup.display()))?;
-    for name in ["connect4", "connect6", "connections"] {
+    for name in HOOKS.into_iter().chain([FOLLOWER]) {
         let link = on_cgroup(programs, name, &target)
             .with_context(|| format!("cannot attach {name} to {}: is it a cgroup v2 folder?", cgroup.display()))?;
         let (new, pin) = (folder.join(format!("{name}-new")), folder.join(name));
@@ -169,7 +169,7 @@ pub fn put_on_cgroup(programs: &mut Programs, folder: &Path, cgroup: &Path) -> R
 }
 
 fn on_cgroup(programs: &mut Programs, name: &str, cgroup: &File) -> Result<FdLink> {
-    if name == "connections" {
+    if name == FOLLOWER {
         let follower = programs.follower(name)?;
         let id = follower.attach(cgroup, CgroupAttachMode::Single)?;
         return Ok(follower.take_link(id)?.try_into()?);

@@ -19,7 +19,7 @@ use tracing::warn;
 use super::{listeners, object};
 
 /// Maps that outlive programs and agents, by their names in the object.
-pub const STATE_MAPS: [&str; 27] = [
+pub const STATE_MAPS: [&str; 31] = [
     "VERDICTS",
     "RULE_COUNTS",
     "SERVICE_COUNTS",
@@ -33,6 +33,10 @@ pub const STATE_MAPS: [&str; 27] = [
     "BACKENDS",
     "ACTIVE",
     "STUCK",
+    "ASKED4",
+    "ASKED6",
+    "CHOSEN4",
+    "CHOSEN6",
     "FLOWS4",
     "FLOWS6",
     "HALF_OPEN4",
@@ -51,6 +55,12 @@ pub const STATE_MAPS: [&str; 27] = [
 
 /// Maps of one loading of the programs.
 const OWN_MAPS: [&str; 5] = ["RULES", "CONTROL", "MEMBERS", "MEMBERSHIPS", "HANDSHAKES"];
+
+/// The programs for local sockets.
+pub const HOOKS: [&str; 8] =
+    ["connect4", "connect6", "sendmsg4", "sendmsg6", "recvmsg4", "recvmsg6", "getpeername4", "getpeername6"];
+/// The program that follows connections.
+pub const FOLLOWER: &str = "connections";
 
 /// Where `foobar` leaves a packet of a handshake to another program: its index in `HANDSHAKES`, and its name.
 const HANDSHAKES: [(u32, &str); 2] = [(HANDSHAKE4, "handshake4"), (HANDSHAKE6, "handshake6")];
@@ -97,7 +107,8 @@ impl Programs {
     /// What the kernel refused, with the end of the verifier's log.
     pub fn load(parts: &Parts<'_>) -> Result<Self> {
         let mut programs = Self::open(parts, false)?;
-        for name in ["foobar", "connect4", "connect6", "connections"] {
+        programs.verify("foobar")?;
+        for name in HOOKS.iter().chain(&[FOLLOWER]) {
             programs.verify(name)?;
         }
         programs.join_handshakes()?;
@@ -190,7 +201,7 @@ impl Programs {
         Ok(self.program(name)?.try_into()?)
     }
 
-    /// A connect hook: `connect4` or `connect6`.
+    /// A program for local sockets, one of [`HOOKS`].
     ///
     /// # Errors
     /// The object lacks it.

@@ -1,7 +1,10 @@
 //! Rings: which member has which place, so that the kernel's choice is one look-up.
 
+use std::hash::Hasher as _;
+
 use foobar_common::abi::RING_PLACES;
 
+use crate::digest::Digest;
 use crate::plan::Schedule;
 
 /// Places of a hashed ring: a prime, so that each member's steps reach every place.
@@ -94,7 +97,7 @@ struct Order {
 
 impl Order {
     fn of(name: &str) -> Self {
-        let hash = fnv(name.as_bytes());
+        let hash = mixed(name);
         Self { next: (hash >> 32) as usize % HASHED, step: hash as u32 as usize % (HASHED - 1) + 1 }
     }
 }
@@ -109,11 +112,11 @@ impl Iterator for Order {
     }
 }
 
-/// FNV-1a, mixed once more: the same on every machine and in every version.
-fn fnv(bytes: &[u8]) -> u64 {
-    let hash = bytes
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+/// The digest of a name, mixed once more: alike names differ in all bits.
+fn mixed(name: &str) -> u64 {
+    let mut digest = Digest::default();
+    digest.write(name.as_bytes());
+    let hash = digest.finish();
     let mixed = (hash ^ hash >> 33).wrapping_mul(0xff51_afd7_ed55_8ccd);
     mixed ^ mixed >> 33
 }

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use super::bogons;
 use super::derive::held_vips;
-use super::services::check_sources;
+use super::services::{check_sources, serves};
 use super::sources::Sources;
 use super::{Origin, PlannedRule, Role, Transport};
 use crate::site::{At, Forward, Server, Service, Site, SiteProcess, UserRule};
@@ -51,6 +51,9 @@ pub fn derive_rules(site: &Site, server: &Server) -> Vec<PlannedRule> {
         for service in &site.services {
             firewall.vip(service);
         }
+    }
+    for service in &site.services {
+        firewall.answers(service);
     }
     firewall.replication();
     firewall.rules
@@ -211,6 +214,24 @@ impl<'s> Firewall<'s> {
             let checkers = check_sources(self.site, service).without(self.server);
             self.derived(&format!("check-{name}"), &origin, checkers, self.own.clone(), Protocol::Tcp(ports));
         }
+    }
+
+    /// What a datagram service's backends answer to local sockets, which need not be connected: from the backends' port alone.
+    fn answers(&mut self, service: &Service) {
+        if service.protocol != Transport::Udp || !serves(self.site, service, self.server) {
+            return;
+        }
+        let backends = Sources::nobody().with_role(self.site, service.to.role).without(self.server);
+        let Some(sources) = backends.into_rule() else { return };
+        let name = &service.name.value;
+        let rule = Rule {
+            sources,
+            destinations: self.own.clone().into(),
+            protocol: Protocol::Udp(Vec::new()),
+            source_ports: one(service.to.port),
+            ..Rule::any(&format!("answers-{name}"), Action::Allow)
+        };
+        self.rules.push(PlannedRule { rule, origin: Origin::Derived(format!("service {name}")) });
     }
 
     /// A service's VIPs at a balancer.

@@ -3,19 +3,25 @@
 use anyhow::{Context, Result};
 use aya::programs::ProgramInfo;
 use foobar_user::datapath::object;
-use foobar_user::datapath::programs::Programs;
+use foobar_user::datapath::programs::{FOLLOWER, HOOKS, Programs};
 
 use super::stack::Stacks;
 
 /// Programs, the instructions that the verifier may walk at the most (half as many again as when this was set), and the bytes
 /// of stack that the deepest chain of calls may take (the kernel allows 512).
-const BOUNDS: [(&str, u32, u32); 7] = [
+const BOUNDS: [(&str, u32, u32); 13] = [
     ("foobar", 280_000, 512),
     ("handshake4", 16_000, 256),
     ("handshake6", 17_000, 384),
     ("connections", 215_000, 352),
     ("connect4", 2_300, 160),
     ("connect6", 4_700, 192),
+    ("sendmsg4", 2_500, 160),
+    ("sendmsg6", 2_700, 192),
+    ("recvmsg4", 36, 32),
+    ("recvmsg6", 114, 64),
+    ("getpeername4", 36, 32),
+    ("getpeername6", 114, 64),
     ("baseline", 610, 32),
 ];
 /// The same of `foobar` on Linux 6.1, which finds fewer states alike; it gives up at 1,000,000.
@@ -27,7 +33,7 @@ pub fn check(programs: &mut Programs) -> Result<Vec<String>> {
     println!("kernel {}", kernel.release().to_string_lossy());
     let stacks = Stacks::of(object::bytes()?)?;
     println!(
-        "{:<11} {:>12} {:>12} {:>8} {:>8} {:>12} {:>12}",
+        "{:<12} {:>12} {:>12} {:>8} {:>8} {:>12} {:>12}",
         "program", "verified", "bound", "stack", "bound", "translated", "machine code"
     );
     let mut faults = Vec::new();
@@ -38,7 +44,7 @@ pub fn check(programs: &mut Programs) -> Result<Vec<String>> {
         let verified = info.verified_instruction_count();
         let stack = stacks.deepest(name)?;
         println!(
-            "{name:<11} {:>12} {bound:>12} {stack:>6} B {stack_bound:>6} B {:>10} B {:>10} B",
+            "{name:<12} {:>12} {bound:>12} {stack:>6} B {stack_bound:>6} B {:>10} B {:>10} B",
             verified.map_or_else(|| "unknown".to_owned(), |count| count.to_string()),
             info.size_translated().unwrap_or(0),
             info.size_jitted(),
@@ -54,10 +60,10 @@ pub fn check(programs: &mut Programs) -> Result<Vec<String>> {
 }
 
 fn info(programs: &mut Programs, name: &str) -> Result<ProgramInfo> {
-    if name == "connections" {
+    if name == FOLLOWER {
         return Ok(programs.follower(name)?.info()?);
     }
-    if name.starts_with("connect") {
+    if HOOKS.contains(&name) {
         return Ok(programs.hook(name)?.info()?);
     }
     Ok(programs.xdp(name)?.info()?)

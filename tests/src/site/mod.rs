@@ -25,6 +25,8 @@ pub struct Binaries {
     pub guestbook: PathBuf,
     /// The echo service.
     pub echo: PathBuf,
+    /// Who asks it.
+    pub ask: PathBuf,
 }
 
 impl Binaries {
@@ -44,7 +46,7 @@ impl Binaries {
             Some(path) => PathBuf::from(path),
             None => beside("foobar")?,
         };
-        Ok(Self { foobar, guestbook: beside("guestbook")?, echo: beside("echo")? })
+        Ok(Self { foobar, guestbook: beside("guestbook")?, echo: beside("echo")?, ask: beside("ask")? })
     }
 }
 

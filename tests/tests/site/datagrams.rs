@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use foobar_tests::Bed;
 use foobar_tests::host::VIP;
+use foobar_tests::site::Binaries;
 
 /// 20 sockets, three datagrams each: a socket stays with its server, and the servers share equally.
 pub(crate) fn echoed(bed: &Bed) -> Result<()> {
@@ -20,6 +22,31 @@ pub(crate) fn echoed(bed: &Bed) -> Result<()> {
     })??;
     let expected = BTreeMap::from([("web1".to_owned(), FLOWS / 2), ("web2".to_owned(), FLOWS / 2)]);
     ensure!(served == expected, "{served:?}");
+    Ok(())
+}
+
+/// Processes of the balancer itself: a socket that is not connected stays with its server, is answered by the VIP, and sockets are
+/// shared equally; one that is connected is told the VIP as its peer.
+pub(crate) fn asked_by_local_sockets(bed: &Bed) -> Result<()> {
+    let vip = SocketAddr::from((VIP, 7007)).to_string();
+    let ask = |more: &[&str]| {
+        let mut command = Command::new(Binaries::find()?.ask);
+        command.args(["--to", &vip]).args(more);
+        bed.run("lb1", &mut command)
+    };
+    let mut served: BTreeMap<String, u64> = BTreeMap::new();
+    for _ in 0..LOCAL {
+        let said = ask(&["--count", "3"])?;
+        let lines: Vec<&str> = said.lines().collect();
+        let server = lines.first().and_then(|line| line.split(' ').next()).context("no answer")?;
+        ensure!(lines.len() == 3 && lines.iter().all(|line| *line == format!("{server} {vip}")), "{said}");
+        *served.entry(server.to_owned()).or_default() += 1;
+    }
+    let expected = BTreeMap::from([("web1".to_owned(), LOCAL / 2), ("web2".to_owned(), LOCAL / 2)]);
+    ensure!(served == expected, "{served:?}");
+    let said = ask(&["--connected"])?;
+    ensure!(said.lines().next() == Some(&format!("peer {vip}")), "{said}");
+    ensure!(said.lines().skip(1).all(|line| line.ends_with(&format!(" {vip}"))), "{said}");
     Ok(())
 }
 
@@ -45,4 +72,5 @@ fn flow(number: u64) -> Result<String> {
 }
 
 const FLOWS: u64 = 20;
+const LOCAL: u64 = 6;
 const DEADLINE: Duration = Duration::from_secs(2);
