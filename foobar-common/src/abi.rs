@@ -3,7 +3,7 @@
 use crate::address::Be16;
 
 /// Version of everything in this file and of the keys in `address`; pinned maps of another version are refused.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// Rules of one server at the most.
 pub const MAX_RULES: usize = 1024;

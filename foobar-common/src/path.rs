@@ -11,7 +11,7 @@ use crate::parse::{self, ACK, Headers, Network, RST, SYN, TCP, UDP};
 use crate::rewrite::{self, End, Translation};
 use crate::service;
 use crate::tables::Tables;
-use crate::verdict::{HANDSHAKE4, HANDSHAKE6, Reason, Verdict};
+use crate::verdict::{Reason, Stage, Verdict};
 
 /// What is known of one packet while it is on its way. The shell brings it: the kernel's stack has no room for it.
 #[derive(Clone, Copy, Debug)]
@@ -254,7 +254,7 @@ fn let_in<const W: usize, T: Tables>(headers: &Headers<W>, tables: &T) -> Verdic
         completes && tables.answers_syns()
     };
     if judged {
-        return Verdict::Handshake { program: if W == 1 { HANDSHAKE4 } else { HANDSHAKE6 } };
+        return Verdict::Handshake(if W == 1 { Stage::Handshake4 } else { Stage::Handshake6 });
     }
     Verdict::Pass(Reason::RuleAllow)
 }

@@ -1,9 +1,38 @@
 //! What happens to a packet, and why: one exit, every outcome numbered and counted.
 
-/// [`Verdict::Handshake`]: of IPv4.
-pub const HANDSHAKE4: u32 = 0;
-/// [`Verdict::Handshake`]: of IPv6.
-pub const HANDSHAKE6: u32 = 1;
+/// Programs that a packet goes on in: by tail call, each with a stack and a budget of the verifier's for itself. The number is
+/// the index in `STAGES`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Stage {
+    /// The whole packet path, for what [`crate::express`] does not take.
+    Path = 0,
+    /// The last word over an IPv4 packet of a handshake with a listener of this host: SYN cookies.
+    Handshake4 = 1,
+    /// The same for IPv6.
+    Handshake6 = 2,
+}
+
+impl Stage {
+    /// Every one.
+    pub const ALL: [Self; 3] = [Self::Path, Self::Handshake4, Self::Handshake6];
+
+    /// Name of its program in the object.
+    #[must_use]
+    pub const fn program(self) -> &'static str {
+        match self {
+            Self::Path => "path",
+            Self::Handshake4 => "handshake4",
+            Self::Handshake6 => "handshake6",
+        }
+    }
+
+    /// Whether a program that runs dry goes on in it: then it leaves no trace but `TRACE`.
+    #[must_use]
+    pub const fn runs_dry(self) -> bool {
+        matches!(self, Self::Path)
+    }
+}
 
 /// The outcome of the packet path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,11 +42,9 @@ pub enum Verdict {
     Drop(Reason),
     /// The packet goes up to the kernel's network stack.
     Pass(Reason),
-    /// The rules let the packet go up, and it may begin or end a handshake with a listener: SYN cookies have the last word.
-    Handshake {
-        /// Index of the program of its family in `HANDSHAKES`: [`HANDSHAKE4`] or [`HANDSHAKE6`].
-        program: u32,
-    },
+    /// The rules let the packet go up, and it may begin or end a handshake with a listener: SYN cookies have the last word, in
+    /// the stage of its family.
+    Handshake(Stage),
     /// The packet has become its own answer, and leaves where it came from.
     Answer(Reason),
     /// The packet leaves by this interface.
@@ -36,7 +63,7 @@ impl Verdict {
     pub const fn reason(self) -> Reason {
         match self {
             Self::Drop(reason) | Self::Pass(reason) | Self::Answer(reason) | Self::Forward { reason, .. } => reason,
-            Self::Handshake { .. } => Reason::RuleAllow,
+            Self::Handshake(_) => Reason::RuleAllow,
         }
     }
 }

@@ -27,30 +27,40 @@ use aya_ebpf::helpers::bpf_redirect;
 use aya_ebpf::macros::{cgroup_sock_addr, sock_ops, xdp};
 use aya_ebpf::programs::{SockAddrContext, SockOpsContext, XdpContext};
 use foobar_common::packet::Packet as _;
-use foobar_common::path;
-use foobar_common::verdict::Verdict;
+use foobar_common::verdict::{Reason, Stage, Verdict};
 
 use crate::frame::Frame;
 use crate::kernel::Kernel;
 
-/// Firewall and balancer of one interface.
-// Inlined into the entry point: Linux 6.1 counts at least 32 bytes of stack for every frame, and all calls share 512.
+/// Firewall and balancer of one interface: packets of flows that this CPU knows, and all others by way of `path`.
 #[xdp(frags)]
 #[inline(always)]
 fn foobar(context: XdpContext) -> u32 {
+    // SAFETY: the context of the running program.
+    unsafe { maps::STAGES.tail_call(&context, Stage::Path as u32) };
+    // The stage is not there, which a loading never leaves so: closed.
+    count::verdict(Reason::Internal, Frame::new(&context).length() as u64);
+    XDP_DROP
+}
+
+/// The whole packet path.
+// Inlined into the entry point: Linux 6.1 counts at least 32 bytes of stack for every frame, and all calls share 512.
+#[xdp(frags)]
+#[inline(always)]
+fn path(context: XdpContext) -> u32 {
     let mut frame = Frame::new(&context);
     let tables = Kernel::new(&context);
     let bytes = frame.length() as u64;
     let Some(work) = maps::WORK.get_ptr_mut(0) else { return XDP_DROP };
     // SAFETY: a map value of this CPU, on which one packet at a time is on its way.
-    let verdict = path::process(&mut frame, &tables, unsafe { &mut *work });
+    let verdict = foobar_common::path::process(&mut frame, &tables, unsafe { &mut *work });
     if maps::dry() {
         trace::verdict(verdict.reason());
     } else {
-        if let Verdict::Handshake { program } = verdict {
+        if let Verdict::Handshake(stage) = verdict {
             // It comes back only when the program is not there: then the stack is on its own.
             // SAFETY: the context of the running program.
-            unsafe { maps::HANDSHAKES.tail_call(&context, program) };
+            unsafe { maps::STAGES.tail_call(&context, stage as u32) };
         }
         count::verdict(verdict.reason(), bytes);
         log::verdict(verdict, bytes);
@@ -58,7 +68,7 @@ fn foobar(context: XdpContext) -> u32 {
     match verdict {
         Verdict::Answer(_) => XDP_TX,
         Verdict::Drop(_) => XDP_DROP,
-        Verdict::Pass(_) | Verdict::Handshake { .. } => XDP_PASS,
+        Verdict::Pass(_) | Verdict::Handshake(_) => XDP_PASS,
         Verdict::Forward { interface, .. } if interface == tables.ingress() => XDP_TX,
         // SAFETY: a helper without pointers.
         Verdict::Forward { interface, .. } => unsafe { bpf_redirect(interface, 0) as u32 },
@@ -90,7 +100,7 @@ fn finish(context: &XdpContext, verdict: Verdict) -> u32 {
     match verdict {
         Verdict::Drop(_) => XDP_DROP,
         Verdict::Answer(_) => XDP_TX,
-        Verdict::Pass(_) | Verdict::Handshake { .. } | Verdict::Forward { .. } => XDP_PASS,
+        Verdict::Pass(_) | Verdict::Handshake(_) | Verdict::Forward { .. } => XDP_PASS,
     }
 }
 

@@ -13,7 +13,7 @@ use foobar_common::address::{Peer, SocketKey, Tuple};
 use foobar_common::generation::Generation;
 use foobar_common::open::{BUCKETS as OPEN_BUCKETS, WAYS};
 use foobar_common::path::Work;
-use foobar_common::verdict::REASONS;
+use foobar_common::verdict::{REASONS, Stage};
 
 use crate::open::Counted;
 use crate::route::Hop;
@@ -120,9 +120,9 @@ pub(crate) static CONTROL: Array<u64> = Array::with_max_entries(2, MMAPABLE);
 pub(crate) static MEMBERS: Array<u64> = Array::with_max_entries(1 << 17, MMAPABLE);
 #[map]
 pub(crate) static MEMBERSHIPS: Array<Membership> = Array::with_max_entries(MAX_CLASSES as u32, 0);
-/// The programs that have the last word over handshakes, by family.
+/// The programs that a packet goes on in, by `foobar_common::verdict::Stage`.
 #[map]
-pub(crate) static HANDSHAKES: ProgramArray = ProgramArray::with_max_entries(2, 0);
+pub(crate) static STAGES: ProgramArray = ProgramArray::with_max_entries(Stage::ALL.len() as u32, 0);
 /// What is known of the packet that is on its way.
 #[map]
 pub(crate) static WORK: PerCpuArray<Work> = PerCpuArray::with_max_entries(1, 0);

@@ -12,7 +12,7 @@ use aya::maps::{Array, Map, MapData, ProgramArray};
 use aya::programs::{CgroupSockAddr, Program, ProgramError, SockOps, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
-use foobar_common::verdict::{HANDSHAKE4, HANDSHAKE6};
+use foobar_common::verdict::Stage;
 use nix::errno::Errno;
 use tracing::warn;
 
@@ -54,16 +54,16 @@ pub const STATE_MAPS: [&str; 31] = [
 ];
 
 /// Maps of one loading of the programs.
-const OWN_MAPS: [&str; 5] = ["RULES", "CONTROL", "MEMBERS", "MEMBERSHIPS", "HANDSHAKES"];
+const OWN_MAPS: [&str; 4] = ["RULES", "CONTROL", "MEMBERS", "MEMBERSHIPS"];
+
+/// The programs that `foobar` goes on in. Emptied by the kernel when nobody holds it: pinned, it outlives this process.
+const STAGES: &str = "STAGES";
 
 /// The programs for local sockets.
 pub const HOOKS: [&str; 8] =
     ["connect4", "connect6", "sendmsg4", "sendmsg6", "recvmsg4", "recvmsg6", "getpeername4", "getpeername6"];
 /// The program that follows connections.
 pub const FOLLOWER: &str = "connections";
-
-/// Where `foobar` leaves a packet of a handshake to another program: its index in `HANDSHAKES`, and its name.
-const HANDSHAKES: [(u32, &str); 2] = [(HANDSHAKE4, "handshake4"), (HANDSHAKE6, "handshake6")];
 
 /// `asm-generic/socket.h`, which libc does not have.
 const SO_NETNS_COOKIE: libc::c_int = 71;
@@ -75,8 +75,8 @@ const LOG_INFO: u8 = 3;
 /// The programs, loaded, attached to nothing.
 pub struct Programs {
     ebpf: Ebpf,
-    /// Emptied by the kernel when nobody holds it: pinned, too, it outlives this process.
-    handshakes: Option<ProgramArray<MapData>>,
+    /// See [`STAGES`].
+    stages: Option<ProgramArray<MapData>>,
 }
 
 impl fmt::Debug for Programs {
@@ -111,7 +111,7 @@ impl Programs {
         for name in HOOKS.iter().chain(&[FOLLOWER]) {
             programs.verify(name)?;
         }
-        programs.join_handshakes()?;
+        programs.join(|_| true)?;
         programs.sow()?;
         if parts.log_drops {
             programs.follow_log()?;
@@ -126,6 +126,7 @@ impl Programs {
     pub fn load_dry(parts: &Parts<'_>) -> Result<Self> {
         let mut programs = Self::open(parts, true)?;
         programs.verify("foobar")?;
+        programs.join(Stage::runs_dry)?;
         Ok(programs)
     }
 
@@ -155,18 +156,26 @@ impl Programs {
                 }
             }
         }
+        // A dry twin shares the maps, and goes on in programs of its own.
+        if let Some(folder) = parts.own
+            && dry == 0
+        {
+            loader.map_pin_path(STAGES, folder.join(STAGES.to_lowercase()));
+        }
         let ebpf = loader.load(object::bytes()?).context("cannot create the packet path's maps")?;
-        Ok(Self { ebpf, handshakes: None })
+        Ok(Self { ebpf, stages: None })
     }
 
-    /// Lets `foobar` go on in the programs for handshakes.
-    fn join_handshakes(&mut self) -> Result<()> {
-        let mut array: ProgramArray<_> = self.take_map("HANDSHAKES")?.try_into()?;
-        for (index, name) in HANDSHAKES {
+    /// Lets `foobar` go on in these stages.
+    fn join(&mut self, wanted: impl Fn(Stage) -> bool) -> Result<()> {
+        let mut array: ProgramArray<_> = self.take_map(STAGES)?.try_into()?;
+        for stage in Stage::ALL.into_iter().filter(|stage| wanted(*stage)) {
+            let name = stage.program();
             self.verify(name)?;
-            array.set(index, self.xdp(name)?.fd()?, 0).with_context(|| format!("cannot join `{name}` to `foobar`"))?;
+            let joined = array.set(stage as u32, self.xdp(name)?.fd()?, 0);
+            joined.with_context(|| format!("cannot join `{name}` to `foobar`"))?;
         }
-        self.handshakes = Some(array);
+        self.stages = Some(array);
         Ok(())
     }
 

@@ -171,7 +171,7 @@ impl Shell for Core {
         counter.bytes += frame.len() as u64;
         let action = match verdict {
             Verdict::Drop(_) => XDP_DROP,
-            Verdict::Pass(_) | Verdict::Handshake { .. } => XDP_PASS,
+            Verdict::Pass(_) | Verdict::Handshake(_) => XDP_PASS,
             Verdict::Answer(_) => XDP_TX,
             Verdict::Forward { interface: egress, .. } if egress == interface => XDP_TX,
             Verdict::Forward { .. } => XDP_REDIRECT,
