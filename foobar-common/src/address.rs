@@ -1,6 +1,7 @@
 //! Addresses and ports as they lie in a packet, and the two address families.
 
 use crate::abi::{Backend, Endpoint, Flow, FlowTable, Service, Stuck};
+use crate::express::Express;
 use crate::generation::Roots;
 use crate::parse::Headers;
 use crate::path::Of;
@@ -182,8 +183,12 @@ pub trait Family<const W: usize> {
     fn flow<T: Tables>(tables: &T, table: FlowTable, key: &Tuple<W>) -> Option<Flow>;
     /// See [`Tables::insert_flow4`].
     fn insert_flow<T: Tables>(tables: &T, table: FlowTable, key: &Tuple<W>, flow: &Flow) -> bool;
+    /// See [`Tables::amend_flow4`].
+    fn amend_flow<T: Tables>(tables: &T, table: FlowTable, key: &Tuple<W>, flow: &Flow);
     /// See [`Tables::remove_flow4`].
     fn remove_flow<T: Tables>(tables: &T, table: FlowTable, key: &Tuple<W>);
+    /// See [`Tables::express4`].
+    fn express<T: Tables, R>(tables: &T, tuple: &Tuple<W>, look: impl FnOnce(&mut Express<W>) -> R) -> Option<R>;
     /// See [`Tables::service4`].
     fn service<T: Tables>(tables: &T, key: &SocketKey<W>) -> Option<Service>;
     /// See [`Tables::asked4`].
@@ -233,7 +238,7 @@ const fn first_bits(word: u32, length: u8) -> u32 {
 }
 
 macro_rules! family {
-    ($words:literal, $admit:ident, $assign:ident, $flow:ident, $insert:ident, $remove:ident, $service:ident, $asked:ident, $ask:ident, $chosen:ident, $choose:ident, $endpoint:ident, $own:ident, $route:ident,
+    ($words:literal, $admit:ident, $assign:ident, $flow:ident, $insert:ident, $amend:ident, $remove:ident, $express:ident, $service:ident, $asked:ident, $ask:ident, $chosen:ident, $choose:ident, $endpoint:ident, $own:ident, $route:ident,
      $back:ident, $root:ident, $look_up:ident, $address:expr, $link_local:expr, $masked:expr) => {
         impl Family<$words> for Address<$words> {
             #[inline(always)]
@@ -253,8 +258,20 @@ macro_rules! family {
                 tables.$insert(table, key, flow)
             }
             #[inline(always)]
+            fn amend_flow<T: Tables>(tables: &T, table: FlowTable, key: &Tuple<$words>, flow: &Flow) {
+                tables.$amend(table, key, flow);
+            }
+            #[inline(always)]
             fn remove_flow<T: Tables>(tables: &T, table: FlowTable, key: &Tuple<$words>) {
                 tables.$remove(table, key);
+            }
+            #[inline(always)]
+            fn express<T: Tables, R>(
+                tables: &T,
+                tuple: &Tuple<$words>,
+                look: impl FnOnce(&mut Express<$words>) -> R,
+            ) -> Option<R> {
+                tables.$express(tuple, look)
             }
             #[inline(always)]
             fn service<T: Tables>(tables: &T, key: &SocketKey<$words>) -> Option<Service> {
@@ -318,7 +335,9 @@ family!(
     assign4,
     flow4,
     insert_flow4,
+    amend_flow4,
     remove_flow4,
+    express4,
     service4,
     asked4,
     ask4,
@@ -341,7 +360,9 @@ family!(
     assign6,
     flow6,
     insert_flow6,
+    amend_flow6,
     remove_flow6,
+    express6,
     service6,
     asked6,
     ask6,

@@ -54,9 +54,11 @@ impl Sum {
         self
     }
 
-    /// Folded to 16 bits. Three folds suffice for every sum of fewer than 2^32 words.
+    /// Folded to 16 bits, as a word in network byte order: what [`Sum::add16`] goes on from.
+    // Three folds suffice for every sum of fewer than 2^32 words.
     #[inline(always)]
-    const fn fold(self) -> u16 {
+    #[must_use]
+    pub const fn folded(self) -> u16 {
         let sum = (self.0 & 0xffff) + (self.0 >> 16);
         let sum = (sum & 0xffff) + (sum >> 16);
         ((sum & 0xffff) + (sum >> 16)) as u16
@@ -66,7 +68,7 @@ impl Sum {
     #[inline(always)]
     #[must_use]
     pub const fn checksum(self) -> [u8; 2] {
-        (!self.fold()).to_ne_bytes()
+        (!self.folded()).to_ne_bytes()
     }
 
     /// `checksum` after the changes that were noted (RFC 1624, equation 3: HC' = ~(~HC + ~m + m')).
@@ -74,6 +76,19 @@ impl Sum {
     #[must_use]
     pub const fn applied_to(self, checksum: [u8; 2]) -> [u8; 2] {
         self.add16(!u16::from_ne_bytes(checksum)).checksum()
+    }
+
+    /// The same for UDP, where a computed zero is sent as ones, and zero, where it may be, is no checksum and stays (RFC 768).
+    #[inline(always)]
+    #[must_use]
+    pub const fn applied_to_udp(self, checksum: [u8; 2], may_be_absent: bool) -> [u8; 2] {
+        if may_be_absent && u16::from_ne_bytes(checksum) == 0 {
+            return checksum;
+        }
+        match self.applied_to(checksum) {
+            [0, 0] => [0xff, 0xff],
+            new => new,
+        }
     }
 }
 

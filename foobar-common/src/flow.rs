@@ -8,6 +8,7 @@
 
 use crate::abi::{BACKEND_MEMBER, FLOW_ANSWERED, FLOW_BACKEND_FIN, FLOW_CLIENT_FIN, FLOW_RESET, Flow, FlowTable};
 use crate::address::{Address, Family, SocketKey, Tuple};
+use crate::express::Express;
 use crate::packet::Packet;
 use crate::parse::{ACK, FIN, Headers, RST, SYN, UDP};
 use crate::tables::Tables;
@@ -97,6 +98,7 @@ where
             tables.add_active(flow.backend, -1);
         }
         // Its successor begins in another table, where it must not be found in front of it.
+        Address::<W>::express(tables, &headers.tuple, Express::forget);
         Address::<W>::remove_flow(tables, found.table, &headers.tuple);
         return None;
     }
@@ -165,9 +167,10 @@ pub fn note<const W: usize, P: Packet, T: Tables>(
     }
     if changed {
         flow.last_seen_ns = now;
-        // A refusal leaves the old entry, which still leads to the same backend.
-        let accepted = Address::<W>::insert_flow(tables, *table, key, flow);
-        if accepted && *table != before {
+        if *table == before {
+            Address::<W>::amend_flow(tables, before, key, flow);
+        } else if Address::<W>::insert_flow(tables, *table, key, flow) {
+            // A refusal leaves the old entry, which still leads to the same backend.
             Address::<W>::remove_flow(tables, before, key);
         }
     }

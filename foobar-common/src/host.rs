@@ -11,6 +11,7 @@ use crate::abi::{
 };
 use crate::address::{Ipv4, Ipv6, Peer, SocketKey, Tuple};
 use crate::bucket;
+use crate::express::Express;
 use crate::generation::{Generation, RuleEntry};
 use crate::parse::{Headers, TCP};
 use crate::rules::compile::Compiled;
@@ -81,6 +82,12 @@ pub struct HostTables {
     pub flows4: RefCell<HashMap<(FlowTable, Tuple<1>), Flow>>,
     /// Flows.
     pub flows6: RefCell<HashMap<(FlowTable, Tuple<4>), Flow>>,
+    /// What is remembered of flows.
+    pub express4: RefCell<HashMap<Tuple<1>, Express<1>>>,
+    /// The same for IPv6.
+    pub express6: RefCell<HashMap<Tuple<4>, Express<4>>>,
+    /// See [`Tables::epoch`].
+    pub epoch: u32,
     /// Interface by which each source would be answered, the longest prefix first in force; others by none.
     pub ways_back: Vec<(IpNet, u32)>,
     /// Token buckets of limits.
@@ -129,6 +136,9 @@ impl HostTables {
             flows_refused: false,
             flows4: RefCell::default(),
             flows6: RefCell::default(),
+            express4: RefCell::default(),
+            express6: RefCell::default(),
+            epoch: 0,
             ways_back: Vec::new(),
             buckets: RefCell::default(),
             open: HashMap::new(),
@@ -163,8 +173,13 @@ impl HostTables {
     fn route(&self, destination: IpAddr, length: u16) -> Route {
         let holding = self.routes.iter().filter(|route| route.prefix.contains(&destination));
         match holding.max_by_key(|route| route.prefix.prefix_len()) {
-            Some(found) if found.route == Route::Unreachable || length <= found.mtu => found.route,
-            Some(_) => Route::TooBig,
+            Some(found) if found.route == Route::Unreachable => found.route,
+            Some(found) if length > found.mtu => Route::TooBig,
+            Some(HostRoute { mtu, route: Route::Hop { interface, source, destination, gateway, .. }, .. }) => {
+                let (mtu, interface, source) = (*mtu, *interface, *source);
+                Route::Hop { interface, source, destination: *destination, gateway: *gateway, mtu }
+            }
+            Some(found) => found.route,
             None => Route::Unreachable,
         }
     }
@@ -204,6 +219,12 @@ impl Tables for HostTables {
         }
         !self.flows_refused
     }
+    fn amend_flow4(&self, table: FlowTable, key: &Tuple<1>, flow: &Flow) {
+        self.flows4.borrow_mut().entry((table, *key)).and_modify(|entry| *entry = *flow);
+    }
+    fn amend_flow6(&self, table: FlowTable, key: &Tuple<4>, flow: &Flow) {
+        self.flows6.borrow_mut().entry((table, *key)).and_modify(|entry| *entry = *flow);
+    }
     fn remove_flow4(&self, table: FlowTable, key: &Tuple<1>) {
         self.flows4.borrow_mut().remove(&(table, *key));
     }
@@ -215,6 +236,15 @@ impl Tables for HostTables {
     }
     fn remove_flow6(&self, table: FlowTable, key: &Tuple<4>) {
         self.flows6.borrow_mut().remove(&(table, *key));
+    }
+    fn express4<R>(&self, tuple: &Tuple<1>, look: impl FnOnce(&mut Express<1>) -> R) -> Option<R> {
+        Some(look(self.express4.borrow_mut().entry(*tuple).or_insert(Express::nothing())))
+    }
+    fn express6<R>(&self, tuple: &Tuple<4>, look: impl FnOnce(&mut Express<4>) -> R) -> Option<R> {
+        Some(look(self.express6.borrow_mut().entry(*tuple).or_insert(Express::nothing())))
+    }
+    fn epoch(&self) -> u32 {
+        self.epoch
     }
     fn service4(&self, key: &SocketKey<1>) -> Option<Service> {
         self.services4.get(key).copied()

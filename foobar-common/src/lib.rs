@@ -15,9 +15,12 @@ pub mod address;
 pub mod bucket;
 pub mod checksum;
 pub mod choose;
+pub mod express;
 pub mod firewall;
 pub mod flow;
 pub mod generation;
+pub mod half_open;
+pub mod hash;
 #[cfg(feature = "std")]
 pub mod host;
 pub mod open;

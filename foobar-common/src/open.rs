@@ -5,6 +5,7 @@
 //! two words for one key at once: the count of a key is the sum over its words.
 
 use crate::abi::BucketKey;
+use crate::hash::mix;
 
 /// Words of one bucket: two cache lines.
 pub const WAYS: usize = 16;
@@ -62,15 +63,6 @@ impl Place {
 #[must_use]
 pub const fn is_free(word: u64) -> bool {
     word & COUNT == 0
-}
-
-/// Every bit of the result depends on every bit of the number (`splitmix64`).
-#[inline(always)]
-const fn mix(number: u64) -> u64 {
-    let number = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let number = (number ^ number >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let number = (number ^ number >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    number ^ number >> 31
 }
 
 #[cfg(test)]

@@ -10,6 +10,9 @@ pub trait Packet {
     /// The `N` bytes at `offset`; `None` past the end.
     fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
 
+    /// The first `N` bytes, to read and to change them with one check of the frame's end; `None`: the frame is shorter.
+    fn head<const N: usize>(&mut self) -> Option<&mut [u8; N]>;
+
     /// Replaces the `N` bytes at `offset`; `None` past the end, and then nothing is written.
     fn store<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) -> Option<()>;
 }
@@ -27,6 +30,10 @@ impl Packet for Vec<u8> {
 
     fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
         if offset > MAX_OFFSET { None } else { self.get(offset..offset + N)?.try_into().ok() }
+    }
+
+    fn head<const N: usize>(&mut self) -> Option<&mut [u8; N]> {
+        self.first_chunk_mut()
     }
 
     fn store<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) -> Option<()> {

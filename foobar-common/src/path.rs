@@ -3,12 +3,13 @@
 use crate::abi::{BACKEND_ABSENT, FORWARD_DIRECT, Flow, FlowTable, Service};
 use crate::address::{Address, Be16, Family, Tuple};
 use crate::choose;
+use crate::express::{self, Forwarded};
 use crate::firewall::{self, Allowed};
 use crate::flow::{self, Found, From};
 use crate::generation::{USES_BALANCER, USES_REVERSE_PATH};
 use crate::packet::Packet;
 use crate::parse::{self, ACK, Headers, Network, RST, SYN, TCP, UDP};
-use crate::rewrite::{self, End, Translation};
+use crate::rewrite::{self, Egress, End, Translation};
 use crate::service;
 use crate::tables::Tables;
 use crate::verdict::{Reason, Stage, Verdict};
@@ -36,8 +37,8 @@ pub struct Of<const W: usize> {
     service: Service,
     /// The other end that it gets.
     translation: Translation<W>,
-    /// The interface by which it leaves as it is.
-    egress: u32,
+    /// The link by which it leaves.
+    egress: Egress,
 }
 
 impl Default for Work {
@@ -60,27 +61,65 @@ impl<const W: usize> Of<W> {
         let headers = Headers { network: 0, transport: 0, length: 0, hops: 0, flags: 0, icmp_type: 0, tuple };
         let found = Found { flow: Flow::default(), table: FlowTable::Established };
         let translation = Translation { end: End::Source, address: nowhere, port: none };
-        Self { bytes: 0, headers, key: tuple, found, service: Service::default(), translation, egress: 0 }
+        Self {
+            bytes: 0,
+            headers,
+            key: tuple,
+            found,
+            service: Service::default(),
+            translation,
+            egress: Egress::default(),
+        }
     }
 }
 
 /// Judges one frame, and rewrites it when it is to be forwarded; `work` may hold anything before and after.
 #[inline(always)]
 pub fn process<P: Packet, T: Tables>(packet: &mut P, tables: &T, work: &mut Work) -> Verdict {
-    let judged = match parse::ethernet(packet) {
-        Ok((Network::Arp, _)) => Ok(Verdict::Pass(Reason::Arp)),
-        Ok((Network::Slow, _)) => Ok(Verdict::Pass(Reason::SlowProtocol)),
-        Ok((Network::Ipv4, offset)) => ipv4(packet, offset, tables, &mut work.v4),
-        Ok((Network::Ipv6, offset)) => ipv6(packet, offset, tables, &mut work.v6),
-        Err(reason) => told::<1, P, T>(packet, None, Err(reason), tables),
-    };
-    judged.unwrap_or_else(Verdict::Drop)
+    match express::forward(packet, tables) {
+        Some(verdict) => verdict,
+        None => judge(packet, tables, work),
+    }
 }
 
-/// A function of its own, as is IPv6's: the kernel's stack is too small for both families side by side.
-#[inline(never)]
-fn ipv4<P: Packet, T: Tables>(packet: &mut P, offset: usize, tables: &T, work: &mut Of<1>) -> Result<Verdict, Reason> {
-    match parse::ipv4(packet, offset) {
+/// The whole way, for what [`express::forward`] does not take.
+#[inline(always)]
+pub fn judge<P: Packet, T: Tables>(packet: &mut P, tables: &T, work: &mut Work) -> Verdict {
+    match enter(packet, tables) {
+        Entered::Ipv4 => ipv4(packet, tables, &mut work.v4),
+        Entered::Ipv6 => ipv6(packet, tables, &mut work.v6),
+        Entered::Done(verdict) => verdict,
+    }
+}
+
+/// Where a frame goes on, by what it carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entered {
+    /// Nowhere: this is its verdict.
+    Done(Verdict),
+    /// In [`ipv4`].
+    Ipv4,
+    /// In [`ipv6`].
+    Ipv6,
+}
+
+/// What a frame carries decides about the rest of its way.
+#[inline(always)]
+pub fn enter<P: Packet, T: Tables>(packet: &P, tables: &T) -> Entered {
+    match parse::ethernet(packet) {
+        Ok((Network::Ipv4, _)) => Entered::Ipv4,
+        Ok((Network::Ipv6, _)) => Entered::Ipv6,
+        Ok((Network::Arp, _)) => Entered::Done(Verdict::Pass(Reason::Arp)),
+        Ok((Network::Slow, _)) => Entered::Done(Verdict::Pass(Reason::SlowProtocol)),
+        Err(reason) => Entered::Done(told::<1, P, T>(packet, None, Err(reason), tables)),
+    }
+}
+
+/// The way of an IPv4 packet. In the kernel a program of its own, as is IPv6's: the stack is too small for both families side by
+/// side, and the verifier's patience.
+#[inline(always)]
+pub fn ipv4<P: Packet, T: Tables>(packet: &mut P, tables: &T, work: &mut Of<1>) -> Verdict {
+    match parse::ethernet(packet).and_then(|(_, offset)| parse::ipv4(packet, offset)) {
         Ok(headers) => {
             work.headers = headers;
             let result = route(packet, tables, work);
@@ -91,9 +130,9 @@ fn ipv4<P: Packet, T: Tables>(packet: &mut P, offset: usize, tables: &T, work: &
 }
 
 /// See [`ipv4`].
-#[inline(never)]
-fn ipv6<P: Packet, T: Tables>(packet: &mut P, offset: usize, tables: &T, work: &mut Of<4>) -> Result<Verdict, Reason> {
-    match read_ipv6(packet, offset, &mut work.headers) {
+#[inline(always)]
+pub fn ipv6<P: Packet, T: Tables>(packet: &mut P, tables: &T, work: &mut Of<4>) -> Verdict {
+    match parse::ethernet(packet).and_then(|(_, offset)| read_ipv6(packet, offset, &mut work.headers)) {
         Ok(()) => {
             let result = route(packet, tables, work);
             told(packet, Some(&work.headers), result, tables)
@@ -116,14 +155,16 @@ fn told<const W: usize, P: Packet, T: Tables>(
     headers: Option<&Headers<W>>,
     result: Result<Verdict, Reason>,
     tables: &T,
-) -> Result<Verdict, Reason> {
-    if let Err(reason) = result
-        && !reason.is_of_a_rule()
-        && tables.watched()
-    {
-        tables.tell_drop(headers, reason, packet.length() as u64);
+) -> Verdict {
+    match result {
+        Ok(verdict) => verdict,
+        Err(reason) => {
+            if !reason.is_of_a_rule() && tables.watched() {
+                tables.tell_drop(headers, reason, packet.length() as u64);
+            }
+            Verdict::Drop(reason)
+        }
     }
-    result
 }
 
 /// What a packet is to the balancer.
@@ -211,10 +252,37 @@ where
             reason => return Err(reason),
         }
     }
-    let Of { headers, key, found, translation, egress, .. } = work;
-    let backend = tables.backend(found.flow.backend).filter(|backend| backend.state != BACKEND_ABSENT);
-    let backend = backend.ok_or(Reason::NoFlow)?;
-    let judged = way == Way::Known && found.flow.generation != before;
+    let judged = way == Way::Known && work.found.flow.generation != before;
+    match forward(packet, tables, work, way, judged) {
+        Reason::Flow => {
+            remember(packet, tables, work, way == Way::Reply);
+            Ok(Verdict::Forward { reason: way.reason(), interface: work.egress.interface })
+        }
+        Reason::Neighbour => Ok(Verdict::Pass(Reason::Neighbour)),
+        reason => Err(reason),
+    }
+}
+
+/// Sends a packet of a flow on its way; `judged`: the flow bears another generation than it had. Returns as
+/// [`rewrite::forward`] does.
+///
+/// A function of its own, so that the firewall need not share the stack with it.
+#[inline(never)]
+fn forward<const W: usize, P: Packet, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    work: &mut Of<W>,
+    way: Way,
+    judged: bool,
+) -> Reason
+where
+    Address<W>: Family<W>,
+{
+    let Of { bytes, headers, key, found, translation, egress, .. } = work;
+    let Some(backend) = tables.backend(found.flow.backend) else { return Reason::NoFlow };
+    if backend.state == BACKEND_ABSENT {
+        return Reason::NoFlow;
+    }
     let direct = backend.forward == FORWARD_DIRECT;
     let from = match way {
         Way::Reply => From::Backend,
@@ -222,22 +290,45 @@ where
         _ => From::Client,
     };
     flow::note(packet, headers, tables, key, found, judged, from);
-    tables.count_backend(backend.service, found.flow.backend, 0, 1, bytes);
+    tables.count_backend(backend.service, found.flow.backend, 0, 1, *bytes);
     *translation = if way == Way::Reply {
         Translation { end: End::Source, address: key.destination, port: key.destination_port }
     } else {
         Translation { end: End::Destination, address: Address::<W>::backend_address(&backend), port: backend.port }
     };
     if direct {
-        return match rewrite::relay(packet, headers, &translation.address, egress, tables) {
-            Reason::Flow => Ok(Verdict::Forward { reason: way.reason(), interface: *egress }),
-            reason => Err(reason),
-        };
+        rewrite::relay(packet, headers, &translation.address, egress, tables)
+    } else {
+        rewrite::forward(packet, headers, translation, egress, tables)
     }
-    Ok(match rewrite::forward(packet, headers, translation, tables)? {
-        Some(interface) => Verdict::Forward { reason: way.reason(), interface },
-        None => Verdict::Pass(Reason::Neighbour),
-    })
+}
+
+/// Has this CPU remember the way of a packet that was forwarded, unless each packet is to be asked for, or its flow has not
+/// shown yet that it is one.
+///
+/// A function of its own: its part of the stack is given back.
+#[inline(never)]
+fn remember<const W: usize, P: Packet, T: Tables>(packet: &P, tables: &T, work: &Of<W>, reply: bool)
+where
+    Address<W>: Family<W>,
+{
+    let Of { headers, found, translation, egress, .. } = work;
+    let (Some(generation), Some(backend)) = (tables.generation(), tables.backend(found.flow.backend)) else { return };
+    let settled = reply || found.flow.generation == generation.head.number;
+    if !settled || found.table == FlowTable::HalfOpen || !express::is_plain(headers) {
+        return;
+    }
+    let way = Forwarded {
+        headers,
+        translation,
+        egress,
+        generation: generation.head.number,
+        rule: if reply { None } else { Some(found.flow.rule) },
+        backend: found.flow.backend,
+        service: backend.service,
+        relayed: backend.forward == FORWARD_DIRECT,
+    };
+    Address::<W>::express(tables, &headers.tuple, |entry| express::learn(packet, tables, &way, entry));
 }
 
 /// What the rules let through to this host; of handshakes SYN cookies judge once more.

@@ -29,49 +29,61 @@ pub struct Translation<const W: usize> {
     pub port: Be16,
 }
 
-/// Translates the packet for its next hop, and returns the interface by which it leaves; `None`: the stack has to forward it.
+/// The link by which a packet leaves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Egress {
+    /// Interface index.
+    pub interface: u32,
+    /// Longest IP packet that the way takes, in bytes.
+    pub mtu: u16,
+}
+
+/// Translates the packet for its next hop; the link by which it leaves is left in `egress`. Returns [`Reason::Flow`],
+/// [`Reason::Neighbour`] when the stack has to forward it, or the reason for which it is dropped; it is then as it came.
 ///
 /// A function of its own: what the route needs of the stack is given back before other stages need theirs.
-///
-/// # Errors
-/// The reason for which it is dropped; it is then as it came.
 #[inline(never)]
 pub fn forward<const W: usize, P: Packet, T: Tables>(
     packet: &mut P,
     headers: &Headers<W>,
     translation: &Translation<W>,
+    egress: &mut Egress,
     tables: &T,
-) -> Result<Option<u32>, Reason>
+) -> Reason
 where
     Address<W>: Family<W>,
 {
     if headers.hops <= 1 {
-        return Err(Reason::TimeExceeded);
+        return Reason::TimeExceeded;
     }
     let query = query(headers, translation);
     let hop = match Address::<W>::route(tables, &query) {
-        Route::Hop { interface, source, destination, .. } => Some((interface, source, destination)),
+        Route::Hop { interface, source, destination, mtu, .. } => {
+            *egress = Egress { interface, mtu };
+            Some((source, destination))
+        }
         Route::NoNeighbour => None,
-        Route::TooBig => return Err(Reason::TooBig),
-        Route::Unreachable => return Err(Reason::Unreachable),
+        Route::TooBig => return Reason::TooBig,
+        Route::Unreachable => return Reason::Unreachable,
     };
-    translate(packet, headers, translation).ok_or(Reason::Truncated)?;
-    let Some((interface, source, destination)) = hop else {
+    if translate(packet, headers, translation).is_none() {
+        return Reason::Truncated;
+    }
+    let Some((source, destination)) = hop else {
         // The stack forwards it, counts the hop and resolves the neighbour on the way.
-        return Ok(None);
+        return Reason::Neighbour;
     };
-    readdress(packet, headers, source, destination).ok_or(Reason::Truncated)?;
-    Ok(Some(interface))
+    readdress(packet, headers, source, destination).map_or(Reason::Truncated, |()| Reason::Flow)
 }
 
-/// Sends the packet as it is to the backend whose address is given (direct server return); the interface by which it leaves is
+/// Sends the packet as it is to the backend whose address is given (direct server return); the link by which it leaves is
 /// left in `egress`. Returns [`Reason::Flow`] or the reason for which it is dropped; it is then as it came.
 #[inline(never)]
 pub fn relay<const W: usize, P: Packet, T: Tables>(
     packet: &mut P,
     headers: &Headers<W>,
     backend: &Address<W>,
-    egress: &mut u32,
+    egress: &mut Egress,
     tables: &T,
 ) -> Reason
 where
@@ -86,8 +98,8 @@ where
     match Address::<W>::route(tables, &query) {
         // A router would send the packet, which still bears the VIP, back here.
         Route::Hop { gateway: true, .. } => Reason::OffLink,
-        Route::Hop { interface, source, destination, .. } => {
-            *egress = interface;
+        Route::Hop { interface, source, destination, mtu, .. } => {
+            *egress = Egress { interface, mtu };
             readdress(packet, headers, source, destination).map_or(Reason::Truncated, |()| Reason::Flow)
         }
         // The stack would take the packet for its own. Health checks keep the neighbours of members resolved.
@@ -198,13 +210,9 @@ fn update<P: Packet>(packet: &mut P, offset: usize, change: Sum) -> Option<()> {
     packet.store::<2>(offset, change.applied_to(old))
 }
 
-/// Applies a change to a UDP checksum: absent stays absent in IPv4, and a computed zero is sent as ones.
+/// Applies a change to a UDP checksum.
 #[inline(always)]
 fn update_udp<P: Packet>(packet: &mut P, offset: usize, change: Sum, may_be_absent: bool) -> Option<()> {
     let old = packet.load::<2>(offset)?;
-    if may_be_absent && old == [0, 0] {
-        return Some(());
-    }
-    let new = change.applied_to(old);
-    packet.store::<2>(offset, if new == [0, 0] { [0xff, 0xff] } else { new })
+    packet.store::<2>(offset, change.applied_to_udp(old, may_be_absent))
 }

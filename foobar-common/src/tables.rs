@@ -2,6 +2,7 @@
 
 use crate::abi::{Backend, BucketKey, Endpoint, Flow, FlowTable, Membership, Service, Stuck};
 use crate::address::{Address, Peer, SocketKey, Tuple};
+use crate::express::Express;
 use crate::generation::{Generation, RuleEntry};
 use crate::parse::Headers;
 use crate::path::{self, Of};
@@ -58,6 +59,8 @@ pub enum Route {
         destination: Mac,
         /// Whether it is a router's, and the packet's destination lies behind it.
         gateway: bool,
+        /// Longest IP packet that the way takes, in bytes.
+        mtu: u16,
     },
     /// There is a route, but its neighbour has to be resolved first.
     NoNeighbour,
@@ -120,10 +123,21 @@ pub trait Tables {
     fn insert_flow4(&self, table: FlowTable, key: &Tuple<1>, flow: &Flow) -> bool;
     /// Inserts or replaces a flow; false: the table refused it.
     fn insert_flow6(&self, table: FlowTable, key: &Tuple<4>, flow: &Flow) -> bool;
+    /// Changes what a flow's entry says, in its place, if it is still there.
+    fn amend_flow4(&self, table: FlowTable, key: &Tuple<1>, flow: &Flow);
+    /// See [`Tables::amend_flow4`].
+    fn amend_flow6(&self, table: FlowTable, key: &Tuple<4>, flow: &Flow);
     /// Removes a flow.
     fn remove_flow4(&self, table: FlowTable, key: &Tuple<1>);
     /// Removes a flow.
     fn remove_flow6(&self, table: FlowTable, key: &Tuple<4>);
+
+    /// Shows what this CPU may remember of a flow with such a tuple, or of another one in its place; `None`: it remembers nothing.
+    fn express4<R>(&self, tuple: &Tuple<1>, look: impl FnOnce(&mut Express<1>) -> R) -> Option<R>;
+    /// See [`Tables::express4`].
+    fn express6<R>(&self, tuple: &Tuple<4>, look: impl FnOnce(&mut Express<4>) -> R) -> Option<R>;
+    /// Another number whenever services, backends or flows have changed by hand: then nothing that was remembered holds.
+    fn epoch(&self) -> u32;
 
     /// The service at a VIP and port.
     fn service4(&self, key: &SocketKey<1>) -> Option<Service>;

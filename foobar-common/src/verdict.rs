@@ -5,23 +5,26 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Stage {
-    /// The whole packet path, for what [`crate::express`] does not take.
-    Path = 0,
-    /// The last word over an IPv4 packet of a handshake with a listener of this host: SYN cookies.
-    Handshake4 = 1,
+    /// The whole way of an IPv4 packet, which [`crate::express`] does not take.
+    Path4 = 0,
     /// The same for IPv6.
-    Handshake6 = 2,
+    Path6 = 1,
+    /// The last word over an IPv4 packet of a handshake with a listener of this host: SYN cookies.
+    Handshake4 = 2,
+    /// The same for IPv6.
+    Handshake6 = 3,
 }
 
 impl Stage {
     /// Every one.
-    pub const ALL: [Self; 3] = [Self::Path, Self::Handshake4, Self::Handshake6];
+    pub const ALL: [Self; 4] = [Self::Path4, Self::Path6, Self::Handshake4, Self::Handshake6];
 
     /// Name of its program in the object.
     #[must_use]
     pub const fn program(self) -> &'static str {
         match self {
-            Self::Path => "path",
+            Self::Path4 => "path4",
+            Self::Path6 => "path6",
             Self::Handshake4 => "handshake4",
             Self::Handshake6 => "handshake6",
         }
@@ -30,7 +33,7 @@ impl Stage {
     /// Whether a program that runs dry goes on in it: then it leaves no trace but `TRACE`.
     #[must_use]
     pub const fn runs_dry(self) -> bool {
-        matches!(self, Self::Path)
+        matches!(self, Self::Path4 | Self::Path6)
     }
 }
 

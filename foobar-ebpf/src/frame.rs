@@ -54,6 +54,12 @@ impl Packet for Frame {
     }
 
     #[inline(always)]
+    fn head<const N: usize>(&mut self) -> Option<&mut [u8; N]> {
+        // SAFETY: as in `store`, for as long as the frame is borrowed.
+        self.at::<N>(0).map(|bytes| unsafe { &mut *bytes })
+    }
+
+    #[inline(always)]
     fn store<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) -> Option<()> {
         // SAFETY: as in `load`; nobody else holds a pointer into the frame.
         self.at::<N>(offset).map(|place| unsafe { *place = bytes })

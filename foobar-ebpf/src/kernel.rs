@@ -2,12 +2,14 @@
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::xdp_md;
-use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_ktime_get_coarse_ns, bpf_loop};
-use aya_ebpf::maps::LruHashMap;
+use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_get_smp_processor_id, bpf_ktime_get_coarse_ns, bpf_loop};
+use aya_ebpf::maps::{Array, LruHashMap};
 use aya_ebpf::programs::XdpContext;
 use core::ffi::c_void;
+use core::ptr::write_volatile;
 use foobar_common::abi::{Backend, BucketKey, Endpoint, Flow, FlowTable, Membership, RING_PLACES, Service, Stuck};
 use foobar_common::address::{Address, Peer, SocketKey, Tuple};
+use foobar_common::express::{self, Express};
 use foobar_common::generation::{Generation, RuleEntry, in_force};
 use foobar_common::parse::Headers;
 use foobar_common::path::Of;
@@ -16,10 +18,10 @@ use foobar_common::verdict::Reason;
 
 use crate::maps::{
     ACTIVE, ASKED4, ASKED6, BACKENDS, CHOSEN4, CHOSEN6, CONTROL, CURSORS, DATAGRAMS4, DATAGRAMS6, ENDPOINTS4,
-    ENDPOINTS6, FLOWS4, FLOWS6, HALF_OPEN4, HALF_OPEN6, MEMBERS, MEMBERSHIPS, RINGS, RULES, SERVICES4, SERVICES6,
-    STUCK, SYN_SETTINGS,
+    ENDPOINTS6, EPOCH, EXPRESS4, EXPRESS6, FLOWS4, FLOWS6, HALF_OPEN4, HALF_OPEN6, MEMBERS, MEMBERSHIPS, RINGS, RULES,
+    SERVICES4, SERVICES6, STUCK, SYN_SETTINGS,
 };
-use crate::{atomic, count, events, limits, maps, own, route, stages, trace};
+use crate::{atomic, count, events, half_open, limits, maps, own, route, stages, trace};
 
 /// Index in `CONTROL` of the word that says whether somebody watches.
 const WATCHED: u32 = 1;
@@ -98,33 +100,92 @@ impl Tables for Kernel {
     fn flow4(&self, table: FlowTable, key: &Tuple<1>) -> Option<Flow> {
         // SAFETY: the value is copied at once; an element that is used again in between is another flow's entry
         // of the same layout, as the kernel documents for every hash map.
+        if table == FlowTable::HalfOpen {
+            return half_open::get(&HALF_OPEN4, key);
+        }
         unsafe { flows4(table).get(key).copied() }
     }
     #[inline(always)]
     fn flow6(&self, table: FlowTable, key: &Tuple<4>) -> Option<Flow> {
         // SAFETY: as in `flow4`.
+        if table == FlowTable::HalfOpen {
+            return half_open::get(&HALF_OPEN6, key);
+        }
         unsafe { flows6(table).get(key).copied() }
     }
     #[inline(always)]
     fn insert_flow4(&self, table: FlowTable, key: &Tuple<1>, flow: &Flow) -> bool {
-        maps::dry() || flows4(table).insert(key, flow, 0).is_ok()
+        if maps::dry() {
+            return true;
+        }
+        if table == FlowTable::HalfOpen {
+            return half_open::insert(&HALF_OPEN4, key, flow);
+        }
+        flows4(table).insert(key, flow, 0).is_ok()
     }
     #[inline(always)]
     fn insert_flow6(&self, table: FlowTable, key: &Tuple<4>, flow: &Flow) -> bool {
-        maps::dry() || flows6(table).insert(key, flow, 0).is_ok()
+        if maps::dry() {
+            return true;
+        }
+        if table == FlowTable::HalfOpen {
+            return half_open::insert(&HALF_OPEN6, key, flow);
+        }
+        flows6(table).insert(key, flow, 0).is_ok()
+    }
+    #[inline(always)]
+    fn amend_flow4(&self, table: FlowTable, key: &Tuple<1>, flow: &Flow) {
+        if maps::dry() {
+            return;
+        }
+        if table == FlowTable::HalfOpen {
+            half_open::insert(&HALF_OPEN4, key, flow);
+        } else if let Some(entry) = flows4(table).get_ptr_mut(key) {
+            amend(entry, flow);
+        }
+    }
+    #[inline(always)]
+    fn amend_flow6(&self, table: FlowTable, key: &Tuple<4>, flow: &Flow) {
+        if maps::dry() {
+            return;
+        }
+        if table == FlowTable::HalfOpen {
+            half_open::insert(&HALF_OPEN6, key, flow);
+        } else if let Some(entry) = flows6(table).get_ptr_mut(key) {
+            amend(entry, flow);
+        }
     }
     #[inline(always)]
     fn remove_flow4(&self, table: FlowTable, key: &Tuple<1>) {
         if !maps::dry() {
             // It may have been driven out in between.
-            let _ = flows4(table).remove(key);
+            match table {
+                FlowTable::HalfOpen => half_open::remove(&HALF_OPEN4, key),
+                _ => _ = flows4(table).remove(key),
+            }
         }
     }
     #[inline(always)]
     fn remove_flow6(&self, table: FlowTable, key: &Tuple<4>) {
         if !maps::dry() {
-            let _ = flows6(table).remove(key);
+            match table {
+                FlowTable::HalfOpen => half_open::remove(&HALF_OPEN6, key),
+                _ => _ = flows6(table).remove(key),
+            }
         }
+    }
+    #[inline(always)]
+    fn express4<R>(&self, tuple: &Tuple<1>, look: impl FnOnce(&mut Express<1>) -> R) -> Option<R> {
+        remembered(&EXPRESS4, tuple, maps::express4_bits(), look)
+    }
+    #[inline(always)]
+    fn express6<R>(&self, tuple: &Tuple<4>, look: impl FnOnce(&mut Express<4>) -> R) -> Option<R> {
+        remembered(&EXPRESS6, tuple, maps::express6_bits(), look)
+    }
+    #[inline(always)]
+    fn epoch(&self) -> u32 {
+        // SAFETY: as in `generation`.
+        EPOCH.get_ptr(0).map_or(0, |epoch| unsafe { core::ptr::read_volatile(epoch) as u32 })
     }
     #[inline(always)]
     fn service4(&self, key: &SocketKey<1>) -> Option<Service> {
@@ -319,26 +380,63 @@ impl Tables for Kernel {
     }
 }
 
+/// Shows this CPU's entry for a tuple, of `2 << bits` that each CPU has.
+#[inline(always)]
+fn remembered<const W: usize, R>(
+    ways: &'static Array<Express<W>>,
+    tuple: &Tuple<W>,
+    bits: u32,
+    look: impl FnOnce(&mut Express<W>) -> R,
+) -> Option<R> {
+    if maps::dry() {
+        return None;
+    }
+    // SAFETY: a helper without pointers.
+    let cpu = unsafe { bpf_get_smp_processor_id() };
+    let pair = (cpu << bits | express::place(tuple, bits)) << 1;
+    let (first, second) = (ways.get_ptr_mut(pair)?, ways.get_ptr_mut(pair | 1)?);
+    // SAFETY: entries of this CPU, on which one packet at a time is on its way.
+    unsafe {
+        let entry = if Express::is_second(&*first, &*second, tuple) { second } else { first };
+        Some(look(&mut *entry))
+    }
+}
+
 /// One turn of `bpf_loop`; 1 ends it.
 extern "C" fn turn<S: Step>(_: u32, state: *mut S) -> i64 {
     // SAFETY: the state that `repeat` has handed over.
     i64::from(!unsafe { (*state).step() })
 }
 
+/// Writes an entry where it is. An update by the kernel's helper would put another element in its place, and who looks up the
+/// flow at that moment on another CPU may find neither; so he may find some members of the old value and some of the new one,
+/// each of which is right.
+#[inline(always)]
+fn amend(entry: *mut Flow, flow: &Flow) {
+    // SAFETY: an element of the table. If it has been driven out and used again in between, it is another flow's, whose state
+    // and time are a little wrong until its next packet; its backend is not touched.
+    unsafe {
+        write_volatile(&raw mut (*entry).generation, flow.generation);
+        write_volatile(&raw mut (*entry).state, flow.state);
+        write_volatile(&raw mut (*entry).rule, flow.rule);
+        write_volatile(&raw mut (*entry).answer, flow.answer);
+        write_volatile(&raw mut (*entry).last_seen_ns, flow.last_seen_ns);
+    }
+}
+
+/// The LRU tables; half-open flows have one of their own.
 #[inline(always)]
 fn flows4(table: FlowTable) -> &'static LruHashMap<Tuple<1>, Flow> {
     match table {
-        FlowTable::Established => &FLOWS4,
-        FlowTable::HalfOpen => &HALF_OPEN4,
         FlowTable::Datagrams => &DATAGRAMS4,
+        FlowTable::Established | FlowTable::HalfOpen => &FLOWS4,
     }
 }
 
 #[inline(always)]
 fn flows6(table: FlowTable) -> &'static LruHashMap<Tuple<4>, Flow> {
     match table {
-        FlowTable::Established => &FLOWS6,
-        FlowTable::HalfOpen => &HALF_OPEN6,
         FlowTable::Datagrams => &DATAGRAMS6,
+        FlowTable::Established | FlowTable::HalfOpen => &FLOWS6,
     }
 }

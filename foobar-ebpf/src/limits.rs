@@ -7,7 +7,7 @@ use foobar_common::abi::BucketKey;
 use foobar_common::bucket;
 use foobar_common::open::{BUCKETS, Place, WAYS};
 
-use crate::maps::{BUCKETS as TOKENS, OPEN_COUNTS, OPEN_SEED};
+use crate::maps::{BUCKETS as TOKENS, OPEN_COUNTS, SEED};
 use crate::{atomic, maps};
 
 /// Attempts to take from a bucket that other CPUs take from.
@@ -46,7 +46,7 @@ pub(crate) fn take(key: &BucketKey, interval_ns: u64, burst_ns: u64) -> bool {
 /// A function of its own, as `take` is: the firewall's stack has no room for both.
 #[inline(never)]
 pub(crate) fn open_connections(key: &BucketKey) -> u32 {
-    let Some(seed) = OPEN_SEED.get(0) else { return u32::MAX };
+    let Some(seed) = SEED.get(0) else { return u32::MAX };
     let place = Place::new(*seed, key);
     let Some(words) = OPEN_COUNTS.get_ptr(place.bucket % BUCKETS) else { return u32::MAX };
     let mut sum = 0_u64;

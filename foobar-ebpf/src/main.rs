@@ -10,6 +10,7 @@ mod cookies;
 mod count;
 mod events;
 mod frame;
+mod half_open;
 mod kernel;
 mod limits;
 mod listener;
@@ -26,50 +27,96 @@ use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::helpers::bpf_redirect;
 use aya_ebpf::macros::{cgroup_sock_addr, sock_ops, xdp};
 use aya_ebpf::programs::{SockAddrContext, SockOpsContext, XdpContext};
+use foobar_common::express;
 use foobar_common::packet::Packet as _;
+use foobar_common::parse::{self, Network};
+use foobar_common::path::{self, Entered};
 use foobar_common::verdict::{Reason, Stage, Verdict};
 
 use crate::frame::Frame;
 use crate::kernel::Kernel;
 
-/// Firewall and balancer of one interface: packets of flows that this CPU knows, and all others by way of `path`.
+/// Firewall and balancer of one interface: packets of flows that this CPU knows, and all others by way of `path4` and `path6`.
 #[xdp(frags)]
 #[inline(always)]
 fn foobar(context: XdpContext) -> u32 {
-    // SAFETY: the context of the running program.
-    unsafe { maps::STAGES.tail_call(&context, Stage::Path as u32) };
-    // The stage is not there, which a loading never leaves so: closed.
-    count::verdict(Reason::Internal, Frame::new(&context).length() as u64);
-    XDP_DROP
-}
-
-/// The whole packet path.
-// Inlined into the entry point: Linux 6.1 counts at least 32 bytes of stack for every frame, and all calls share 512.
-#[xdp(frags)]
-#[inline(always)]
-fn path(context: XdpContext) -> u32 {
     let mut frame = Frame::new(&context);
     let tables = Kernel::new(&context);
     let bytes = frame.length() as u64;
+    if let Some(verdict) = express::forward(&mut frame, &tables) {
+        return end(verdict, &tables, bytes);
+    }
+    let stage = match path::enter(&frame, &tables) {
+        Entered::Ipv4 => Stage::Path4,
+        Entered::Ipv6 => Stage::Path6,
+        Entered::Done(verdict) => return end(verdict, &tables, bytes),
+    };
+    // SAFETY: the context of the running program.
+    unsafe { maps::STAGES.tail_call(&context, stage as u32) };
+    // The stage is not there, which a loading never leaves so: closed.
+    end(Verdict::Drop(Reason::Internal), &tables, bytes)
+}
+
+/// The whole way of an IPv4 packet.
+// Inlined into the entry point, as all stages are: Linux 6.1 counts at least 32 bytes of stack for every frame, and all calls
+// share 512.
+#[xdp(frags)]
+#[inline(always)]
+fn path4(context: XdpContext) -> u32 {
+    let (mut frame, tables) = (Frame::new(&context), Kernel::new(&context));
+    let bytes = frame.length() as u64;
     let Some(work) = maps::WORK.get_ptr_mut(0) else { return XDP_DROP };
     // SAFETY: a map value of this CPU, on which one packet at a time is on its way.
-    let verdict = foobar_common::path::process(&mut frame, &tables, unsafe { &mut *work });
+    let verdict = path::ipv4(&mut frame, &tables, unsafe { &mut (*work).v4 });
+    go_on(&context, verdict);
+    end(verdict, &tables, bytes)
+}
+
+/// The same for IPv6.
+#[xdp(frags)]
+#[inline(always)]
+fn path6(context: XdpContext) -> u32 {
+    let (mut frame, tables) = (Frame::new(&context), Kernel::new(&context));
+    let bytes = frame.length() as u64;
+    let Some(work) = maps::WORK.get_ptr_mut(0) else { return XDP_DROP };
+    // SAFETY: as in `path4`.
+    let verdict = path::ipv6(&mut frame, &tables, unsafe { &mut (*work).v6 });
+    go_on(&context, verdict);
+    end(verdict, &tables, bytes)
+}
+
+/// Another stage has the last word, if the verdict says so. Comes back only when there is none, and from a program that runs
+/// dry: then the packet goes up, and the stack is on its own.
+#[inline(always)]
+fn go_on(context: &XdpContext, verdict: Verdict) {
+    if let Verdict::Handshake(stage) = verdict
+        && !maps::dry()
+    {
+        // SAFETY: the context of the running program.
+        unsafe { maps::STAGES.tail_call(context, stage as u32) };
+    }
+}
+
+/// The one exit of the packet path: counts a verdict, and carries it out.
+#[inline(always)]
+fn end(verdict: Verdict, tables: &Kernel, bytes: u64) -> u32 {
     if maps::dry() {
         trace::verdict(verdict.reason());
     } else {
-        if let Verdict::Handshake(stage) = verdict {
-            // It comes back only when the program is not there: then the stack is on its own.
-            // SAFETY: the context of the running program.
-            unsafe { maps::STAGES.tail_call(&context, stage as u32) };
-        }
         count::verdict(verdict.reason(), bytes);
         log::verdict(verdict, bytes);
     }
+    carry_out(verdict, tables.ingress())
+}
+
+/// The action of a verdict over a packet that has come by an interface.
+#[inline(always)]
+fn carry_out(verdict: Verdict, ingress: u32) -> u32 {
     match verdict {
         Verdict::Answer(_) => XDP_TX,
         Verdict::Drop(_) => XDP_DROP,
         Verdict::Pass(_) | Verdict::Handshake(_) => XDP_PASS,
-        Verdict::Forward { interface, .. } if interface == tables.ingress() => XDP_TX,
+        Verdict::Forward { interface, .. } if interface == ingress => XDP_TX,
         // SAFETY: a helper without pointers.
         Verdict::Forward { interface, .. } => unsafe { bpf_redirect(interface, 0) as u32 },
     }
@@ -97,20 +144,27 @@ fn handshake6(context: XdpContext) -> u32 {
 #[inline(always)]
 fn finish(context: &XdpContext, verdict: Verdict) -> u32 {
     count::verdict(verdict.reason(), Frame::new(context).length() as u64);
-    match verdict {
-        Verdict::Drop(_) => XDP_DROP,
-        Verdict::Answer(_) => XDP_TX,
-        Verdict::Pass(_) | Verdict::Handshake(_) | Verdict::Forward { .. } => XDP_PASS,
-    }
+    carry_out(verdict, Kernel::new(context).ingress())
 }
 
-/// What any program pays: it parses the frame and lets it pass. The yardstick of `cargo xtask bench`.
+/// What any balancer pays: it parses the frame and sends it back. The yardstick of `cargo xtask bench`.
 #[xdp]
 fn baseline(context: XdpContext) -> u32 {
-    let frame = Frame::new(&context);
-    let Ok((_, offset)) = foobar_common::parse::ethernet(&frame) else { return XDP_DROP };
-    match foobar_common::parse::ipv4(&frame, offset) {
-        Ok(headers) if headers.hops > 0 => XDP_PASS,
+    let mut frame = Frame::new(&context);
+    let hops = match parse::ethernet(&frame) {
+        Ok((Network::Ipv4, offset)) => parse::ipv4(&frame, offset).map(|headers| headers.hops),
+        // Without extension headers: a walk over them is more than any balancer pays.
+        Ok((Network::Ipv6, offset)) => {
+            let header = frame.load::<44>(offset);
+            header.map(|header| header[7]).ok_or(Reason::Truncated)
+        }
+        _ => return XDP_PASS,
+    };
+    match (hops, frame.load::<6>(0), frame.load::<6>(6)) {
+        (Ok(1..), Some(to), Some(from)) => {
+            let swapped = frame.store(0, from).and_then(|()| frame.store(6, to));
+            if swapped.is_some() { XDP_TX } else { XDP_DROP }
+        }
         _ => XDP_DROP,
     }
 }

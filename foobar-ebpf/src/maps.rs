@@ -10,7 +10,9 @@ use foobar_common::abi::{
     SynSettings, Trace, Traffic,
 };
 use foobar_common::address::{Peer, SocketKey, Tuple};
+use foobar_common::express::Express;
 use foobar_common::generation::Generation;
+use foobar_common::half_open::HalfOpen;
 use foobar_common::open::{BUCKETS as OPEN_BUCKETS, WAYS};
 use foobar_common::path::Work;
 use foobar_common::verdict::{REASONS, Stage};
@@ -73,9 +75,9 @@ pub(crate) static FLOWS4: LruHashMap<Tuple<1>, Flow> = LruHashMap::with_max_entr
 #[map]
 pub(crate) static FLOWS6: LruHashMap<Tuple<4>, Flow> = LruHashMap::with_max_entries(MAX_FLOWS, 0);
 #[map]
-pub(crate) static HALF_OPEN4: LruHashMap<Tuple<1>, Flow> = LruHashMap::with_max_entries(MAX_HALF_OPEN, 0);
+pub(crate) static HALF_OPEN4: Array<HalfOpen<1>> = Array::with_max_entries(MAX_HALF_OPEN, MMAPABLE);
 #[map]
-pub(crate) static HALF_OPEN6: LruHashMap<Tuple<4>, Flow> = LruHashMap::with_max_entries(MAX_HALF_OPEN, 0);
+pub(crate) static HALF_OPEN6: Array<HalfOpen<4>> = Array::with_max_entries(MAX_HALF_OPEN, MMAPABLE);
 #[map]
 pub(crate) static DATAGRAMS4: LruHashMap<Tuple<1>, Flow> = LruHashMap::with_max_entries(MAX_HALF_OPEN, 0);
 #[map]
@@ -92,9 +94,9 @@ pub(crate) static FLOOD_SEEN: Array<u64> = Array::with_max_entries(1, 0);
 /// Open connections of each source, see `foobar_common::open`.
 #[map]
 pub(crate) static OPEN_COUNTS: Array<[u64; WAYS]> = Array::with_max_entries(OPEN_BUCKETS, 0);
-/// What makes their places secret; user space writes it once.
+/// What makes places in the tables of open connections and of half-open flows secret; user space writes it once.
 #[map]
-pub(crate) static OPEN_SEED: Array<u64> = Array::with_max_entries(1, 0);
+pub(crate) static SEED: Array<u64> = Array::with_max_entries(1, 0);
 /// What each accepted connection gives back when it closes.
 #[btf_map]
 pub(crate) static CONNECTIONS: SkStorage<Counted> = SkStorage::new();
@@ -108,7 +110,17 @@ pub(crate) static LOG_TIMES: Array<u64> = Array::with_max_entries(LOG_BUCKETS, 0
 #[map]
 pub(crate) static EVENTS_LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
+/// Another number whenever services, backends or flows have changed by hand, see `foobar_common::tables::Tables::epoch`.
+#[map]
+pub(crate) static EPOCH: Array<u64> = Array::with_max_entries(1, MMAPABLE);
+
 // One loading of the programs: rules, named sets, what is in force.
+/// What each CPU remembers of flows; user space sets how much. Such that it could be mapped: then entries begin with a page, and
+/// with a cache line.
+#[map]
+pub(crate) static EXPRESS4: Array<Express<1>> = Array::with_max_entries(2, MMAPABLE);
+#[map]
+pub(crate) static EXPRESS6: Array<Express<4>> = Array::with_max_entries(2, MMAPABLE);
 /// Two generations: the one in force, and the one that is written beside it.
 #[map]
 pub(crate) static RULES: Array<Generation> = Array::with_max_entries(2, MMAPABLE);
@@ -146,6 +158,13 @@ static DRY_RUN: u32 = 0;
 #[unsafe(no_mangle)]
 static JUMBO: u32 = 0;
 
+/// Pairs of entries that each CPU has in `EXPRESS4`, as a power of two; set at load.
+#[unsafe(no_mangle)]
+static EXPRESS4_BITS: u32 = 0;
+/// The same for `EXPRESS6`.
+#[unsafe(no_mangle)]
+static EXPRESS6_BITS: u32 = 0;
+
 /// Cookie of the network namespace whose connections are counted; set at load. 0: of every one.
 #[unsafe(no_mangle)]
 static NAMESPACE: u64 = 0;
@@ -162,6 +181,20 @@ pub(crate) fn namespace() -> u64 {
 pub(crate) fn dry() -> bool {
     // SAFETY: a read of an aligned static; volatile, because user space sets it in the object after compilation.
     unsafe { core::ptr::read_volatile(&raw const DRY_RUN) != 0 }
+}
+
+/// See [`EXPRESS4_BITS`].
+#[inline(always)]
+pub(crate) fn express4_bits() -> u32 {
+    // SAFETY: as in `dry`.
+    unsafe { core::ptr::read_volatile(&raw const EXPRESS4_BITS) }
+}
+
+/// See [`EXPRESS6_BITS`].
+#[inline(always)]
+pub(crate) fn express6_bits() -> u32 {
+    // SAFETY: as in `dry`.
+    unsafe { core::ptr::read_volatile(&raw const EXPRESS6_BITS) }
 }
 
 /// See [`JUMBO`].

@@ -17,7 +17,7 @@ use foobar_common::parse::{Headers, TCP};
 use foobar_common::tables::Tables as _;
 
 use crate::kernel::Kernel;
-use crate::maps::{CONNECTIONS, OPEN_COUNTS, OPEN_SEED};
+use crate::maps::{CONNECTIONS, OPEN_COUNTS, SEED};
 use crate::{atomic, maps};
 
 /// `AF_INET`.
@@ -169,7 +169,7 @@ struct Sheet {
 impl Ledger for Sheet {
     #[inline(always)]
     fn count(&mut self, key: &BucketKey) {
-        let Some(seed) = OPEN_SEED.get(0) else { return };
+        let Some(seed) = SEED.get(0) else { return };
         if self.used >= MAX_OPEN_RULES {
             return;
         }

@@ -138,15 +138,16 @@ impl Hop {
     fn route(&self, answer: i64) -> Route {
         // SAFETY: members of a map value. Volatile, and whatever the answer is: the verifier refuses a register that only one
         // of the answers has set.
-        let (interface, from, to, gateway) = unsafe {
+        let (interface, from, to, gateway, mtu) = unsafe {
             let hop = core::ptr::from_ref(self);
             let interface = core::ptr::read_volatile(&raw const (*hop).interface);
             let from = core::ptr::read_volatile(&raw const (*hop).from);
             let to = core::ptr::read_volatile(&raw const (*hop).to);
-            (interface, from, to, core::ptr::read_volatile(&raw const (*hop).gateway) != 0)
+            let gateway = core::ptr::read_volatile(&raw const (*hop).gateway) != 0;
+            (interface, from, to, gateway, core::ptr::read_volatile(&raw const (*hop).mtu))
         };
         match answer {
-            SUCCESS => Route::Hop { interface, source: Mac(from), destination: Mac(to), gateway },
+            SUCCESS => Route::Hop { interface, source: Mac(from), destination: Mac(to), gateway, mtu },
             NO_NEIGHBOUR => Route::NoNeighbour,
             FRAGMENTATION_NEEDED => Route::TooBig,
             _ => Route::Unreachable,

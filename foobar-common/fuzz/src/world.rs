@@ -39,7 +39,7 @@ pub fn tables() -> HostTables {
     for (slot, (protocol, vip, port, backend, to)) in (0..).zip(SERVICES) {
         add(&mut tables, slot, protocol, (ip(vip), Be16::new(port)), (ip(backend), Be16::new(to)));
     }
-    let route = Route::Hop { interface: 2, source: Mac::new([2; 6]), destination: Mac::new([4; 6]), gateway: false };
+    let route = Route::Hop { interface: 2, source: Mac::new([2; 6]), destination: Mac::new([4; 6]), gateway: false, mtu: 1500 };
     for prefix in ["0.0.0.0/0", "::/0"] {
         tables.routes.push(HostRoute { prefix: prefix.parse().expect("a prefix"), mtu: 1500, route });
     }

@@ -1,6 +1,7 @@
 //! Properties of the whole packet path.
 
 mod bounds;
+mod express;
 mod members;
 mod nat;
 mod sockets;

@@ -29,6 +29,7 @@ fn after(state: u8, protocol: u8) -> HostTables {
     let second = Backend { address: foobar_common::address::words(SECOND), state: BACKEND_MEMBER, ..first };
     tables.backends.insert(6, second);
     tables.rings.insert((0, 0), 6);
+    tables.epoch += 1;
     tables
 }
 

@@ -121,7 +121,8 @@ pub(crate) fn balancer(vip: (IpAddr, u16), backend: (IpAddr, u16), protocol: u8)
     tables.rings.insert((0, 0), 5);
     let member = Backend { state: BACKEND_MEMBER, weight: 1, ..Backend::default() };
     tables.backends.insert(5, Backend { address: words(backend.0), port: to, ..member });
-    let route = Route::Hop { interface: 2, source: Mac::new([2; 6]), destination: Mac::new([4; 6]), gateway: false };
+    let route =
+        Route::Hop { interface: 2, source: Mac::new([2; 6]), destination: Mac::new([4; 6]), gateway: false, mtu: 1500 };
     for prefix in ["0.0.0.0/0", "::/0"] {
         tables.routes.push(HostRoute { prefix: prefix.parse().expect("a prefix"), mtu: 65_535, route });
     }

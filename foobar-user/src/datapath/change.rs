@@ -19,7 +19,7 @@ use super::services::{self, Planned};
 use super::sets::Set;
 use super::slots::{Fresh, Slots};
 use super::{Datapath, InForce, Options, SetSource, slots_path};
-use crate::plan::{Plan, Scope};
+use crate::plan::{Plan, Role, Scope};
 
 /// A backend that is leaving must have had no flow for so long: over several walks through the flow tables, each of which may
 /// have missed some.
@@ -212,7 +212,7 @@ impl Datapath {
     fn reload(&mut self, plan: &Plan, next: &Next, sets: &dyn SetSource, jumbo: bool) -> Result<()> {
         let number = self.slots.generation;
         let own = self.pins.loading(number)?;
-        let loaded = self.load(&own, next, &sets.sets(), jumbo);
+        let loaded = self.load(plan, &own, next, &sets.sets(), jumbo);
         let attached = loaded.and_then(|mut instance| {
             let empty = (BTreeMap::new(), BTreeMap::new());
             let modes = attach(&self.pins, &self.options, &mut instance, &plan.interfaces, &empty.0, &empty.1)?;
@@ -234,10 +234,11 @@ impl Datapath {
         Ok(())
     }
 
-    fn load(&self, own: &Path, next: &Next, sets: &[Set], jumbo: bool) -> Result<Instance> {
+    fn load(&self, plan: &Plan, own: &Path, next: &Next, sets: &[Set], jumbo: bool) -> Result<Instance> {
         let state = self.pins.state();
-        let log_drops = self.options.log_drops;
-        let mut instance = Instance::load(&Place { state: Some(&state), own: Some(own), jumbo, log_drops }, sets)?;
+        let (forwards, log_drops) = (plan.role == Role::Balancer, self.options.log_drops);
+        let place = Place { state: Some(&state), own: Some(own), jumbo, forwards, log_drops };
+        let mut instance = Instance::load(&place, sets)?;
         write(&mut instance, next)?;
         instance.flip(None)?;
         services::add(instance.state_mut(), &next.services, &next.fresh.services, &next.fresh.backends)?;

@@ -4,28 +4,30 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use aya::maps::{HashMap, Map, MapData, MapError};
+use aya::maps::{Array, Map, MapData};
 use foobar_common::abi::{Flow, FlowTable, MAX_BACKENDS, MAX_FLOWS, MAX_HALF_OPEN};
 use foobar_common::address::{Address, Tuple};
 use foobar_common::flow;
 
+use super::epoch::Epoch;
+use super::flow_map::{FlowMap, Walked};
 use super::mapping::Mapping;
 use super::state::State;
 use super::wire::Wire;
 
-type Table<const W: usize> = HashMap<MapData, Wire<Tuple<W>>, Wire<Flow>>;
-
 /// All flow tables of both families.
 pub(super) struct Flows {
-    v4: [Table<1>; 3],
-    v6: [Table<4>; 3],
+    v4: [FlowMap<1>; 3],
+    v6: [FlowMap<4>; 3],
 }
 
 impl Flows {
-    /// Takes the tables out of loaded programs, in the order of [`FlowTable`].
-    pub(super) fn of(take: &mut impl FnMut(&'static str) -> Result<Map>) -> Result<Self> {
-        let v4 = [take("FLOWS4")?.try_into()?, take("HALF_OPEN4")?.try_into()?, take("DATAGRAMS4")?.try_into()?];
-        let v6 = [take("FLOWS6")?.try_into()?, take("HALF_OPEN6")?.try_into()?, take("DATAGRAMS6")?.try_into()?];
+    /// Takes the tables out of loaded programs, in the order of [`FlowTable`]; `seed` makes places in arrays.
+    pub(super) fn of(take: &mut impl FnMut(&'static str) -> Result<Map>, seed: u64) -> Result<Self> {
+        let mut v4 = |name| FlowMap::of(take(name)?, seed);
+        let v4 = [v4("FLOWS4")?, v4("HALF_OPEN4")?, v4("DATAGRAMS4")?];
+        let mut v6 = |name| FlowMap::of(take(name)?, seed);
+        let v6 = [v6("FLOWS6")?, v6("HALF_OPEN6")?, v6("DATAGRAMS6")?];
         Ok(Self { v4, v6 })
     }
 }
@@ -35,6 +37,7 @@ pub struct FlowTables {
     flows: Flows,
     /// How many each backend has.
     active: Mapping,
+    epoch: Epoch,
 }
 
 impl std::fmt::Debug for FlowTables {
@@ -76,8 +79,14 @@ impl FlowTables {
             MapData::from_pin(pin).with_context(|| format!("cannot open the map {name}"))
         };
         let active = Mapping::new(pinned("ACTIVE")?.fd(), MAX_BACKENDS as usize)?;
-        let flows = Flows::of(&mut |name| Ok(Map::LruHashMap(pinned(name)?)))?;
-        Ok(Self { flows, active })
+        let epoch = Epoch::of(Map::Array(pinned("EPOCH")?))?;
+        let seed: Array<_, u64> = Map::Array(pinned("SEED")?).try_into()?;
+        let table = |name| {
+            let map = pinned(name)?;
+            Ok(if HALF_OPEN.contains(&name) { Map::Array(map) } else { Map::LruHashMap(map) })
+        };
+        let flows = Flows::of(&mut { table }, seed.get(&0, 0)?)?;
+        Ok(Self { flows, active, epoch })
     }
 
     /// Takes out of every table what is over at `now_ns` of the coarse monotonic clock, and corrects how many each backend
@@ -108,6 +117,9 @@ impl FlowTables {
             ended += walk(table, &mut self.flows.v4[index], &self.active, &mut end)?;
             ended += walk(table, &mut self.flows.v6[index], &self.active, &mut end)?;
         }
+        if ended > 0 {
+            self.epoch.begin();
+        }
         Ok(ended)
     }
 }
@@ -133,11 +145,6 @@ impl<'a> Count<'a> {
         {
             *counted += 1;
         }
-    }
-
-    /// An entry that was taken out.
-    fn goes(&self, flow: &Flow) {
-        release(self.active, flow);
     }
 
     /// What the kernel drove out of a full table was never told. During the walk the true number was between the one before
@@ -167,43 +174,27 @@ fn release(active: &Mapping, flow: &Flow) {
     }
 }
 
-fn sweep<const W: usize>(table: FlowTable, map: &mut Table<W>, now_ns: u64, count: &mut Count<'_>) -> Result<Swept>
+fn sweep<const W: usize>(table: FlowTable, map: &mut FlowMap<W>, now_ns: u64, count: &mut Count<'_>) -> Result<Swept>
 where
     Wire<Tuple<W>>: aya::Pod,
 {
-    let (mut used, mut over) = (0, Vec::new());
-    let whole = visit(table, map, |key, flow| {
-        if flow::is_over(table, flow, now_ns) {
-            over.push((*key, *flow));
-        } else {
+    let (mut used, active) = (0, count.active);
+    let ends = |_: &Tuple<W>, flow: &Flow| {
+        let over = flow::is_over(table, flow, now_ns);
+        if !over {
             used += 1;
             count.stays(flow);
         }
-    })?;
+        over
+    };
+    let Walked { removed, whole } = map.take_out(size(table), true, ends, |flow| release(active, flow))?;
     count.whole &= whole;
-    let mut removed = 0;
-    for (key, seen) in over {
-        // Once more: it may have been used since. A packet between this look and the removal, of a flow that was silent to the
-        // very end of its time, finds none any more.
-        match map.get(&Wire(key), 0) {
-            Ok(Wire(flow)) if flow != seen => {
-                used += 1;
-                count.stays(&flow);
-            }
-            Ok(_) if map.remove(&Wire(key)).is_ok() => {
-                removed += 1;
-                count.goes(&seen);
-            }
-            // It has gone by itself.
-            Ok(_) | Err(_) => {}
-        }
-    }
     Ok(Swept { used, removed })
 }
 
 fn walk<const W: usize>(
     table: FlowTable,
-    map: &mut Table<W>,
+    map: &mut FlowMap<W>,
     active: &Mapping,
     end: &mut impl FnMut(&Known) -> bool,
 ) -> Result<u64>
@@ -211,41 +202,12 @@ where
     Wire<Tuple<W>>: aya::Pod,
     IpAddr: From<Address<W>>,
 {
-    let mut wanted = Vec::new();
-    visit(table, map, |key, flow| {
+    let ends = |key: &Tuple<W>, flow: &Flow| {
         let client = SocketAddr::new(key.source.into(), key.source_port.host());
         let vip = SocketAddr::new(key.destination.into(), key.destination_port.host());
-        if end(&Known { client, vip, table, flow: *flow }) {
-            wanted.push((*key, *flow));
-        }
-    })?;
-    let mut ended = 0;
-    for (key, flow) in wanted {
-        if map.remove(&Wire(key)).is_ok() {
-            release(active, &flow);
-            ended += 1;
-        }
-    }
-    Ok(ended)
-}
-
-/// Shows each entry of a table; false: some may have been missed, or met twice.
-fn visit<const W: usize>(table: FlowTable, map: &Table<W>, mut see: impl FnMut(&Tuple<W>, &Flow)) -> Result<bool>
-where
-    Wire<Tuple<W>>: aya::Pod,
-{
-    // A walk over a table that changes begins anew when the entry under it goes: it ends at the table's size at the latest.
-    // What it has missed it meets the next time.
-    let (mut whole, mut met) = (true, 0);
-    for entry in map.iter().take(size(table) as usize) {
-        met += 1;
-        match entry {
-            Ok((key, flow)) => see(&key.0, &flow.0),
-            Err(MapError::KeyNotFound) => whole = false,
-            Err(error) => return Err(error).context("cannot read a flow table"),
-        }
-    }
-    Ok(whole && met < size(table))
+        end(&Known { client, vip, table, flow: *flow })
+    };
+    Ok(map.take_out(size(table), false, ends, |flow| release(active, flow))?.removed)
 }
 
 /// Entries that a table can hold, of one family.
@@ -256,6 +218,9 @@ pub const fn size(table: FlowTable) -> u32 {
         FlowTable::HalfOpen | FlowTable::Datagrams => MAX_HALF_OPEN,
     }
 }
+
+/// The tables that are arrays of places.
+const HALF_OPEN: [&str; 2] = ["HALF_OPEN4", "HALF_OPEN6"];
 
 /// The tables, in the order in which they are held.
 pub const TABLES: [FlowTable; 3] = [FlowTable::Established, FlowTable::HalfOpen, FlowTable::Datagrams];
@@ -290,7 +255,7 @@ impl State {
     /// # Errors
     /// The map cannot be written.
     pub fn set_flow4(&mut self, table: FlowTable, key: Tuple<1>, flow: Flow) -> Result<()> {
-        self.flows.v4[place(table)].insert(Wire(key), Wire(flow), 0).context("cannot write an IPv4 flow")
+        self.flows.v4[place(table)].set(key, flow)
     }
 
     /// Writes an IPv6 flow.
@@ -298,7 +263,7 @@ impl State {
     /// # Errors
     /// The map cannot be written.
     pub fn set_flow6(&mut self, table: FlowTable, key: Tuple<4>, flow: Flow) -> Result<()> {
-        self.flows.v6[place(table)].insert(Wire(key), Wire(flow), 0).context("cannot write an IPv6 flow")
+        self.flows.v6[place(table)].set(key, flow)
     }
 
     /// Removes all flows.
@@ -307,29 +272,26 @@ impl State {
     /// A map cannot be changed.
     pub fn clear_flows(&mut self) -> Result<()> {
         self.flows.v4.iter_mut().try_for_each(clear)?;
-        self.flows.v6.iter_mut().try_for_each(clear)
+        self.flows.v6.iter_mut().try_for_each(clear)?;
+        self.forget_ways();
+        Ok(())
     }
 }
 
-fn entries<const W: usize>(tables: &[Table<W>; 3]) -> Result<Vec<(FlowTable, Tuple<W>, Flow)>>
+fn entries<const W: usize>(tables: &[FlowMap<W>; 3]) -> Result<Vec<(FlowTable, Tuple<W>, Flow)>>
 where
     Wire<Tuple<W>>: aya::Pod,
 {
-    let all = TABLES.iter().zip(tables).flat_map(|(table, map)| map.iter().map(|entry| (*table, entry)));
-    all.map(|(table, entry)| entry.map(|(key, flow)| (table, key.0, flow.0)).context("cannot read a flow table"))
-        .collect()
+    let mut all = Vec::new();
+    for (table, map) in TABLES.into_iter().zip(tables) {
+        map.visit(u32::MAX, |key, flow| all.push((table, *key, *flow)))?;
+    }
+    Ok(all)
 }
 
-fn clear<const W: usize>(map: &mut Table<W>) -> Result<()>
+fn clear<const W: usize>(map: &mut FlowMap<W>) -> Result<()>
 where
     Wire<Tuple<W>>: aya::Pod,
 {
-    let keys: Vec<_> = map.keys().filter_map(Result::ok).collect();
-    for key in keys {
-        match map.remove(&key) {
-            Ok(()) | Err(MapError::KeyNotFound) => {}
-            Err(error) => return Err(error).context("cannot remove a flow"),
-        }
-    }
-    Ok(())
+    map.take_out(u32::MAX, false, |_, _| true, |_| {}).map(drop)
 }

@@ -55,12 +55,16 @@ impl Mapping {
         unsafe { self.start.cast::<u64>().add(index).write_volatile(word) }
     }
 
+    /// A word that the kernel's side changes atomically, too.
+    pub(super) fn word(&self, index: usize) -> &AtomicU64 {
+        assert!(index < self.words, "word {index} of {}", self.words);
+        // SAFETY: within the mapping, aligned, and mapped for as long as `self` lives.
+        unsafe { AtomicU64::from_ptr(self.start.cast::<u64>().add(index).as_ptr()) }
+    }
+
     /// Adds to a word that others add to as well, atomically; it wraps.
     pub(super) fn add(&self, index: usize, change: i64) {
-        assert!(index < self.words, "word {index} of {}", self.words);
-        // SAFETY: within the mapping, aligned; the kernel's side uses atomic operations on it, too.
-        let word = unsafe { AtomicU64::from_ptr(self.start.cast::<u64>().add(index).as_ptr()) };
-        word.fetch_add(change.cast_unsigned(), Ordering::Relaxed);
+        self.word(index).fetch_add(change.cast_unsigned(), Ordering::Relaxed);
     }
 
     /// Stores bytes from a word on; for what no reader uses yet.

@@ -7,7 +7,9 @@ mod change;
 mod classes;
 pub mod clock;
 pub mod counters;
+mod epoch;
 pub mod events;
+mod flow_map;
 pub mod flows;
 mod grace;
 pub mod handshakes;
@@ -196,7 +198,8 @@ impl Datapath {
         let InForce { instance, loading, .. } = self.in_force.as_mut().context("no plan is in force yet")?;
         let own = self.pins.loading(*loading)?;
         let jumbo = instance.jumbo();
-        instance.explain(&Place { state: Some(&state), own: Some(&own), jumbo, log_drops: false }, frame, index)
+        let place = Place { state: Some(&state), own: Some(&own), jumbo, forwards: false, log_drops: false };
+        instance.explain(&place, frame, index)
     }
 
     /// Names of the slots of rules, services and backends.

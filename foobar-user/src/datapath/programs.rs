@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use aya::maps::{Array, Map, MapData, ProgramArray};
 use aya::programs::{CgroupSockAddr, Program, ProgramError, SockOps, Xdp};
+use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use foobar_common::verdict::Stage;
@@ -19,7 +20,7 @@ use tracing::warn;
 use super::{listeners, object};
 
 /// Maps that outlive programs and agents, by their names in the object.
-pub const STATE_MAPS: [&str; 31] = [
+pub const STATE_MAPS: [&str; 32] = [
     "VERDICTS",
     "RULE_COUNTS",
     "SERVICE_COUNTS",
@@ -32,6 +33,7 @@ pub const STATE_MAPS: [&str; 31] = [
     "RINGS",
     "BACKENDS",
     "ACTIVE",
+    "EPOCH",
     "STUCK",
     "ASKED4",
     "ASKED6",
@@ -45,7 +47,7 @@ pub const STATE_MAPS: [&str; 31] = [
     "DATAGRAMS6",
     "BUCKETS",
     "OPEN_COUNTS",
-    "OPEN_SEED",
+    "SEED",
     "CONNECTIONS",
     "SYN_SETTINGS",
     "FLOOD_SEEN",
@@ -64,6 +66,10 @@ pub const HOOKS: [&str; 8] =
     ["connect4", "connect6", "sendmsg4", "sendmsg6", "recvmsg4", "recvmsg6", "getpeername4", "getpeername6"];
 /// The program that follows connections.
 pub const FOLLOWER: &str = "connections";
+
+/// The memories for flows: map, constant with the bits of one CPU's pairs of entries, and bits of all pairs at the most: 32 MiB
+/// for IPv4, 64 MiB for IPv6.
+const EXPRESS: [(&str, &str, u32); 2] = [("EXPRESS4", "EXPRESS4_BITS", 18), ("EXPRESS6", "EXPRESS6_BITS", 18)];
 
 /// `asm-generic/socket.h`, which libc does not have.
 const SO_NETNS_COOKIE: libc::c_int = 71;
@@ -96,6 +102,8 @@ pub struct Parts<'a> {
     pub member_words: u32,
     /// Whether frames may have more than one buffer.
     pub jumbo: bool,
+    /// Whether flows are forwarded here, so that each CPU has memory for them.
+    pub forwards: bool,
     /// Whether the program tells about each packet that it drops.
     pub log_drops: bool,
 }
@@ -141,6 +149,15 @@ impl Programs {
             .override_global("NAMESPACE", &namespace, true)
             .override_global(aya_log::LEVEL, &log_level, true)
             .map_max_entries("MEMBERS", parts.member_words);
+        let cpus = cpus()?;
+        let memories = EXPRESS.map(|(name, constant, all)| {
+            let bits =
+                if parts.forwards && dry == 0 { all.saturating_sub(cpus.next_power_of_two().ilog2()) } else { 0 };
+            (name, constant, bits)
+        });
+        for (name, constant, bits) in &memories {
+            loader.override_global(constant, bits, true).map_max_entries(name, (cpus << bits) * 2);
+        }
         let listeners = listeners::constants();
         if let Err(error) = &listeners {
             warn!("SYN floods are left to the kernel's own cookies: {error:#}");
@@ -179,14 +196,23 @@ impl Programs {
         Ok(())
     }
 
-    /// Makes the places in which open connections are counted a secret, once for all loadings.
+    /// Makes places in the tables of open connections and of half-open flows a secret, once for all loadings.
     fn sow(&mut self) -> Result<()> {
-        let mut seed: Array<_, u64> = self.map_mut("OPEN_SEED")?.try_into()?;
+        let mut seed: Array<_, u64> = self.map_mut("SEED")?.try_into()?;
         if seed.get(&0, 0)? == 0 {
             let random = RandomState::new().hash_one(0_u8);
             seed.set(0, random.max(1), 0)?;
         }
         Ok(())
+    }
+
+    /// The secret of places, see [`Programs::sow`].
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn seed(&mut self) -> Result<u64> {
+        let seed: Array<_, u64> = self.map_mut("SEED")?.try_into()?;
+        Ok(seed.get(&0, 0)?)
     }
 
     /// Writes what the program tells into this process's log, until the process ends.
@@ -259,6 +285,12 @@ impl Programs {
         };
         loaded.map_err(|error| explain(name, &error))
     }
+}
+
+/// CPUs that this machine may have.
+fn cpus() -> Result<u32> {
+    let cpus = nr_cpus().map_err(|(path, error)| anyhow!("cannot read {path}: {error}"))?;
+    Ok(u32::try_from(cpus)?)
 }
 
 /// What the kernel calls the network namespace of the calling thread.

@@ -185,7 +185,9 @@ fn write_members(state: &mut State, service: &Planned, weights: &[(u32, u32)], d
         Some(Share { slot, weight, name: backend_name(&service.name, &backend.server, backend.endpoint) })
     });
     let ring = ring::build(service.balance.schedule, &shares.collect::<Vec<_>>());
-    state.set_ring(&service.vips, service.kernel(), &ring)
+    state.set_ring(&service.vips, service.kernel(), &ring)?;
+    state.forget_ways();
+    Ok(())
 }
 
 /// Removes what the plan does not have any more; the way back of backends that are leaving stays.
@@ -203,7 +205,9 @@ pub(super) fn remove_others(
         .filter_map(|name| Place::named(name))
         .flat_map(|place| [TCP, UDP].map(|protocol| Socket { address: place.endpoint, protocol }));
     state.retain_endpoints(&planned.chain(left).collect::<Vec<_>>())?;
-    free.iter().try_for_each(|slot| state.remove_backend(*slot))
+    free.iter().try_for_each(|slot| state.remove_backend(*slot))?;
+    state.forget_ways();
+    Ok(())
 }
 
 /// Makes exactly these backends the members of a service; flows to servers that are disabled end.

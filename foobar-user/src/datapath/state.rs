@@ -10,6 +10,7 @@ use foobar_common::abi::{BACKEND_KEPT, Backend, Counter, Endpoint, RING_PLACES, 
 use foobar_common::address::{Address, Be16, SocketKey, words};
 use foobar_common::verdict::Reason;
 
+use super::epoch::Epoch;
 use super::flows::Flows;
 use super::programs::Programs;
 use super::wire::Wire;
@@ -28,6 +29,7 @@ pub struct State {
     endpoints6: HashMap<MapData, Wire<SocketKey<4>>, Wire<Endpoint>>,
     rings: Array<MapData, Wire<Ring>>,
     active: Array<MapData, u64>,
+    epoch: Epoch,
     table: Array<MapData, Wire<Backend>>,
     pub(super) flows: Flows,
 }
@@ -53,6 +55,7 @@ impl State {
     /// # Errors
     /// A map is missing or of another type.
     pub fn of(programs: &mut Programs) -> Result<Self> {
+        let seed = programs.seed()?;
         let mut take = |name| programs.take_map(name);
         Ok(Self {
             verdicts: take("VERDICTS")?.try_into()?,
@@ -67,9 +70,15 @@ impl State {
             endpoints6: take("ENDPOINTS6")?.try_into()?,
             rings: take("RINGS")?.try_into()?,
             active: take("ACTIVE")?.try_into()?,
+            epoch: Epoch::of(take("EPOCH")?)?,
             table: take("BACKENDS")?.try_into()?,
-            flows: Flows::of(&mut take)?,
+            flows: Flows::of(&mut take, seed)?,
         })
+    }
+
+    /// Has every CPU forget the ways of flows: services, backends or flows have changed.
+    pub fn forget_ways(&self) {
+        self.epoch.begin();
     }
 
     /// Packets and bytes of every reason, over all CPUs.

@@ -148,6 +148,7 @@ impl Shell for Core {
         self.tables.stuck.borrow_mut().clear();
         self.tables.buckets.borrow_mut().clear();
         self.tables.events.borrow_mut().clear();
+        self.tables.epoch += 1;
         self.tables.now_ns = NOW_NS;
         Ok(())
     }

@@ -101,7 +101,7 @@ impl Network {
         for host in NEIGHBOURS {
             let (mtu, mtu6) = if host == NARROW { (NARROW_MTU, NARROW_MTU6) } else { (MTU, MTU) };
             let (interface, source) = (self.index(host.wire), Mac::new(host.wire.mac()));
-            let hop = Route::Hop { interface, source, destination: Mac::new(host.mac), gateway: false };
+            let hop = Route::Hop { interface, source, destination: Mac::new(host.mac), gateway: false, mtu: 1500 };
             routes.push(exactly(host, hop, mtu, mtu6));
         }
         routes.concat()

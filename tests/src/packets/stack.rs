@@ -48,25 +48,41 @@ impl Stacks {
         Ok(Self { functions, names })
     }
 
-    /// Bytes of stack on the deepest chain of calls from a program on.
+    /// The deepest chain of calls from a program on, by stack.
     ///
     /// # Errors
     /// There is no such program.
-    pub fn deepest(&self, program: &str) -> Result<u32> {
+    pub fn deepest(&self, program: &str) -> Result<Chain> {
         let place = self.names.get(program).with_context(|| format!("no function `{program}` in the object"))?;
         self.from(*place, 0)
     }
 
-    fn from(&self, place: Place, depth: usize) -> Result<u32> {
+    fn from(&self, place: Place, depth: usize) -> Result<Chain> {
         // The kernel's own limit: no program that it loads goes deeper, or calls itself.
         ensure!(depth <= 8, "a chain of more than eight calls");
         let function = self.functions.get(&place).with_context(|| format!("a call to no function: {place:?}"))?;
-        let mut below = 0;
+        let mut deepest = Chain::default();
         for call in &function.calls {
-            below = below.max(self.from(*call, depth + 1)?);
+            let below = self.from(*call, depth + 1)?;
+            if below.bytes > deepest.bytes {
+                deepest = below;
+            }
         }
-        Ok(function.frame.max(1).next_multiple_of(STEP) + below)
+        let frame = function.frame.max(1).next_multiple_of(STEP);
+        let name = self.names.iter().find(|(_, named)| **named == place).map_or("a function", |(name, _)| name);
+        deepest.bytes += frame;
+        deepest.calls.insert(0, format!("{name} ({frame})"));
+        Ok(deepest)
     }
+}
+
+/// A chain of calls.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Chain {
+    /// Bytes of stack that it takes.
+    pub bytes: u32,
+    /// Its functions from the program on, with their own part.
+    pub calls: Vec<String>,
 }
 
 /// Reads the instructions of a function.

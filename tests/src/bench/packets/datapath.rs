@@ -1,9 +1,11 @@
 //! The packet path as a balancer has it, without an agent: 1,000 rules, one service with two backends, empty flow tables.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use anyhow::{Context, Result};
-use foobar_common::abi::{BACKEND_MEMBER, Backend, Flow, FlowTable, SERVICE_WIRE, Service};
+use foobar_common::abi::{
+    BACKEND_MEMBER, Backend, FORWARD_DIRECT, FORWARD_NAT, Flow, FlowTable, SERVICE_WIRE, Service,
+};
 use foobar_common::address::{Address, Be16, Tuple};
 use foobar_common::generation::USES_BALANCER;
 use foobar_common::parse::TCP;
@@ -12,10 +14,12 @@ use foobar_common::verdict::Reason;
 use foobar_user::datapath::clock;
 use foobar_user::datapath::instance::{Instance, Place};
 use foobar_user::datapath::programs::Programs;
-use foobar_user::datapath::state::Socket;
+use foobar_user::datapath::state::{Socket, State};
 use ipnet::IpNet;
 
-use super::frame::{ALLOWED_PORT, CLIENT, DENIED_PORT, VIP, VIP_PORT};
+use super::frame::{
+    ALLOWED_PORT, BACKEND, BACKEND6, CLIENT, CLIENT_PORT, CLIENT6, DENIED_PORT, DIRECT_PORT, VIP, VIP_PORT, VIP6,
+};
 
 /// A loaded packet path with its tables filled.
 #[derive(Debug)]
@@ -26,21 +30,14 @@ pub(super) struct Datapath {
 impl Datapath {
     /// Loads it.
     pub(super) fn load() -> Result<Self> {
-        let place = Place { state: None, own: None, jumbo: false, log_drops: false };
+        let place = Place { state: None, own: None, jumbo: false, forwards: true, log_drops: false };
         let mut instance = Instance::load(&place, &[])?;
         instance.write(&rules()?, &[], GENERATION, USES_BALANCER, &[])?;
         instance.flip(None)?;
         instance.programs().verify("baseline")?;
-        let state = instance.state_mut();
-        let vip = Socket { address: SocketAddr::from((VIP, VIP_PORT)), protocol: TCP };
-        for (slot, backend) in (0..).zip(BACKENDS) {
-            let backend = SocketAddr::from((backend, VIP_PORT));
-            let member = Backend { state: BACKEND_MEMBER, service: SLOT, weight: 1, ..Backend::default() };
-            state.set_backend(slot, backend, member)?;
-            state.set_endpoint(Socket { address: backend, protocol: TCP }, vip.address, slot)?;
+        for (slot, (port, v6)) in (0..).zip(SERVICES) {
+            serve(instance.state_mut(), slot, port, v6)?;
         }
-        let service = Service { slot: SLOT, flags: SERVICE_WIRE, ..Service::default() };
-        state.set_ring(&[vip], service, &[0, 1])?;
         Ok(Self { instance })
     }
 
@@ -50,25 +47,69 @@ impl Datapath {
     }
 
     /// Writes an established flow for each source port of the client, as completed handshakes leave them.
-    pub(super) fn establish(&mut self) -> Result<()> {
-        let last_seen_ns = clock::now_ns()?;
-        let (source, destination) = (Address::from(CLIENT), Address::from(VIP));
-        for port in 0..=u16::MAX {
-            let key = Tuple::new((source, destination), (Be16::new(port), Be16::new(VIP_PORT)), TCP);
-            let backend = u32::from(port) % BACKENDS.len() as u32;
-            let rule = RULES as u16 - 1;
-            let flow = Flow { backend, generation: GENERATION, rule, last_seen_ns, ..Flow::default() };
-            self.instance.state_mut().set_flow4(FlowTable::Established, key, flow)?;
+    pub(super) fn establish(&mut self, port: u16, v6: bool) -> Result<()> {
+        let slot = SERVICES.iter().position(|service| *service == (port, v6)).context("no such service")?;
+        for source in 0..=u16::MAX {
+            // The bench's replies come from the first backend, to one port.
+            let member = if source == CLIENT_PORT { 0 } else { u32::from(source) % MEMBERS };
+            self.put(v6, (CLIENT, CLIENT6), (source, port), MEMBERS * slot as u32 + member)?;
         }
         Ok(())
     }
 
-    /// Packets that met `reason` until now.
-    pub(super) fn count(&self, reason: Reason) -> Result<u64> {
-        let verdicts = self.instance.state().verdicts()?;
-        let found = verdicts.iter().find(|(other, _)| *other == reason);
-        Ok(found.context("the counters lack a reason")?.1.packets)
+    /// Writes so many flows of other clients: the table has been full for a while.
+    pub(super) fn churn(&mut self, v6: bool, flows: u32) -> Result<()> {
+        (0..flows).try_for_each(|number| {
+            let [_, high, low, _] = number.to_be_bytes();
+            let client =
+                (Ipv4Addr::new(198, 19, high, low), Ipv6Addr::new(0x2001, 2, 1, 0, 0, 0, 0, (number >> 8) as u16));
+            self.put(v6, client, (number as u16 & 0xff, VIP_PORT), 0)
+        })
     }
+
+    fn put(&mut self, v6: bool, client: (Ipv4Addr, Ipv6Addr), ports: (u16, u16), backend: u32) -> Result<()> {
+        let flow = Flow {
+            backend,
+            generation: GENERATION,
+            rule: RULES as u16 - 1,
+            last_seen_ns: clock::now_ns()?,
+            ..Flow::default()
+        };
+        let (ports, state) = ((Be16::new(ports.0), Be16::new(ports.1)), self.instance.state_mut());
+        if v6 {
+            let key = Tuple::new((Address::from(client.1), Address::from(VIP6)), ports, TCP);
+            return state.set_flow6(FlowTable::Established, key, flow);
+        }
+        let key = Tuple::new((Address::from(client.0), Address::from(VIP)), ports, TCP);
+        state.set_flow4(FlowTable::Established, key, flow)
+    }
+
+    /// Packets that have met each reason until now.
+    pub(super) fn counts(&self) -> Result<Vec<(Reason, u64)>> {
+        let verdicts = self.instance.state().verdicts()?;
+        Ok(verdicts.into_iter().map(|(reason, counter)| (reason, counter.packets)).collect())
+    }
+}
+
+/// A service at the VIP, and its backends at the same port.
+fn serve(state: &mut State, slot: u32, port: u16, v6: bool) -> Result<()> {
+    let at = |v4: Ipv4Addr, six: Ipv6Addr| {
+        let ip = if v6 { IpAddr::V6(six) } else { IpAddr::V4(v4) };
+        Socket { address: SocketAddr::new(ip, port), protocol: TCP }
+    };
+    let vip = at(VIP, VIP6);
+    let forward = if port == DIRECT_PORT { FORWARD_DIRECT } else { FORWARD_NAT };
+    let first = MEMBERS * slot;
+    for (backend, (v4, v6)) in (first..).zip([(BACKEND, BACKEND6), BACKEND_TOO]) {
+        let endpoint = at(v4, v6);
+        let member = Backend { state: BACKEND_MEMBER, service: slot, weight: 1, forward, ..Backend::default() };
+        state.set_backend(backend, endpoint.address, member)?;
+        if forward == FORWARD_NAT {
+            state.set_endpoint(endpoint, vip.address, backend)?;
+        }
+    }
+    let service = Service { slot, flags: SERVICE_WIRE, ..Service::default() };
+    state.set_ring(&[vip], service, &[first as u16, first as u16 + 1])
 }
 
 /// 997 rules for others, each with an address and a port of its own, before the three that matter.
@@ -81,7 +122,11 @@ fn rules() -> Result<Vec<Rule>> {
     }
     rules.push(rule("deny", Some(IpAddr::V4(CLIENT)), DENIED_PORT, Action::Deny));
     rules.push(rule("allow", Some(IpAddr::V4(CLIENT)), ALLOWED_PORT, Action::Allow));
-    rules.push(rule("service", None, VIP_PORT, Action::Allow));
+    rules.push(Rule {
+        protocol: Protocol::Tcp(vec![VIP_PORT..=DIRECT_PORT]),
+        destinations: vec![IpNet::from(IpAddr::V4(VIP)), IpNet::from(IpAddr::V6(VIP6))].into(),
+        ..Rule::any("service", Action::Allow)
+    });
     Ok(rules)
 }
 
@@ -96,5 +141,9 @@ fn rule(name: &str, source: Option<IpAddr>, port: u16, action: Action) -> Rule {
 
 const RULES: usize = 1000;
 const GENERATION: u32 = 1;
-const SLOT: u32 = 0;
-const BACKENDS: [Ipv4Addr; 2] = [Ipv4Addr::new(10, 0, 1, 11), Ipv4Addr::new(10, 0, 1, 12)];
+/// Port and family of the services, by slot.
+const SERVICES: [(u16, bool); 4] = [(VIP_PORT, false), (VIP_PORT, true), (DIRECT_PORT, false), (DIRECT_PORT, true)];
+/// Backends of each.
+const MEMBERS: u32 = 2;
+/// The second one.
+const BACKEND_TOO: (Ipv4Addr, Ipv6Addr) = (Ipv4Addr::new(10, 0, 1, 12), Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, 12));

@@ -1,4 +1,4 @@
-//! Nanoseconds a packet of the packet path, by `BPF_PROG_TEST_RUN`, beside a program that only parses and returns.
+//! Nanoseconds a packet of the packet path, by `BPF_PROG_TEST_RUN`, beside a program that only parses and sends back.
 //!
 //! The kernel runs a program again and again on one buffer, so a program that rewrites would see its own output. Flows
 //! therefore go through a [`wrapper`]: a few instructions that put the destination and the hop count back, choose the
@@ -47,7 +47,9 @@ const ROUNDS: u32 = 64;
 
 /// Interface by which packets come.
 const INGRESS: &str = "in0";
-const FORWARDING: &[(&str, &str)] = &[("ipv4/ip_forward", "1")];
+/// Interface by which replies come.
+const EGRESS: &str = "out0";
+const FORWARDING: &[(&str, &str)] = &[("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1")];
 /// The kernel can route what the programs forward. Both ends of each cable are here: nothing is sent, only looked up.
 const CABLES: &str = "\
 link add in0 type veth peer name in1
@@ -62,4 +64,10 @@ route add 198.18.0.0/15 via 10.0.0.2
 neigh replace 10.0.0.2 lladdr 02:00:00:00:00:02 dev in0 nud permanent
 neigh replace 10.0.1.11 lladdr 02:00:00:00:01:0b dev out0 nud permanent
 neigh replace 10.0.1.12 lladdr 02:00:00:00:01:0c dev out0 nud permanent
+addr add fd00::1/64 dev in0 nodad
+addr add fd00:1::1/64 dev out0 nodad
+route add 2001:2::/48 via fd00::2
+neigh replace fd00::2 lladdr 02:00:00:00:00:02 dev in0 nud permanent
+neigh replace fd00:1::b lladdr 02:00:00:00:01:0b dev out0 nud permanent
+neigh replace fd00:1::c lladdr 02:00:00:00:01:0c dev out0 nud permanent
 ";
