@@ -8,7 +8,7 @@ use std::path::Path;
 use common::edited;
 use foobar_common::rules::linear::{Fields, first_match};
 use foobar_common::rules::{Action, Rule};
-use foobar_user::plan::{CheckKind, HttpCheck, Origin, Plan, PlanError, ProcessKind, Scope, Select, plan, show};
+use foobar_user::plan::{CheckKind, HttpCheck, Origin, Plan, PlanError, ProcessKind, Reads, Scope, Select, plan, show};
 use foobar_user::site::Site;
 
 fn site(text: &str) -> Site {
@@ -190,7 +190,10 @@ fn backends_and_checks_are_what_the_file_says() {
     assert_eq!(lb1.services[1].check.kind, CheckKind::Tcp);
 
     let app1 = planned("app1");
-    assert_eq!([app1.services[0].select, app1.services[1].select], [Select::Primary, Select::Replica]);
+    assert_eq!(
+        [app1.services[0].select, app1.services[1].select],
+        [Select::Primary, Select::Replica(Reads::default())]
+    );
     let CheckKind::Postgres { password_file, .. } = &app1.services[0].check.kind else { panic!() };
     assert_eq!(password_file, Path::new("/etc/foobar/secrets/guestbook.password"));
     let check = &app1.services[0].check;

@@ -52,6 +52,39 @@ fn decides(plan: &Plan, from: &str, to: &str, port: u16, interface: &str) -> Opt
     }
 }
 
+/// Who answers a check of a direct service has the balancer's own address, and asks from nobody's.
+#[test]
+fn checks_by_a_vip_are_let_in_and_answered() {
+    let text = edited("forward = \"nat\"\nfrom = [\"any\"]", "forward = \"direct\"\nfrom = [\"198.51.100.0/24\"]");
+    let lb1 = planned(&text, "lb1");
+    let answers = &lb1.rules[0].rule;
+    assert_eq!((answers.name.as_str(), answers.action), ("check-plain", Action::Allow));
+    assert_eq!(lb1.rules[1].rule.name, "spoofed");
+    let rules: Vec<Rule> = lb1.rules.iter().map(|planned| planned.rule.clone()).collect();
+    let judged = |from: &str, source_port, port, flags| {
+        let (from, to) = (from.parse().expect("an address"), if from.contains(':') { "fd00:1::1" } else { "10.0.1.1" });
+        let fields = Fields { source_port, port, flags, ..Fields::between(from, to.parse().expect("an address"), 6) };
+        walk(&rules, &fields, |_, _| false).end
+    };
+    for vip in ["203.0.113.10", "2001:db8::10"] {
+        for flags in [0x12, 0x14] {
+            assert_eq!(judged(vip, 8080, 61_000, flags), End::Allow(0), "{vip} {flags}");
+            assert_eq!(judged(vip, 8080, 61_999, flags), End::Allow(0), "{vip} {flags}");
+        }
+        // A SYN, a port beside the checks', and a port that is not the service's.
+        for (source_port, port, flags) in
+            [(8080, 61_000, 2), (8080, 60_999, 0x12), (8080, 62_000, 0x12), (8081, 61_000, 0x12)]
+        {
+            assert_eq!(judged(vip, source_port, port, flags), End::Deny(1), "{vip} {source_port} {port} {flags}");
+        }
+    }
+    let web1 = planned(&text, "web1");
+    assert_eq!(decides(&web1, "10.0.1.1", "203.0.113.10", 8080, "eth0").as_deref(), Some("direct-plain"));
+    assert_eq!(decides(&web1, "198.51.100.7", "203.0.113.10", 8080, "eth0").as_deref(), Some("direct-plain"));
+    assert_eq!(decides(&web1, "10.0.1.12", "203.0.113.10", 8080, "eth0"), None);
+    assert!(!planned(GOOD, "lb1").rules.iter().any(|planned| planned.rule.name.starts_with("check-")));
+}
+
 #[test]
 fn a_source_that_nobody_has_is_dropped_first() {
     let lb1 = planned(GOOD, "lb1");

@@ -6,12 +6,14 @@ use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
-use foobar_user::health::{DatabaseRole, Health, Member, Orders};
+use foobar_user::health::{DatabaseRole, Health, HealthState, Member, Orders};
 use foobar_user::plan::{
-    BackendPlan, Balance, Check, CheckKind, PostgresPlan, ProcessKind, ProcessPlan, Scope, Select, ServicePlan,
+    BackendPlan, Balance, Check, CheckKind, PostgresPlan, ProcessKind, ProcessPlan, Reads, Scope, Select, ServicePlan,
     Transport,
 };
 use foobar_user::process::{ProcessState, Supervisor, postgres};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use process_support::{DEADLINE, Place, eventually, until, until_running};
 use tokio_postgres::{Client, NoTls};
 
@@ -124,12 +126,18 @@ async fn rows_reach_the_replica_and_roles_are_seen() {
     let replica = client(DB2, port).await.expect("the app logs in");
     assert!(replica.batch_execute("insert into entries values ('no')").await.is_err(), "a replica takes no writes");
 
-    let services = [service(&place, "write", Select::Primary, port), service(&place, "read", Select::Replica, port)];
+    let services = [
+        service(&place, "write", Select::Primary, port),
+        service(&place, "read", Select::Replica(Reads::default()), port),
+    ];
     let (health, mut changes) = Health::start(&services, Orders::new());
     let both = changes
         .wait_for(|state| servers(state.members("write")) == ["db1"] && servers(state.members("read")) == ["db2"]);
     assert!(tokio::time::timeout(DEADLINE, both).await.is_ok_and(|seen| seen.is_ok()), "{:?}", health.snapshot());
     assert!(matches!(health.snapshot().services[1].backends[1].role, Some(DatabaseRole::Replica { .. })));
+
+    let replica = until_running(&second, "postgres").await.pid.expect("a postmaster");
+    who_lags_leaves_and_comes_back(&place, port, &primary, replica).await;
 
     // A second agent adopts the postmaster; there are never two on a data folder.
     drop(first);
@@ -163,6 +171,40 @@ async fn rows_reach_the_replica_and_roles_are_seen() {
     second.stop().await;
     first.stop().await;
     assert!(place.population().is_empty());
+}
+
+/// Replay on the replica stands still while the primary writes.
+async fn who_lags_leaves_and_comes_back(place: &Place, port: u16, primary: &Client, postmaster: i32) {
+    let limited =
+        |fallback_to_primary| Select::Replica(Reads { max_lag_s: Some(1), max_lag_bytes: None, fallback_to_primary });
+    let services = [service(place, "lax", limited(true), port), service(place, "strict", limited(false), port)];
+    let (health, mut changes) = Health::start(&services, Orders::new());
+    let mut members = async |lax: &[&str], strict: &[&str]| {
+        let wanted =
+            |state: &HealthState| servers(state.members("lax")) == lax && servers(state.members("strict")) == strict;
+        let seen = tokio::time::timeout(DEADLINE, changes.wait_for(wanted)).await.is_ok_and(|seen| seen.is_ok());
+        assert!(seen, "members never were {lax:?} and {strict:?}: {:?}", health.snapshot());
+    };
+    members(&["db2"], &["db2"]).await;
+    let replay = child(postmaster, "startup");
+    kill(replay, Signal::SIGSTOP).expect("a process");
+    primary.batch_execute("create table later (n int); insert into later values (1)").await.expect("writes");
+    members(&["db1"], &[]).await;
+    kill(replay, Signal::SIGCONT).expect("a process");
+    members(&["db2"], &["db2"]).await;
+    primary.batch_execute("drop table later").await.expect("writes");
+}
+
+/// The child of a postmaster that calls itself so.
+fn child(postmaster: i32, name: &str) -> Pid {
+    let of = |pid: i32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let parent = stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse::<i32>().ok()?;
+        let title = fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
+        (parent == postmaster && title.contains(name)).then_some(Pid::from_raw(pid))
+    };
+    let pids = fs::read_dir("/proc").expect("/proc").filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    pids.into_iter().find_map(of).expect("the process")
 }
 
 #[tokio::test]

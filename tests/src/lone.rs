@@ -103,6 +103,13 @@ impl LoneServer {
         self.bpffs().join("foobar/monitor")
     }
 
+    /// The folder of its pinned state maps.
+    pub fn state(&self) -> Result<PathBuf> {
+        let entries = fs::read_dir(self.pins())?.collect::<std::io::Result<Vec<_>>>()?;
+        let state = entries.into_iter().find(|entry| entry.file_name().to_string_lossy().starts_with("abi"));
+        Ok(state.context("no state maps are pinned")?.path())
+    }
+
     /// Names of the pinned links.
     pub fn links(&self) -> Result<Vec<String>> {
         match fs::read_dir(self.pins().join("links")) {

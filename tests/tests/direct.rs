@@ -1,6 +1,6 @@
 //! Direct server return: clients reach the VIP by the balancer, its backends hold the VIP in silence and answer by themselves.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use foobar_tests::cluster::Cluster;
@@ -83,6 +83,34 @@ async fn bytes(vip: &str) -> Result<()> {
     Ok(())
 }
 
+/// A backend that answers at its own address, and not for the VIP, is no member; the other family is not touched.
+fn checked_by_the_vip(cluster: &Cluster) -> Result<()> {
+    let member = |family: &str| -> Result<(bool, String)> {
+        let report = cluster.json("lb1", &["services"])?;
+        let backends = report["services"][0]["backends"].as_array().context("backends")?;
+        let found = backends.iter().find(|backend| {
+            backend["server"] == "web1"
+                && backend["address"].as_str().is_some_and(|address| address.starts_with(family))
+        });
+        let backend = found.context("web1")?;
+        Ok((backend["member"] == true, backend["failure"].as_str().unwrap_or_default().to_owned()))
+    };
+    for (family, other, vip) in [("10.", "[fd00", "10.0.1.100/32"), ("[fd00", "10.", "fd00:1::100/128")] {
+        let lost = Instant::now();
+        cluster.run("web1", "ip", &["addr", "del", vip, "dev", "lo"])?;
+        eventually(ANSWER, "web1 is out without its VIP", || Ok(!member(family)?.0))?;
+        let out = lost.elapsed();
+        let (_, why) = member(family)?;
+        ensure!(why.contains("for the VIP") && why.contains(&vip[..vip.len() - 4]), "the failure says `{why}`");
+        ensure!(member(other)?.0, "web1 is out by its other family, too");
+        println!("out {} ms after {vip} was taken from it: {why}", out.as_millis());
+        ensure!(out < DETECTION, "web1 was out only after {out:?}");
+        cluster.run("web1", "ip", &["addr", "add", vip, "dev", "lo"])?;
+        eventually(READY, "web1 is a member again", || Ok(member(family)?.0))?;
+    }
+    Ok(())
+}
+
 #[test]
 fn backends_answer_by_themselves_and_never_for_the_vip() -> Result<()> {
     let cluster = Cluster::new(&site()?, &["lb1", "web1", "web2"])?;
@@ -114,6 +142,8 @@ fn backends_answer_by_themselves_and_never_for_the_vip() -> Result<()> {
     let counts = report["counts"].as_array().context("counts")?;
     ensure!(counts.iter().all(|count| count["state"] == "closed"), "flows of connections that have ended: {report}");
 
+    checked_by_the_vip(&cluster)?;
+
     // What a backend needed is taken back.
     ensure!(cluster.run("web1", "ip", &["addr", "show", "lo"])?.contains("10.0.1.100"), "web1 holds no VIP");
     web1.signal(Signal::SIGTERM)?;
@@ -127,6 +157,28 @@ fn backends_answer_by_themselves_and_never_for_the_vip() -> Result<()> {
     eventually(READY, "the other one serves alone", || client.block_on(|| knocks(VIPS[0], 4))?.map(|()| true))?;
     let after = given(&cluster, VIPS[0])?;
     ensure!(after[1] >= before[1] + 4, "{before:?} connections before, {after:?} after");
+    Ok(())
+}
+
+/// A second to notice, and what a loaded machine needs to tell.
+const DETECTION: Duration = Duration::from_millis(1300);
+/// The file does not say in which network a server is; the kernel's routes do.
+#[test]
+fn a_backend_behind_a_router_is_out_and_said_to_be() -> Result<()> {
+    let far = "[[server]]\nname = \"web9\"\nrole = \"web\"\naddress = \"10.9.9.9\"\ninterfaces = [\"eth0\"]\n";
+    let cluster = Cluster::new(&format!("{}\n{far}", site()?), &["lb1"])?;
+    cluster.run("lb1", "ip", &["route", "add", "10.9.9.0/24", "via", "10.0.1.11"])?;
+    let _agent = cluster.start("lb1")?;
+    let mut failure = String::new();
+    eventually(READY, "the failure is told", || {
+        let Ok(report) = cluster.json("lb1", &["services"]) else { return Ok(false) };
+        let backends = report["services"][0]["backends"].as_array().context("backends")?;
+        let web9 = backends.iter().find(|backend| backend["server"] == "web9").context("web9")?;
+        ensure!(web9["member"] == false, "it is a member: {web9}");
+        failure = web9["failure"].as_str().unwrap_or_default().to_owned();
+        Ok(!failure.is_empty())
+    })?;
+    ensure!(failure.contains("10.9.9.9 is in no network of this server") && failure.contains("tunnel"), "{failure}");
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt as _;
 
 use anyhow::{Context, Result, ensure};
 use foobar_tests::lone::{LoneServer, SITE};
@@ -53,6 +54,25 @@ fn pins_of_another_version() -> Result<()> {
     let said = server.refused(server.bpffs())?;
     ensure!(said.contains("abi999") && said.contains("foobar detach"), "{said}");
     Ok(())
+}
+
+#[test]
+fn pins_of_the_same_version_and_another_layout() -> Result<()> {
+    let server = LoneServer::new(SITE)?;
+    let agent = server.running()?;
+    drop(agent);
+    // As another build would have left them: the pin's name, and a map of another shape.
+    let state = server.state()?;
+    fs::rename(state.join("open_counts"), state.join("flows4"))?;
+    let kept = state.join("half_open4");
+    let (before, links) = (fs::metadata(&kept)?.ino(), server.links()?);
+    let said = server.refused(server.bpffs())?;
+    ensure!(said.contains("flows4 has") && said.contains("foobar detach"), "{said}");
+    ensure!(said.contains("left by another build") && said.contains("established flows are lost"), "{said}");
+    ensure!(fs::metadata(&kept)?.ino() == before && server.links()? == links, "something was changed");
+    server.detach()?;
+    drop(server.running()?);
+    server.detach()
 }
 
 #[test]

@@ -54,6 +54,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("ipv6_connections_are_balanced", balance::exact_over_ipv6),
     ("a_drained_backend_keeps_its_connections", operation::drained),
     ("weights_are_exact_over_a_cycle", operation::weighed),
+    ("who_takes_the_last_weight_is_warned", operation::weightless),
     ("a_disabled_backend_is_cut_off", operation::disabled),
     ("one_flow_is_ended_and_no_other", operation::flows_end),
     ("a_backend_that_leaves_by_the_file_keeps_its_connections", operation::left),
@@ -73,6 +74,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("half_open_flows_drive_out_no_idle_one", flood::half_open_flows_drive_out_no_idle_one),
     ("what_is_over_leaves_the_flow_tables", flood::tables_are_drained),
     ("a_process_that_dies_is_started_again", restart::process),
+    ("a_dead_nginx_costs_a_second_and_comes_back", recovery::nginx),
     ("a_dead_web_server_costs_a_second_and_comes_back", recovery::web_server),
     ("the_data_path_outlives_the_agent", adoption::balancer_agent),
 ];

@@ -1,5 +1,7 @@
 //! Orders of operators: backends are drained, disabled, enabled, and given other weights.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use tracing::info;
@@ -7,7 +9,8 @@ use tracing::info;
 use super::control::{BackendOrder, OrderChange};
 use super::orders;
 use super::server::{Server, lock};
-use crate::health::Order;
+use crate::datapath::load::Place;
+use crate::health::{Duty, Order};
 
 /// What an order came to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,7 +27,16 @@ impl Server {
     /// # Errors
     /// No such backend; it cannot be remembered.
     pub(super) fn order(&mut self, order: &BackendOrder) -> Result<Ordered> {
-        let services = self.services_of(order)?;
+        let services = match (self.services_of(order), order.change) {
+            (Ok(services), _) => services,
+            // Who has left the site file drains already.
+            (Err(unknown), OrderChange::Duty(Duty::Draining)) => {
+                let services = self.left_by(order);
+                ensure!(!services.is_empty(), unknown);
+                return Ok(Ordered { services, without_members: Vec::new() });
+            }
+            (Err(unknown), _) => return Err(unknown),
+        };
         {
             let mut health = lock(&self.health);
             let mut all = health.orders().clone();
@@ -45,6 +57,14 @@ impl Server {
         let health = self.health_changes.borrow();
         let without_members = services.iter().filter(|service| health.members(service).is_empty()).cloned().collect();
         Ok(Ordered { services, without_members })
+    }
+
+    /// Services that a backend has left by the site file, while it has flows of theirs.
+    fn left_by(&self, order: &BackendOrder) -> Vec<String> {
+        let places = lock(&self.datapath).places();
+        let asked = |place: &Place| order.service.as_ref().is_none_or(|name| *name == place.service);
+        let left = places.into_values().filter(|place| place.server == order.backend && asked(place));
+        left.map(|place| place.service).collect::<BTreeSet<_>>().into_iter().collect()
     }
 
     /// The services that an order concerns.

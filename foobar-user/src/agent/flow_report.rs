@@ -73,10 +73,8 @@ pub struct FlowEntry {
 impl Server {
     /// Answers by itself when the walk is over.
     pub(super) fn flows(&self, query: FlowQuery, reply: oneshot::Sender<Result<Reply>>) {
-        let ready = self.checked(&query).and_then(|()| {
-            let datapath = lock(&self.datapath);
-            Ok((datapath.flow_tables()?, datapath.places()))
-        });
+        let places = lock(&self.datapath).places();
+        let ready = self.checked(&query, &places).and_then(|()| Ok((lock(&self.datapath).flow_tables()?, places)));
         tokio::task::spawn_blocking(move || {
             let report = ready.and_then(|(tables, places)| report(tables, &places, &query));
             // Who asked may have gone away.
@@ -85,14 +83,17 @@ impl Server {
     }
 
     /// A misspelt name finds nothing, and that would look like an answer.
-    fn checked(&self, query: &FlowQuery) -> Result<()> {
+    fn checked(&self, query: &FlowQuery, places: &BTreeMap<u32, Place>) -> Result<()> {
         let services = &self.loaded.plan.services;
         if let Some(name) = &query.service {
-            let known = services.iter().any(|service| service.name == *name);
+            let known = services.iter().any(|service| service.name == *name)
+                || places.values().any(|place| place.service == *name);
             ensure!(known, "{} has no service `{name}`: `foobar services` lists them", self.name());
         }
         if let Some(name) = &query.backend {
-            let known = services.iter().flat_map(|service| &service.backends).any(|backend| backend.server == *name);
+            // Who has left the site file may still have flows.
+            let known = services.iter().flat_map(|service| &service.backends).any(|backend| backend.server == *name)
+                || places.values().any(|place| place.server == *name);
             ensure!(known, "{} has no backend `{name}`: `foobar services` lists them", self.name());
         }
         Ok(())

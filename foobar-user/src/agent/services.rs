@@ -7,10 +7,13 @@ use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use super::server::{Server, lock};
-use crate::datapath::load::Place;
-use crate::health::{Duty, ServiceHealth, Status};
+use crate::datapath::load::{Load, Place};
+use crate::health::{DatabaseRole, Duty, ServiceHealth, Status};
 use crate::plan::{Scope, ServicePlan, Transport};
 use crate::table::{Column, table};
+
+/// [`BackendReport::health`] of who has left.
+const LEFT: &str = "left";
 
 /// The services of a server.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -49,7 +52,7 @@ pub struct BackendReport {
     pub server: String,
     /// Its endpoint.
     pub address: SocketAddr,
-    /// `up`, `down` or `unknown`.
+    /// `up`, `down` or `unknown`; `left`: the site file has it no more, and its flows go on to their end.
     pub health: String,
     /// What operators want of it.
     pub duty: Duty,
@@ -67,6 +70,10 @@ pub struct BackendReport {
     pub packets: u64,
     /// Bytes of whole frames, both ways.
     pub bytes: u64,
+    /// Of a database server: what it said last, and how far it is behind.
+    pub database: Option<DatabaseRole>,
+    /// Whether it is too far behind to take reads.
+    pub late: bool,
     /// Why its last check failed.
     pub failure: Option<String>,
 }
@@ -83,6 +90,10 @@ impl Server {
             let known = health.services.iter().find(|service| service.name == plan.name)?;
             let mut report = described(plan);
             report.backends = backends(plan, known, |place| loads.get(place).copied().unwrap_or_default());
+            let known =
+                |place: &Place| known.backends.iter().any(|b| b.server == place.server && b.address == place.endpoint);
+            let left = loads.iter().filter(|(place, _)| place.service == plan.name && !known(place));
+            report.backends.extend(left.map(|(place, load)| leaving(place, *load)));
             Some(report)
         };
         let plan = &self.loaded.plan;
@@ -112,11 +123,7 @@ fn described(plan: &ServicePlan) -> ServiceReport {
     }
 }
 
-fn backends(
-    plan: &ServicePlan,
-    health: &ServiceHealth,
-    load: impl Fn(&Place) -> crate::datapath::load::Load,
-) -> Vec<BackendReport> {
+fn backends(plan: &ServicePlan, health: &ServiceHealth, load: impl Fn(&Place) -> Load) -> Vec<BackendReport> {
     let members = health.members();
     let total = |v6: bool| {
         let family = members.iter().filter(|member| member.address.is_ipv6() == v6);
@@ -143,10 +150,50 @@ fn backends(
             connections: load.traffic.connections,
             packets: load.traffic.packets,
             bytes: load.traffic.bytes,
+            database: backend.role,
+            late: backend.late,
             failure: backend.failure.clone(),
         }
     };
     health.backends.iter().map(report).collect()
+}
+
+/// A backend that has left the site file, while it has flows.
+fn leaving(place: &Place, load: Load) -> BackendReport {
+    BackendReport {
+        server: place.server.clone(),
+        address: place.endpoint,
+        health: LEFT.to_owned(),
+        duty: Duty::Draining,
+        member: false,
+        weight: 0,
+        share: 0.0,
+        flows: Some(load.flows),
+        connections: load.traffic.connections,
+        packets: load.traffic.packets,
+        bytes: load.traffic.bytes,
+        database: None,
+        late: false,
+        failure: None,
+    }
+}
+
+impl BackendReport {
+    /// What there is to say of it beside the numbers.
+    fn note(&self) -> String {
+        if let Some(failure) = &self.failure {
+            return failure.clone();
+        }
+        match self.database {
+            _ if self.health == LEFT => "not in the site file any more: goes when its flows have ended".to_owned(),
+            Some(DatabaseRole::Primary) => "primary".to_owned(),
+            Some(DatabaseRole::Replica { lag_bytes, lag_seconds }) => {
+                let late = if self.late { "too far behind: " } else { "" };
+                format!("replica, {late}{lag_seconds:.1} s, {lag_bytes} bytes")
+            }
+            None => String::new(),
+        }
+    }
 }
 
 impl ServiceReport {
@@ -178,7 +225,7 @@ impl fmt::Display for ServicesReport {
             Column::Number("connections"),
             Column::Number("packets"),
             Column::Number("bytes"),
-            Column::Text("last failure"),
+            Column::Text("note"),
         ];
         if self.services.is_empty() {
             return writeln!(f, "{} has no services", self.server);
@@ -200,7 +247,7 @@ impl fmt::Display for ServicesReport {
                     backend.connections.to_string(),
                     backend.packets.to_string(),
                     backend.bytes.to_string(),
-                    backend.failure.clone().unwrap_or_default(),
+                    backend.note(),
                 ]
             };
             write!(f, "{}", table(&COLUMNS, &service.backends.iter().map(row).collect::<Vec<_>>()))?;
@@ -213,9 +260,8 @@ impl fmt::Display for ServicesReport {
 mod tests {
     use super::*;
 
-    #[test]
-    fn services_are_aligned() {
-        let backend = |server: &str, share| BackendReport {
+    fn backend(server: &str, share: f64) -> BackendReport {
+        BackendReport {
             server: server.to_owned(),
             address: ([10, 0, 1, 11], 8443).into(),
             health: "up".to_owned(),
@@ -227,8 +273,25 @@ mod tests {
             connections: 100,
             packets: 5000,
             bytes: 4_000_000,
+            database: None,
+            late: false,
             failure: None,
-        };
+        }
+    }
+
+    #[test]
+    fn a_note_tells_how_far_a_replica_is_behind() {
+        let role = DatabaseRole::Replica { lag_bytes: 4096, lag_seconds: 12.34 };
+        let mut replica = BackendReport { database: Some(role), late: true, ..backend("db2", 0.0) };
+        assert_eq!(replica.note(), "replica, too far behind: 12.3 s, 4096 bytes");
+        replica.late = false;
+        assert_eq!(replica.note(), "replica, 12.3 s, 4096 bytes");
+        replica.failure = Some("cannot connect".to_owned());
+        assert_eq!(replica.note(), "cannot connect", "what it said last is old");
+    }
+
+    #[test]
+    fn services_are_aligned() {
         let service = ServiceReport {
             name: "www".to_owned(),
             protocol: "tcp".to_owned(),

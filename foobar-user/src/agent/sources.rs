@@ -11,7 +11,7 @@ use crate::datapath::flows::{TABLES, size};
 use crate::datapath::links::Mode;
 use crate::datapath::{self, Datapath};
 use crate::flood;
-use crate::health::{Health, Status};
+use crate::health::{DatabaseRole, Health, Status};
 use crate::metrics::certificates::Watched;
 use crate::metrics::datapath::{BackendCount, FlowTable, Interface, RuleCount, ServiceCount, VerdictCount, XdpMode};
 use crate::metrics::{self, Reloads, Sources, postgres};
@@ -147,6 +147,10 @@ fn read_health(health: &Health) -> metrics::health::Health {
             backend: backend.server.clone(),
             up: backend.status == Status::Up,
             member: members.iter().any(|member| member.address == backend.address),
+            lag: match backend.role {
+                Some(DatabaseRole::Replica { lag_bytes, lag_seconds }) => Some((lag_seconds, lag_bytes, backend.late)),
+                Some(DatabaseRole::Primary) | None => None,
+            },
             success: backend.checks.success,
             failure: backend.checks.failure,
             timeout: backend.checks.timeout,

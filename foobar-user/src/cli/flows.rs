@@ -21,6 +21,9 @@ pub(super) enum FlowsCommand {
     /// List the clients with the most flows.
     Top(FlowArguments),
     /// End flows: their next packets are dropped, and the client has to connect again.
+    ///
+    /// Neither end is told. A client that sends hears nothing more, and gives up by its own time-outs; one that waits, and its
+    /// backend, keep their ends until they send. To end what a backend serves in order, let it close: `foobar backend drain`.
     Kill(FlowArguments),
 }
 
@@ -37,7 +40,7 @@ pub(super) struct FlowArguments {
     /// Only of this client: an address, an address and port, or a prefix.
     #[arg(long, value_parser = client)]
     client: Option<Client>,
-    /// Lines at the most.
+    /// Lines shown at the most.
     #[arg(long, default_value_t = 50)]
     limit: usize,
     /// Print JSON.

@@ -26,6 +26,7 @@ mod ring;
 mod rules;
 mod services;
 pub mod sets;
+mod shapes;
 pub mod slots;
 pub mod state;
 pub mod wire;

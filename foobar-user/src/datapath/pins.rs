@@ -123,8 +123,9 @@ impl Pins {
             let name = entry?.file_name().to_string_lossy().into_owned();
             if name.starts_with("abi") && name != version_folder() {
                 bail!(
-                    "{} holds maps of another version ({name}, this binary has {}): `foobar detach` with the old binary \
-                     removes them; established flows are lost by it",
+                    "{} holds maps of another version ({name}, this binary has {}). Nothing was changed, and what is in the \
+                     kernel goes on: start the old binary again, or remove it all with `foobar detach` and start this one; \
+                     established flows are lost by that, and the server is open until then",
                     self.root.display(),
                     version_folder()
                 );

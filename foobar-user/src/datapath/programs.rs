@@ -17,7 +17,7 @@ use foobar_common::verdict::Stage;
 use nix::errno::Errno;
 use tracing::warn;
 
-use super::{listeners, object};
+use super::{listeners, object, shapes};
 
 /// Maps that outlive programs and agents, by their names in the object.
 pub const STATE_MAPS: [&str; 32] = [
@@ -165,6 +165,9 @@ impl Programs {
         let listeners = listeners.unwrap_or_default();
         for (name, value) in &listeners {
             loader.override_global(name, value, true);
+        }
+        if let Some(folder) = parts.state {
+            shapes::check(object::bytes()?, &STATE_MAPS, folder)?;
         }
         for (maps, folder) in [(&STATE_MAPS[..], parts.state), (&OWN_MAPS[..], parts.own)] {
             for (map, folder) in maps.iter().zip(std::iter::repeat(folder)) {

@@ -31,10 +31,11 @@ fn selected<'b>(select: Select, fit: &[&'b BackendHealth]) -> Vec<&'b BackendHea
     match select {
         Select::Any => fit.to_vec(),
         Select::Primary => primary(),
-        Select::Replica => {
-            let replica = |backend: &&BackendHealth| matches!(backend.role, Some(DatabaseRole::Replica { .. }));
-            let replicas: Vec<_> = fit.iter().copied().filter(replica).collect();
-            if replicas.is_empty() { primary() } else { replicas }
+        Select::Replica(reads) => {
+            let fresh =
+                |backend: &&BackendHealth| matches!(backend.role, Some(DatabaseRole::Replica { .. })) && !backend.late;
+            let replicas: Vec<_> = fit.iter().copied().filter(fresh).collect();
+            if replicas.is_empty() && reads.fallback_to_primary { primary() } else { replicas }
         }
     }
 }
@@ -59,7 +60,9 @@ mod tests {
 
     use super::*;
     use crate::health::{CheckCounts, Order};
+    use crate::plan::Reads;
 
+    const READS: Select = Select::Replica(Reads { max_lag_s: None, max_lag_bytes: None, fallback_to_primary: true });
     const REPLICA: DatabaseRole = DatabaseRole::Replica { lag_bytes: 0, lag_seconds: 0.0 };
 
     fn backend(server: &str, status: Status, role: DatabaseRole) -> BackendHealth {
@@ -74,6 +77,7 @@ mod tests {
             status,
             recovered: None,
             role: Some(role),
+            late: false,
             failure: None,
             checks,
         }
@@ -92,11 +96,16 @@ mod tests {
         ];
         assert_eq!(names(Select::Any, &all), ["db1", "db2"]);
         assert_eq!(names(Select::Primary, &all), ["db1"]);
-        assert_eq!(names(Select::Replica, &all), ["db2"]);
+        assert_eq!(names(READS, &all), ["db2"]);
+        all[1].late = true;
+        assert_eq!(names(READS, &all), ["db1"], "reads fall back to the primary while the replica is behind");
+        let reads = Reads { fallback_to_primary: false, ..Reads::default() };
+        assert!(names(Select::Replica(reads), &all).is_empty(), "the primary is not to take reads");
+        all[1].late = false;
         all[1].status = Status::Down;
-        assert_eq!(names(Select::Replica, &all), ["db1"], "reads fall back to the primary");
+        assert_eq!(names(READS, &all), ["db1"], "reads fall back to the primary");
         all[0].status = Status::Unknown;
-        assert!(names(Select::Replica, &all).is_empty());
+        assert!(names(READS, &all).is_empty());
         assert!(names(Select::Primary, &all).is_empty());
     }
 

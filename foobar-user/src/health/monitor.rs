@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -13,7 +14,10 @@ use super::order::Order;
 use super::probe::{Outcome, Probe};
 use super::state::{BackendHealth, CheckCounts, HealthState, Member, ServiceHealth};
 use super::verdict::{Status, Verdict};
-use crate::plan::{Check, ServicePlan};
+use super::way::Way;
+use super::wire::Wire;
+use super::{DatabaseRole, lag};
+use crate::plan::{Check, Reads, Scope, Select, ServicePlan};
 
 /// Checks the backends of one server's services until it is dropped.
 #[derive(Debug)]
@@ -21,6 +25,7 @@ pub struct Health {
     state: watch::Sender<HealthState>,
     watches: Vec<Watch>,
     orders: Orders,
+    wire: Arc<Wire>,
 }
 
 /// Operators' words by service and server.
@@ -32,6 +37,8 @@ struct Target {
     service: String,
     server: String,
     address: SocketAddr,
+    /// VIPs of its address family for which it answers itself.
+    vips: Vec<SocketAddr>,
     check: Check,
 }
 
@@ -52,7 +59,7 @@ impl Health {
     #[must_use]
     pub fn start(services: &[ServicePlan], orders: Orders) -> (Self, watch::Receiver<HealthState>) {
         let (state, receiver) = watch::channel(HealthState::default());
-        let mut health = Self { state, watches: Vec::new(), orders };
+        let mut health = Self { state, watches: Vec::new(), orders, wire: Arc::default() };
         health.apply(services);
         (health, receiver)
     }
@@ -65,7 +72,7 @@ impl Health {
         self.state.send_modify(|state| *state = rebuilt(state, services, &kept, &self.orders));
         for target in targets {
             if !kept.contains(&target) {
-                let task = tokio::spawn(watch_backend(target.clone(), self.state.clone()));
+                let task = tokio::spawn(watch_backend(target.clone(), self.state.clone(), Arc::clone(&self.wire)));
                 self.watches.push(Watch { target, task });
             }
         }
@@ -108,9 +115,19 @@ fn targets(service: &ServicePlan) -> impl Iterator<Item = Target> + '_ {
             service: service.name.clone(),
             server: backend.server.clone(),
             address: *address,
+            vips: own_vips(service, *address),
             check: service.check.clone(),
         })
     })
+}
+
+/// VIPs for which a backend answers by itself.
+fn own_vips(service: &ServicePlan, backend: SocketAddr) -> Vec<SocketAddr> {
+    let same_family = service.vips.iter().filter(|vip| vip.is_ipv4() == backend.is_ipv4());
+    match service.scope {
+        Scope::Direct => same_family.copied().collect(),
+        Scope::Nat | Scope::Local => Vec::new(),
+    }
 }
 
 /// The state for new services, with what is known about the backends that stay.
@@ -128,6 +145,7 @@ fn rebuilt(old: &HealthState, services: &[ServicePlan], kept: &[Target], orders:
             status: Status::Unknown,
             recovered: None,
             role: None,
+            late: false,
             failure: None,
             checks: CheckCounts::default(),
         });
@@ -138,6 +156,11 @@ fn rebuilt(old: &HealthState, services: &[ServicePlan], kept: &[Target], orders:
         name: plan.name.clone(),
         select: plan.select,
         slow_start_s: plan.balance.slow_start_s,
+        log: old
+            .services
+            .iter()
+            .find(|known| known.name == plan.name)
+            .map_or_else(Default::default, |known| known.log.clone()),
         backends: targets(plan).map(|target| backend(plan, target)).collect(),
     };
     HealthState { services: services.iter().map(service).collect() }
@@ -157,17 +180,19 @@ fn find_mut<'a>(state: &'a mut HealthState, target: &Target) -> Option<&'a mut B
     service.backends.iter_mut().find(|backend| backend.server == target.server && backend.address == target.address)
 }
 
-async fn watch_backend(target: Target, state: watch::Sender<HealthState>) {
+async fn watch_backend(target: Target, state: watch::Sender<HealthState>, wire: Arc<Wire>) {
     let patience = Duration::from_millis(target.check.timeout_ms.max(1));
     let mut probe = Probe::new(&target.check.kind, &target.server, target.address);
+    let mut way = Way::new(wire, target.address, target.vips.clone());
     let mut verdict = Verdict::default();
     let mut round: u64 = 0;
     loop {
         let began = Instant::now();
-        let outcome = match timeout(patience, probe.ask()).await {
-            Ok(Ok(role)) => Outcome::Success(role),
+        let both = async { tokio::try_join!(probe.ask(), way.ask()) };
+        let outcome = match timeout(patience, both).await {
+            Ok(Ok((said, ()))) => Outcome::Success(said),
             Ok(Err(error)) => Outcome::Failure(format!("{error:#}")),
-            Err(_) => Outcome::Timeout(format!("no answer within {} ms", patience.as_millis())),
+            Err(_) => Outcome::Timeout(format!("no answer within {} ms{}", patience.as_millis(), way.silence())),
         };
         if !matches!(outcome, Outcome::Success(_)) {
             probe.forget();
@@ -197,7 +222,9 @@ fn publish(state: &watch::Sender<HealthState>, target: &Target, verdict: &mut Ve
             "health"
         );
     }
+    let said = outcome.said().map(|said| (said.position, said.role));
     state.send_if_modified(|state| {
+        let measured = said.map(|(position, role)| measured(state, target, position, role));
         let Some(backend) = find_mut(state, target) else { return false };
         if changed && verdict.status() == Status::Up && backend.status == Status::Down {
             backend.recovered = Some(std::time::Instant::now());
@@ -205,15 +232,12 @@ fn publish(state: &watch::Sender<HealthState>, target: &Target, verdict: &mut Ve
         backend.status = verdict.status();
         backend.failure = outcome.failure().map(str::to_owned);
         match outcome {
-            Outcome::Success(role) => {
+            Outcome::Success(_) => {
                 backend.checks.success += 1;
-                let same_kind = match (&backend.role, role) {
-                    (Some(old), Some(new)) => std::mem::discriminant(old) == std::mem::discriminant(new),
-                    (None, None) => true,
-                    _ => false,
-                };
-                backend.role = *role;
-                changed || !same_kind
+                let kind = |role: Option<DatabaseRole>| role.map(|role| std::mem::discriminant(&role));
+                let before = (kind(backend.role), backend.late);
+                (backend.role, backend.late) = (measured.map(|(role, _)| role), measured.is_some_and(|(_, late)| late));
+                changed || before != (kind(backend.role), backend.late)
             }
             Outcome::Failure(_) => {
                 backend.checks.failure += 1;
@@ -225,6 +249,34 @@ fn publish(state: &watch::Sender<HealthState>, target: &Target, verdict: &mut Ve
             }
         }
     });
+}
+
+/// A database server's role with its lag, and whether that is too much; a primary's position is remembered.
+fn measured(state: &mut HealthState, target: &Target, position: i64, role: DatabaseRole) -> (DatabaseRole, bool) {
+    let now = std::time::Instant::now();
+    let was_late = find(state, target).is_some_and(|backend| backend.late);
+    let Some(service) = state.services.iter_mut().find(|service| service.name == target.service) else {
+        return (role, false);
+    };
+    let reads = match service.select {
+        Select::Replica(reads) => reads,
+        Select::Any | Select::Primary => Reads::default(),
+    };
+    let role = match role {
+        DatabaseRole::Primary => {
+            service.log.note(&target.server, position, reads, now);
+            role
+        }
+        DatabaseRole::Replica { .. } => service
+            .log
+            .behind(position, now)
+            .map_or(role, |(lag_bytes, lag_seconds)| DatabaseRole::Replica { lag_bytes, lag_seconds }),
+    };
+    let late = lag::is_late(role, was_late, reads);
+    if late != was_late {
+        tracing::info!(service = target.service, server = target.server, ?role, late, "replica");
+    }
+    (role, late)
 }
 
 /// The interval, up to a tenth shorter or longer, so that the checks of many servers spread.

@@ -9,11 +9,23 @@ use tokio_postgres::{Client, Config, NoTls};
 
 use super::{DatabaseRole, probe};
 
-/// Role and lag. A replica that has replayed all it received is not late, however old its last transaction.
+/// Role, position in the log, and lag as a replica knows it: who has replayed all it received is not late, however old its
+/// last transaction.
 const QUESTION: &str = "select pg_is_in_recovery(), \
      coalesce(pg_wal_lsn_diff(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()), 0)::bigint, \
      case when pg_last_wal_receive_lsn() = pg_last_wal_replay_lsn() then 0 \
-     else coalesce(extract(epoch from clock_timestamp() - pg_last_xact_replay_timestamp()), 0) end::float8";
+     else coalesce(extract(epoch from clock_timestamp() - pg_last_xact_replay_timestamp()), 0) end::float8, \
+     coalesce(pg_wal_lsn_diff(case when pg_is_in_recovery() then pg_last_wal_replay_lsn() \
+     else pg_current_wal_lsn() end, '0/0'), 0)::bigint";
+
+/// What a database server said.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Said {
+    /// Its role, with its lag as far as it knows itself.
+    pub(super) role: DatabaseRole,
+    /// Where its log ends, or up to where it has replayed its primary's; in bytes.
+    pub(super) position: i64,
+}
 
 /// Checks one address by logging in to PostgreSQL.
 pub(super) struct PostgresProbe {
@@ -50,7 +62,7 @@ impl PostgresProbe {
         self.session = None;
     }
 
-    pub(super) async fn ask(&mut self) -> Result<DatabaseRole> {
+    pub(super) async fn ask(&mut self) -> Result<Said> {
         let session = match &mut self.session {
             Some(session) => session,
             None => {
@@ -62,11 +74,12 @@ impl PostgresProbe {
             Ok(row) => row,
             Err(error) => return Err(told(&error).context(format!("{} does not tell its role", self.address))),
         };
-        if !row.get::<_, bool>(0) {
-            return Ok(DatabaseRole::Primary);
-        }
-        let lag_bytes: i64 = row.get(1);
-        Ok(DatabaseRole::Replica { lag_bytes: lag_bytes.max(0), lag_seconds: row.get::<_, f64>(2).max(0.0) })
+        let (lag_bytes, lag_seconds): (i64, f64) = (row.get(1), row.get(2));
+        let role = match row.get(0) {
+            true => DatabaseRole::Replica { lag_bytes: lag_bytes.max(0), lag_seconds: lag_seconds.max(0.0) },
+            false => DatabaseRole::Primary,
+        };
+        Ok(Said { role, position: row.get(3) })
     }
 
     async fn log_in(&self) -> Result<Session> {

@@ -5,9 +5,8 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result};
 use tokio::net::TcpStream;
 
-use super::DatabaseRole;
 use super::http::HttpProbe;
-use super::postgres::PostgresProbe;
+use super::postgres::{PostgresProbe, Said};
 use super::script::ScriptProbe;
 use super::tls::TlsProbe;
 use crate::plan::CheckKind;
@@ -16,7 +15,7 @@ use crate::plan::CheckKind;
 #[derive(Debug)]
 pub(super) enum Outcome {
     /// As it should; databases tell their role.
-    Success(Option<DatabaseRole>),
+    Success(Option<Said>),
     /// Refused, broken off or answered wrongly.
     Failure(String),
     /// Not in time.
@@ -24,6 +23,13 @@ pub(super) enum Outcome {
 }
 
 impl Outcome {
+    pub(super) const fn said(&self) -> Option<Said> {
+        match self {
+            Self::Success(said) => *said,
+            Self::Failure(_) | Self::Timeout(_) => None,
+        }
+    }
+
     pub(super) fn failure(&self) -> Option<&str> {
         match self {
             Self::Success(_) => None,
@@ -55,7 +61,7 @@ impl Probe {
     }
 
     /// Asks once; the caller limits the time.
-    pub(super) async fn ask(&mut self) -> Result<Option<DatabaseRole>> {
+    pub(super) async fn ask(&mut self) -> Result<Option<Said>> {
         match self {
             Self::Tcp(address) => {
                 connect(*address).await?;

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::order::Order;
 use super::verdict::Status;
-use super::{DatabaseRole, members};
+use super::{DatabaseRole, PrimaryLog, members};
 use crate::plan::Select;
 
 /// Health of all services of one server.
@@ -26,6 +26,9 @@ pub struct ServiceHealth {
     pub select: Select,
     /// Seconds in which a backend that has recovered gets its full weight; 0: at once.
     pub slow_start_s: u32,
+    /// The primary's log, by which replicas are measured.
+    #[serde(skip)]
+    pub log: PrimaryLog,
     /// Each address of each backend, in the order of the plan.
     pub backends: Vec<BackendHealth>,
 }
@@ -50,6 +53,8 @@ pub struct BackendHealth {
     pub recovered: Option<Instant>,
     /// What a database server said last.
     pub role: Option<DatabaseRole>,
+    /// Whether it is a replica too far behind to take reads.
+    pub late: bool,
     /// Why the last check failed; `None` after a success.
     pub failure: Option<String>,
     /// Checks by result.
@@ -88,8 +93,8 @@ impl HealthState {
 
 impl ServiceHealth {
     /// Members: `Any`, every healthy backend; `Primary`, a healthy one that takes writes; `Replica`, the healthy ones in
-    /// recovery, and while there is none the primary, so that reads go on. Backends that step in are members only while there
-    /// is no other.
+    /// recovery that are not too far behind, and while there is none the primary, where the site lets it, so that reads go on.
+    /// Backends that step in are members only while there is no other.
     #[must_use]
     pub fn members(&self) -> Vec<Member> {
         let now = Instant::now();

@@ -9,14 +9,14 @@ use prometheus_client::encoding::DescriptorEncoder;
 use super::{encode, names};
 
 /// State of every backend that this server checks.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Health {
     /// One entry for each address of each backend of each service; those of one backend become one series.
     pub backends: Vec<BackendHealth>,
 }
 
 /// State of one address of one backend of one service.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct BackendHealth {
     /// The service's name.
     pub service: String,
@@ -26,6 +26,8 @@ pub struct BackendHealth {
     pub up: bool,
     /// It is up and has the role that the service selects, so the kernel's tables have it.
     pub member: bool,
+    /// Of a replica: seconds and bytes that it is behind, and whether that is too much.
+    pub lag: Option<(f64, i64, bool)>,
     /// Checks that were answered as they should.
     pub success: u64,
     /// Checks that were refused, broken off or answered wrongly.
@@ -47,6 +49,10 @@ impl Collector for Health {
         encode::gauge(encoder, &names::BACKEND_UP, backends.iter().map(|(of, (up, _))| (*of, u64::from(*up))))?;
         let members = backends.iter().map(|(of, (_, member))| (*of, u64::from(*member)));
         encode::gauge(encoder, &names::BACKEND_MEMBER, members)?;
+        let replicas = || self.backends.iter().filter_map(|backend| backend.lag.map(|lag| (backend.labels(), lag)));
+        encode::gauge(encoder, &names::BACKEND_LAG_SECONDS, replicas().map(|(of, (seconds, ..))| (of, seconds)))?;
+        encode::gauge(encoder, &names::BACKEND_LAG_BYTES, replicas().map(|(of, (_, bytes, _))| (of, bytes)))?;
+        encode::gauge(encoder, &names::BACKEND_LATE, replicas().map(|(of, (.., late))| (of, u64::from(late))))?;
         let checks = self.backends.iter().flat_map(|b| {
             let [service, backend] = b.labels();
             let results = [("success", b.success), ("failure", b.failure), ("timeout", b.timeout)];

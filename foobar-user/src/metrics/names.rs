@@ -56,6 +56,24 @@ pub const BACKEND_MEMBER: Family = Family::gauge(
     &["service", "backend"],
     "1 when the kernel gives new connections to the backend: it is up and has the role that the service selects",
 );
+/// Replication lag in seconds, as the checks measure it.
+pub const BACKEND_LAG_SECONDS: Family = Family::gauge(
+    "foobar_backend_lag_seconds",
+    &["service", "backend"],
+    "Of a replica: age of the oldest byte of its primary's log that it has not replayed, as this server sees both",
+);
+/// Replication lag in bytes, as the checks measure it.
+pub const BACKEND_LAG_BYTES: Family = Family::gauge(
+    "foobar_backend_lag_bytes",
+    &["service", "backend"],
+    "Of a replica: bytes of its primary's log that it has not replayed, as this server sees both",
+);
+/// Replicas that are left out.
+pub const BACKEND_LATE: Family = Family::gauge(
+    "foobar_backend_late",
+    &["service", "backend"],
+    "Of a replica: 1 while it is too far behind for the service's max_lag or max_lag_bytes, and takes no reads",
+);
 /// Checks by backend.
 pub const BACKEND_CHECKS: Family =
     Family::counter("foobar_backend_checks", &["service", "backend", "result"], "Health checks by result");
@@ -248,6 +266,9 @@ pub const ALL: &[Family] = &[
     BACKEND_BYTES,
     BACKEND_UP,
     BACKEND_MEMBER,
+    BACKEND_LAG_SECONDS,
+    BACKEND_LAG_BYTES,
+    BACKEND_LATE,
     BACKEND_CHECKS,
     FLOWS,
     FLOWS_LIMIT,

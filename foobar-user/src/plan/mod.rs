@@ -19,7 +19,7 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 pub use derive::{PlanError, plan};
-pub use rules::{PASSING_RULES_MAX, RULE_INTERFACES_MAX, RULES_MAX, derive_rules};
+pub use rules::{CHECK_PORTS, PASSING_RULES_MAX, RULE_INTERFACES_MAX, RULES_MAX, derive_rules};
 pub use services::serves;
 pub use sets::{SetPlan, derive_sets};
 pub use show::show;
@@ -210,7 +210,24 @@ pub enum Select {
     /// The one database server that takes writes.
     Primary,
     /// The database servers in recovery.
-    Replica,
+    Replica(Reads),
+}
+
+/// Which replicas take reads, and who does when none may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Reads {
+    /// Seconds that a replica may be behind; `None`: as many as it is.
+    pub max_lag_s: Option<u32>,
+    /// Bytes of log that it may have yet to replay; `None`: as many as it has.
+    pub max_lag_bytes: Option<u64>,
+    /// Whether the primary takes reads while no replica may.
+    pub fallback_to_primary: bool,
+}
+
+impl Default for Reads {
+    fn default() -> Self {
+        Self { max_lag_s: None, max_lag_bytes: None, fallback_to_primary: true }
+    }
 }
 
 /// One backend of a service.

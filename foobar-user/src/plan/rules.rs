@@ -4,7 +4,8 @@
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
-use foobar_common::rules::{Action, Protocol, Rule};
+use foobar_common::parse::ACK;
+use foobar_common::rules::{Action, FlagMatch, Protocol, Rule};
 use ipnet::IpNet;
 
 use super::bogons;
@@ -21,6 +22,9 @@ pub const PASSING_RULES_MAX: usize = 32;
 /// Most interfaces that a server's rules name.
 pub const RULE_INTERFACES_MAX: usize = 16;
 
+/// Ports that checks by a VIP come from: above those that Linux gives to connections of its own.
+pub const CHECK_PORTS: RangeInclusive<u16> = 61_000..=61_999;
+
 /// ICMP's errors: unreachable (and "fragmentation needed"), time exceeded, parameter problem.
 const ICMP_ERRORS: [u8; 3] = [3, 11, 12];
 /// ICMPv6's errors: unreachable, packet too big, time exceeded, parameter problem.
@@ -36,6 +40,11 @@ const SSH_PORT: u16 = 22;
 /// Rules in the order in which they are tried.
 pub fn derive_rules(site: &Site, server: &Server) -> Vec<PlannedRule> {
     let mut firewall = Firewall::new(site, server);
+    if server.role == Role::Balancer {
+        for service in site.services.iter().filter(|service| service.forward == Forward::Direct) {
+            firewall.check_answers(service);
+        }
+    }
     firewall.deny("spoofed", "own addresses and no one's", bogons::spoofed(&firewall.all()), &[]);
     firewall.failsafe();
     firewall.deny("bogons", "outside", bogons::bogons(site, server), &server.outside);
@@ -204,16 +213,35 @@ impl<'s> Firewall<'s> {
         };
         let clients = clients.without(self.server);
         self.derived(&format!("service-{name}"), &origin, clients, self.own.clone(), protocol.clone());
+        let mut destinations = self.own.clone();
         if service.forward == Forward::Direct {
             let vips = hosts(service.listen.iter().map(|listen| listen.ip()));
-            let clients = Sources::of(self.site, &service.from).without(self.server);
-            self.derived(&format!("direct-{name}"), &origin, clients, vips, protocol);
+            // The balancer asks for the VIP, too, to see who answers for it.
+            let checked = service.protocol == Transport::Tcp;
+            let clients = Sources::of(self.site, &service.from);
+            let clients = if checked { clients.with_role(self.site, Role::Balancer) } else { clients };
+            self.derived(&format!("direct-{name}"), &origin, clients.without(self.server), vips.clone(), protocol);
+            destinations.extend(vips);
         }
         if service.protocol == Transport::Udp {
             // Every kind of check runs over TCP.
             let checkers = check_sources(self.site, service).without(self.server);
-            self.derived(&format!("check-{name}"), &origin, checkers, self.own.clone(), Protocol::Tcp(ports));
+            self.derived(&format!("check-{name}"), &origin, checkers, destinations, Protocol::Tcp(ports));
         }
+    }
+
+    /// What backends that have the VIP themselves answer to the balancer's checks: from the VIP, which is the balancer's, too.
+    fn check_answers(&mut self, service: &Service) {
+        let name = &service.name.value;
+        let rule = Rule {
+            sources: hosts(service.listen.iter().map(|listen| listen.ip())).into(),
+            destinations: self.own.clone().into(),
+            protocol: Protocol::Tcp(vec![CHECK_PORTS]),
+            source_ports: one(service.to.port),
+            flags: Some(FlagMatch { mask: ACK, value: ACK }),
+            ..Rule::any(&format!("check-{name}"), Action::Allow)
+        };
+        self.rules.push(PlannedRule { rule, origin: Origin::Derived(format!("service {name}")) });
     }
 
     /// What a datagram service's backends answer to local sockets, which need not be connected: from the backends' port alone.

@@ -110,7 +110,7 @@ fn services(plan: &Plan) -> Vec<Vec<String>> {
             match service.select {
                 Select::Any => "any".to_owned(),
                 Select::Primary => "primary".to_owned(),
-                Select::Replica => "replica".to_owned(),
+                Select::Replica(_) => "replica".to_owned(),
             },
             check(service),
             service.backends.iter().map(backend).collect::<Vec<_>>().join(", "),

@@ -81,6 +81,8 @@ pub struct Server {
     pub address: At<IpAddr>,
     /// Its IPv6 address, when `address` is IPv4.
     pub address6: Option<At<Ipv6Addr>>,
+    /// The networks that these lie in, as far as the file says.
+    pub networks: Vec<IpNet>,
     /// Interfaces that carry the firewall.
     pub interfaces: Vec<At<String>>,
     /// Those of them that face the internet.
@@ -93,6 +95,12 @@ impl Server {
     /// Every address of the server.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + Clone + '_ {
         std::iter::once(self.address.value).chain(self.address6.iter().map(|address| IpAddr::V6(address.value)))
+    }
+
+    /// The network of its address of this family, if the file says.
+    #[must_use]
+    pub fn network(&self, v6: bool) -> Option<IpNet> {
+        self.networks.iter().copied().find(|network| network.addr().is_ipv6() == v6)
     }
 }
 

@@ -71,10 +71,32 @@ pub(super) fn unicast(address: IpAddr) -> Result<IpAddr, String> {
     }
 }
 
-/// An IP address of a host.
-pub(super) fn address(text: &str) -> Result<IpAddr, String> {
-    let hint = if text.contains('/') { "; leave out the prefix length" } else { ", such as `10.0.1.1`" };
-    unicast(text.parse().map_err(|_| format!("`{text}` is no IP address{hint}"))?)
+/// An IP address of a host, and the network that it lies in, where a prefix length says so.
+pub(super) fn address(text: &str) -> Result<(IpAddr, Option<IpNet>), String> {
+    let wrong = |what: &str, example: &str| format!("`{text}` is no {what}, such as `{example}`");
+    if !text.contains('/') {
+        return Ok((unicast(text.parse().map_err(|_| wrong("IP address", "10.0.1.1"))?)?, None));
+    }
+    let net: IpNet = text.parse().map_err(|_| wrong("IP address with its network's prefix length", "10.0.1.1/24"))?;
+    let address = unicast(net.addr())?;
+    // RFC 3021, RFC 6164: links between two hosts need no addresses for the network and for everybody.
+    let has_hosts = net.max_prefix_len() - net.prefix_len() > 1;
+    if has_hosts && address == net.network() {
+        return Err(format!(
+            "`{text}` is a network; write the server's own address in it, such as `{}/{}`",
+            first_host(net),
+            net.prefix_len()
+        ));
+    }
+    if has_hosts && address.is_ipv4() && address == net.broadcast() {
+        return Err(format!("`{text}` is the broadcast address of {}; write the server's own", net.trunc()));
+    }
+    Ok((address, Some(net.trunc())))
+}
+
+/// The first host of a network that has some.
+fn first_host(net: IpNet) -> IpAddr {
+    net.hosts().next().unwrap_or_else(|| net.addr())
 }
 
 /// An address and a port: where a service listens.

@@ -123,7 +123,7 @@ pub(crate) fn full_sources() -> Sources {
 
 fn backend(up: bool, success: u64, failure: u64) -> health::BackendHealth {
     let (service, backend) = ("www".to_owned(), "web1".to_owned());
-    health::BackendHealth { service, backend, up, member: up, success, failure, timeout: 0 }
+    health::BackendHealth { service, backend, up, member: up, lag: Some((0.5, 7, !up)), success, failure, timeout: 0 }
 }
 
 fn full_datapath() -> datapath::Datapath {

@@ -73,8 +73,20 @@ fn leave(bed: &Bed, good: &str) -> Result<()> {
         let flows = flows(bed, "count", &["--client", "203.0.113.0/24"])?;
         let counted = flows["counts"].as_array().context("counts")?;
         ensure!(counted.iter().any(|count| count["backend"] == "web1"), "the flow is not told any more: {flows}");
+        let left = self::flows(bed, "count", &["--backend", "web1"])?;
+        ensure!(left["flows"].as_u64().is_some_and(|flows| flows >= 1), "who has left cannot be asked for: {left}");
+        let refusal = ask(bed, "backend drain", &["web1", "--service", "plain", "--wait", "1s"])?;
+        let told = String::from_utf8_lossy(&refusal.stderr).into_owned();
+        ensure!(
+            !refusal.status.success() && told.contains("still has"),
+            "a flow of who has left is not waited for: {told}"
+        );
         Ok(())
-    })?
+    })??;
+    // The client's connections have ended with their runtime.
+    let said = order(bed, "drain", &["web1", "--service", "plain", "--wait", "30s"])?;
+    ensure!(said.contains("no flow any more"), "{said}");
+    Ok(())
 }
 
 /// Weights are exact over a cycle, and the site file's come back.
@@ -83,6 +95,25 @@ pub(crate) fn weighed(bed: &Bed) -> Result<()> {
     let outcome = shared(bed, 40, [30, 10]);
     order(bed, "weight", &["web1", "--service", "plain"])?;
     outcome?;
+    shared(bed, 20, [10, 10])
+}
+
+/// Who takes the last weight away is warned, and the site file's weights come back.
+pub(crate) fn weightless(bed: &Bed) -> Result<()> {
+    let weigh = |server: &str, weight: &[&str]| -> Result<String> {
+        let output = ask(bed, "backend weight", &[&[server], weight, &["--service", "plain"]].concat())?;
+        ensure!(output.status.success(), "foobar backend weight {server} fails");
+        Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let outcome = weigh("web1", &["0"]).and_then(|first| Ok((first, weigh("web2", &["0"])?)));
+    let plain = bed.plain();
+    let refused = bed.host("client")?.block_on(async || tokio::time::timeout(CUT, Connection::open(&plain)).await);
+    weigh("web1", &[])?;
+    weigh("web2", &[])?;
+    let (first, last) = outcome?;
+    ensure!(first.is_empty(), "one of two is left, and yet: {first}");
+    ensure!(last.contains("service plain gives connections to nobody now"), "no warning: {last}");
+    ensure!(refused?.is_err(), "somebody has answered with no weight anywhere");
     shared(bed, 20, [10, 10])
 }
 

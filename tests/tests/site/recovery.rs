@@ -31,6 +31,43 @@ pub(crate) fn web_server(bed: &Bed) -> Result<()> {
     Ok(())
 }
 
+/// web1's nginx alone is killed: its kernel refuses connections, and the agent there starts it again.
+pub(crate) fn nginx(bed: &Bed) -> Result<()> {
+    let client = bed.host("client")?;
+    let of = |target: Target, keep_alive| Shape { keep_alive, ..shape(target) };
+    let shapes = [of(bed.plain(), false), of(bed.plain(), true), of(bed.https()?, false), of(bed.https()?, true)];
+    let loads = shapes.iter().map(|shape| Load::start(client, shape)).collect::<Result<Vec<_>>>()?;
+    more(&loads, 100)?;
+    let before: Vec<u64> = loads.iter().map(Load::good).collect();
+    let killed = Instant::now();
+    bed.kill_process("web1", "nginx")?;
+    // As much again as is needed to see that nothing fails any more.
+    eventually(RETURN, "the window is over", || Ok(killed.elapsed() > DETECTION))?;
+    let window: Vec<u64> = loads.iter().zip(&before).map(|(load, before)| load.good() - before).collect();
+    more(&loads, 200)?;
+    bed.ready("web1", &Silent)?;
+    bed.settled(&Silent)?;
+    more(&loads, 100)?;
+    for ((load, shape), window) in loads.into_iter().zip(&shapes).zip(window) {
+        let report = load.stop()?;
+        let last =
+            report.failures.last().map_or(Duration::ZERO, |failure| failure.at.saturating_duration_since(killed));
+        let what = if shape.keep_alive { "kept connections" } else { "new connections" };
+        println!(
+            "{what} to {}: {} good, {window} of them in the window; {} failed, the last {} ms after the death",
+            shape.target.address,
+            report.good,
+            report.failures.len(),
+            last.as_millis()
+        );
+        judge(&report, killed)?;
+        // Round robin gives the dead one every other connection, until it is out.
+        let most = shape.connections as u64 + window;
+        ensure!(report.failures.len() as u64 <= most, "{} failures, where {most} are in flight", report.failures.len());
+    }
+    Ok(())
+}
+
 /// Waits until web1 is out and the other has carried the load for a while; returns how long it took.
 fn through_death(bed: &Bed, loads: &[Load], killed: Instant) -> Result<Duration> {
     eventually(RETURN, "web1 is taken out", || Ok(up(bed, "plain")? == 1.0 && up(bed, "www")? == 1.0))?;

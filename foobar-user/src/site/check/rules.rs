@@ -27,7 +27,7 @@ const RESERVED: [&str; 13] = [
     "replication",
 ];
 /// Beginnings of names of derived rules.
-const RESERVED_PREFIXES: [&str; 3] = ["service-", "check-", "vip-"];
+const RESERVED_PREFIXES: [&str; 5] = ["service-", "check-", "vip-", "direct-", "answers-"];
 
 pub(super) fn check(site: &Site, faults: &Collector) {
     for rule in &site.rules {

@@ -75,7 +75,8 @@ fn direct(site: &Site, service: &Service, faults: &Collector) {
     }
     for listen in service.listen.iter().filter(|listen| listen.port() != service.to.port) {
         let message = format!(
-            "a `direct` service sends packets on as they are, so its backends are asked at port {} and not at {};              use one port, or `forward = \"nat\"`",
+            "a `direct` service sends packets on as they are, so its backends are asked at port {} and not at {}; \
+             use one port, or `forward = \"nat\"`",
             listen.port(),
             service.to.port
         );
@@ -83,6 +84,34 @@ fn direct(site: &Site, service: &Service, faults: &Collector) {
     }
     if service.to.role == Role::Balancer && site.of_role(Role::Balancer).next().is_some() {
         faults.error(service.to.span, "a balancer cannot send packets on to itself; name another role");
+        return;
+    }
+    for balancer in site.of_role(Role::Balancer).filter(|balancer| balancer.reverse_path) {
+        let message = format!(
+            "`{}` has `reverse_path`, which drops what its backends answer to checks of the `direct` service `{}`: that comes \
+             from the VIP, its own address; leave it out of this server",
+            balancer.name.value, service.name.value,
+        );
+        faults.error(balancer.name.span, message);
+    }
+    for listen in &service.listen {
+        on_link(site, service, listen.is_ipv6(), faults);
+    }
+}
+
+/// Only a host of the balancer's own network is reached by its MAC address.
+fn on_link(site: &Site, service: &Service, v6: bool, faults: &Collector) {
+    let Some((balancer, network)) = site.of_role(Role::Balancer).find_map(|lb| Some((lb, lb.network(v6)?))) else {
+        return;
+    };
+    let backends = site.of_role(service.to.role).filter_map(|backend| Some((backend, backend.network(v6)?)));
+    if let Some((backend, other)) = backends.into_iter().find(|(_, other)| *other != network) {
+        let message = format!(
+            "`{}` is in {other} and the balancer `{}` in {network}: a `direct` service reaches its backends by their MAC \
+             addresses, within one network; set `forward = \"tunnel\"`, which crosses routers, or `\"nat\"`",
+            backend.name.value, balancer.name.value,
+        );
+        faults.error(service.to.span, message);
     }
 }
 

@@ -5,6 +5,7 @@ mod database;
 mod limit;
 mod process;
 mod protocol;
+mod reads;
 mod rule;
 mod server;
 mod service;

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use ipnet::IpNet;
+
 use crate::site::at::At;
 use crate::site::model::Server;
 use crate::site::section::{Section, nearest};
@@ -21,9 +23,11 @@ pub(super) fn read(mut section: Section<'_>) -> Option<Server> {
     let address = section.parse("address", "an IP address", text::address);
     let address = section.need("address", address, "address = \"10.0.1.11\"");
     let address6 = section.parse("address6", "an IPv6 address", |word| match text::address(word)? {
-        IpAddr::V6(address) => Ok(address),
-        IpAddr::V4(_) => Err(format!("`{word}` is IPv4; write it as `address`")),
+        (IpAddr::V6(address), network) => Ok((address, network)),
+        (IpAddr::V4(_), _) => Err(format!("`{word}` is IPv4; write it as `address`")),
     });
+    let (address, network) = parts(address);
+    let (address6, network6) = parts(address6);
     if let (Some(address), Some(address6)) = (&address, &address6)
         && address.is_ipv6()
     {
@@ -46,10 +50,17 @@ pub(super) fn read(mut section: Section<'_>) -> Option<Server> {
         role: role?.value,
         address: address?,
         address6,
+        networks: [network, network6].into_iter().flatten().collect(),
         interfaces: interfaces?.value,
         outside: outside?,
         reverse_path,
     })
+}
+
+/// An address with its place, and its network.
+fn parts<A>(read: Option<At<(A, Option<IpNet>)>>) -> (Option<At<A>>, Option<IpNet>) {
+    let Some(At { value: (address, network), span }) = read else { return (None, None) };
+    (Some(At { value: address, span }), network)
 }
 
 /// `outside`: some of the interfaces.

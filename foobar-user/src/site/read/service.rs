@@ -2,8 +2,8 @@
 
 use std::ops::RangeInclusive;
 
-use super::{Reader, balance};
-use crate::plan::{Role, Select, Transport};
+use super::{Reader, balance, reads};
+use crate::plan::{Reads, Role, Select, Transport};
 use crate::site::at::At;
 use crate::site::model::{Forward, Peer, Service, SiteCheck, SiteCheckKind, SiteHttpCheck, Tls};
 use crate::site::section::{Section, nearest};
@@ -50,6 +50,7 @@ pub(super) fn read(reader: &Reader<'_>, name: At<String>, mut section: Section<'
         );
         section.faults.error(section.place("select"), message);
     }
+    let select = reads::read(&mut section, select);
     let check = check(&mut section, role, select);
     section.finish();
     checked.ok()?;
@@ -105,7 +106,7 @@ fn select(word: &str) -> Result<Select, String> {
     match word {
         "any" => Ok(Select::Any),
         "primary" => Ok(Select::Primary),
-        "replica" => Ok(Select::Replica),
+        "replica" => Ok(Select::Replica(Reads::default())),
         _ => {
             let hint = nearest(word, &["any", "primary", "replica"])
                 .map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
