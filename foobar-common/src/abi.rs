@@ -93,6 +93,11 @@ impl BucketKey {
     }
 }
 
+/// [`BucketKey::rule`] of the ICMP errors that a service's flows are given; the service's slot is in the source's place.
+pub const BUCKET_ERRORS: u32 = RULE_COUNTERS;
+/// [`BucketKey::rule`] of the ICMP errors that the balancer answers with, see [`BUCKET_ERRORS`].
+pub const BUCKET_ANSWERS: u32 = RULE_COUNTERS + 1;
+
 /// What a rule, or the packet path itself, tells of one packet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "std", derive(zerocopy::FromBytes, zerocopy::KnownLayout, zerocopy::Immutable))]

@@ -1,5 +1,7 @@
 //! Internet checksums: on the wire (RFC 1071) and changed in place (RFC 1624).
 
+use crate::packet::Packet;
+
 /// A running one's-complement sum of 16-bit words in network byte order, taken as native words.
 ///
 /// One's-complement sums do not depend on byte order (RFC 1071, 2.B), so packet bytes are added as they lie.
@@ -26,6 +28,13 @@ impl Sum {
     #[must_use]
     pub const fn add32(self, word: u32) -> Self {
         Self(self.0 + (word as u64 & 0xffff) + (word as u64 >> 16))
+    }
+
+    /// Adds what another sum has.
+    #[inline(always)]
+    #[must_use]
+    pub const fn add(self, other: Self) -> Self {
+        Self(self.0 + other.0)
     }
 
     /// Notes that a 16-bit word changes (RFC 1624, equation 3).
@@ -90,6 +99,13 @@ impl Sum {
             new => new,
         }
     }
+}
+
+/// Stores a word as it lies in the packet, and adds it to the sum.
+#[inline(always)]
+pub(crate) fn put<P: Packet>(packet: &mut P, at: usize, word: u32, sum: Sum) -> Option<Sum> {
+    packet.store(at, word.to_ne_bytes())?;
+    Some(sum.add32(word))
 }
 
 /// The checksum of `bytes` from scratch; an odd last byte is padded with zero.

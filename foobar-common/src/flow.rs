@@ -62,7 +62,7 @@ pub struct Found {
 
 /// The entry of a client's tuple.
 #[inline(always)]
-fn find<const W: usize, T: Tables>(key: &Tuple<W>, tables: &T) -> Option<Found>
+pub(crate) fn find<const W: usize, T: Tables>(key: &Tuple<W>, tables: &T) -> Option<Found>
 where
     Address<W>: Family<W>,
 {

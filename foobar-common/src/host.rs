@@ -174,7 +174,7 @@ impl HostTables {
         let holding = self.routes.iter().filter(|route| route.prefix.contains(&destination));
         match holding.max_by_key(|route| route.prefix.prefix_len()) {
             Some(found) if found.route == Route::Unreachable => found.route,
-            Some(found) if length > found.mtu => Route::TooBig,
+            Some(found) if length > found.mtu => Route::TooBig { mtu: found.mtu },
             Some(HostRoute { mtu, route: Route::Hop { interface, source, destination, gateway, .. }, .. }) => {
                 let (mtu, interface, source) = (*mtu, *interface, *source);
                 Route::Hop { interface, source, destination: *destination, gateway: *gateway, mtu }

@@ -6,12 +6,14 @@
 //! parse ─► flow ─► [unknown: service ─► firewall ─► choose] ─► rewrite ─► verdict
 //! ```
 //!
-//! `socket::connect` serves local sockets from the same service table.
+//! What few packets need has a program of its own in the kernel, see `stage`: ICMP errors about flows (`icmp`), and those that
+//! the balancer answers with (`answer`). `socket::connect` serves local sockets from the same service table.
 #![cfg_attr(not(feature = "std"), no_std)]
 #![forbid(unsafe_code)]
 
 pub mod abi;
 pub mod address;
+pub mod answer;
 pub mod bucket;
 pub mod checksum;
 pub mod choose;
@@ -23,6 +25,7 @@ pub mod half_open;
 pub mod hash;
 #[cfg(feature = "std")]
 pub mod host;
+pub mod icmp;
 pub mod open;
 pub mod packet;
 pub mod parse;
@@ -33,6 +36,7 @@ pub mod rewrite;
 pub mod rules;
 pub mod service;
 pub mod socket;
+pub mod stage;
 pub mod syn;
 pub mod synack;
 pub mod tables;

@@ -17,6 +17,15 @@ pub trait Packet {
     fn store<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) -> Option<()>;
 }
 
+/// A frame that can begin and end elsewhere; only stages of their own do that, for all else is known by its offsets.
+pub trait Resize: Packet {
+    /// Makes room for `bytes` in front of the frame, by which all offsets grow; `None`: there is none, and nothing changes.
+    fn push(&mut self, bytes: usize) -> Option<()>;
+
+    /// Ends the frame behind its first `length` bytes; `None`: it has fewer, and nothing changes.
+    fn cut(&mut self, length: usize) -> Option<()>;
+}
+
 /// The header behind IP begins here at the latest.
 pub const MAX_DEPTH: usize = 255;
 /// Offsets are capped, so that the verifier can bound them: the deepest TCP header's checksum can just be reached.
@@ -42,5 +51,17 @@ impl Packet for Vec<u8> {
         }
         self.get_mut(offset..offset + N)?.copy_from_slice(&bytes);
         Some(())
+    }
+}
+
+#[cfg(feature = "std")]
+impl Resize for Vec<u8> {
+    fn push(&mut self, bytes: usize) -> Option<()> {
+        self.splice(0..0, vec![0; bytes]);
+        Some(())
+    }
+
+    fn cut(&mut self, length: usize) -> Option<()> {
+        (length <= self.len()).then(|| self.truncate(length))
     }
 }

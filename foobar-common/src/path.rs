@@ -7,6 +7,7 @@ use crate::express::{self, Forwarded};
 use crate::firewall::{self, Allowed};
 use crate::flow::{self, Found, From};
 use crate::generation::{USES_BALANCER, USES_REVERSE_PATH};
+use crate::icmp::{self, About};
 use crate::packet::Packet;
 use crate::parse::{self, ACK, Headers, Network, RST, SYN, TCP, UDP};
 use crate::rewrite::{self, Egress, End, Translation};
@@ -28,17 +29,19 @@ pub struct Work {
 pub struct Of<const W: usize> {
     /// Length of the frame.
     bytes: u64,
-    headers: Headers<W>,
+    pub(crate) headers: Headers<W>,
     /// The client's tuple towards the VIP.
-    key: Tuple<W>,
+    pub(crate) key: Tuple<W>,
     /// Its flow.
-    found: Found,
+    pub(crate) found: Found,
     /// The service that it asks for.
     service: Service,
     /// The other end that it gets.
-    translation: Translation<W>,
+    pub(crate) translation: Translation<W>,
     /// The link by which it leaves.
-    egress: Egress,
+    pub(crate) egress: Egress,
+    /// An ICMP error's flow.
+    pub(crate) about: About<W>,
 }
 
 impl Default for Work {
@@ -48,6 +51,13 @@ impl Default for Work {
 }
 
 impl<const W: usize> Of<W> {
+    /// Length of the frame as it came.
+    #[inline(always)]
+    #[must_use]
+    pub const fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Its headers, once they are parsed.
     #[inline(always)]
     #[must_use]
@@ -69,6 +79,7 @@ impl<const W: usize> Of<W> {
             service: Service::default(),
             translation,
             egress: Egress::default(),
+            about: About::new(tuple),
         }
     }
 }
@@ -150,7 +161,7 @@ fn read_ipv6<P: Packet>(packet: &P, offset: usize, headers: &mut Headers<4>) -> 
 
 /// Who watches is told of a packet that is dropped; rules tell of theirs themselves.
 #[inline(always)]
-fn told<const W: usize, P: Packet, T: Tables>(
+pub(crate) fn told<const W: usize, P: Packet, T: Tables>(
     packet: &P,
     headers: Option<&Headers<W>>,
     result: Result<Verdict, Reason>,
@@ -227,6 +238,9 @@ where
     let generation = tables.generation().ok_or(Reason::Internal)?;
     let bytes = packet.length() as u64;
     work.bytes = bytes;
+    if generation.uses(USES_BALANCER) && icmp::is_error(&work.headers) {
+        return Ok(Verdict::Stage(if W == 1 { Stage::Error4 } else { Stage::Error6 }));
+    }
     let may_be_forwarded = generation.uses(USES_BALANCER) && matches!(work.headers.tuple.protocol, TCP | UDP);
     let way = if may_be_forwarded { way(tables, work) } else { Way::Local };
     if way != Way::Local {
@@ -259,7 +273,7 @@ where
             Ok(Verdict::Forward { reason: way.reason(), interface: work.egress.interface })
         }
         Reason::Neighbour => Ok(Verdict::Pass(Reason::Neighbour)),
-        reason => Err(reason),
+        reason => unsent::<W>(reason),
     }
 }
 
@@ -331,6 +345,17 @@ where
     Address::<W>::express(tables, &headers.tuple, |entry| express::learn(packet, tables, &way, entry));
 }
 
+/// A packet that cannot be sent on: of some its sender is told.
+#[inline(always)]
+const fn unsent<const W: usize>(reason: Reason) -> Result<Verdict, Reason> {
+    match reason {
+        Reason::TooBig | Reason::TimeExceeded => {
+            Ok(Verdict::Stage(if W == 1 { Stage::Answer4 } else { Stage::Answer6 }))
+        }
+        reason => Err(reason),
+    }
+}
+
 /// What the rules let through to this host; of handshakes SYN cookies judge once more.
 #[inline(always)]
 fn let_in<const W: usize, T: Tables>(headers: &Headers<W>, tables: &T) -> Verdict {
@@ -398,6 +423,6 @@ where
 
 /// Services are not forwarded from under VLAN tags: the tag of the next link is not known here.
 #[inline(always)]
-const fn untagged<const W: usize>(headers: &Headers<W>) -> Result<(), Reason> {
+pub(crate) const fn untagged<const W: usize>(headers: &Headers<W>) -> Result<(), Reason> {
     if headers.tagged() { Err(Reason::TaggedService) } else { Ok(()) }
 }

@@ -63,7 +63,7 @@ where
             Some((source, destination))
         }
         Route::NoNeighbour => None,
-        Route::TooBig => return Reason::TooBig,
+        Route::TooBig { .. } => return Reason::TooBig,
         Route::Unreachable => return Reason::Unreachable,
     };
     if translate(packet, headers, translation).is_none() {
@@ -104,14 +104,14 @@ where
         }
         // The stack would take the packet for its own. Health checks keep the neighbours of members resolved.
         Route::NoNeighbour => Reason::NoNeighbour,
-        Route::TooBig => Reason::TooBig,
+        Route::TooBig { .. } => Reason::TooBig,
         Route::Unreachable => Reason::Unreachable,
     }
 }
 
 /// Counts the hop, and writes the MAC addresses of the next one.
 #[inline(always)]
-fn readdress<const W: usize, P: Packet>(
+pub(crate) fn readdress<const W: usize, P: Packet>(
     packet: &mut P,
     headers: &Headers<W>,
     source: Mac,
@@ -124,7 +124,7 @@ fn readdress<const W: usize, P: Packet>(
 
 /// The question for the next hop of the translated packet.
 #[inline(always)]
-fn query<const W: usize>(headers: &Headers<W>, translation: &Translation<W>) -> RouteQuery<W> {
+pub(crate) fn query<const W: usize>(headers: &Headers<W>, translation: &Translation<W>) -> RouteQuery<W> {
     let (source, destination) = match translation.end {
         End::Source => (translation.address, headers.tuple.destination),
         End::Destination => (headers.tuple.source, translation.address),
@@ -136,7 +136,7 @@ fn query<const W: usize>(headers: &Headers<W>, translation: &Translation<W>) -> 
 /// Whether an address means the same on every link: the kernel forwards nothing from others, so the answer for one source is
 /// none for the next.
 #[inline(always)]
-const fn is_global<const W: usize>(address: Address<W>) -> bool {
+pub(crate) const fn is_global<const W: usize>(address: Address<W>) -> bool {
     // 2000::/3 and fc00::/7.
     let first = u32::from_be(address.0[0]);
     W == 1 || first >> 29 == 1 || first >> 25 == 0xfc >> 1
@@ -205,7 +205,7 @@ fn count_hop<const W: usize, P: Packet>(packet: &mut P, headers: &Headers<W>) ->
 
 /// Applies a change to the checksum at `offset`.
 #[inline(always)]
-fn update<P: Packet>(packet: &mut P, offset: usize, change: Sum) -> Option<()> {
+pub(crate) fn update<P: Packet>(packet: &mut P, offset: usize, change: Sum) -> Option<()> {
     let old = packet.load::<2>(offset)?;
     packet.store::<2>(offset, change.applied_to(old))
 }

@@ -5,7 +5,8 @@
 
 use crate::abi::{SYN_ECN, SYN_SACK, SYN_SCALE, SYN_TIMESTAMPS, SynSettings};
 use crate::address::Address;
-use crate::checksum::Sum;
+use crate::answer;
+use crate::checksum::{Sum, put};
 use crate::packet::Packet;
 use crate::parse::{ACK, CWR, ECE, SYN, TCP};
 use crate::syn::{NO_SCALE, Options};
@@ -131,7 +132,7 @@ impl SynAck {
     where
         Address<W>: Network,
     {
-        turn(packet)?;
+        answer::turn(packet, 0)?;
         let length = self.header() as u16;
         let addresses = Address::<W>::turn(packet, network, length)?;
         self.transport(packet, transport, addresses)
@@ -164,23 +165,6 @@ impl SynAck {
         packet.store(at + 16, sum.checksum())?;
         packet.store(at + 18, [0; 2])
     }
-}
-
-/// Exchanges the MAC addresses: three words, because twelve bytes would take twelve registers.
-#[inline(always)]
-fn turn<P: Packet>(packet: &mut P) -> Option<()> {
-    let word = |at| packet.load::<4>(at).map(u32::from_le_bytes);
-    let (a, b, c) = (word(0)?, word(4)?, word(8)?);
-    packet.store(0, (b >> 16 | c << 16).to_le_bytes())?;
-    packet.store(4, (c >> 16 | a << 16).to_le_bytes())?;
-    packet.store(8, (a >> 16 | b << 16).to_le_bytes())
-}
-
-/// Stores a word as it lies in the packet, and adds it to the sum.
-#[inline(always)]
-fn put<P: Packet>(packet: &mut P, at: usize, word: u32, sum: Sum) -> Option<Sum> {
-    packet.store(at, word.to_ne_bytes())?;
-    Some(sum.add32(word))
 }
 
 /// Our clock in milliseconds with `options` in its low bits, never ahead of the true one (`cookie_init_timestamp`).

@@ -65,7 +65,10 @@ pub enum Route {
     /// There is a route, but its neighbour has to be resolved first.
     NoNeighbour,
     /// The packet does not fit the next link.
-    TooBig,
+    TooBig {
+        /// The longest IP packet that does, in bytes.
+        mtu: u16,
+    },
     /// There is no route, or forwarding is off.
     Unreachable,
 }

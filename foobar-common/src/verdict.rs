@@ -13,11 +13,28 @@ pub enum Stage {
     Handshake4 = 2,
     /// The same for IPv6.
     Handshake6 = 3,
+    /// An ICMP error of IPv4, which may be about a flow.
+    Error4 = 4,
+    /// The same for IPv6.
+    Error6 = 5,
+    /// An IPv4 packet of a service that cannot be sent on.
+    Answer4 = 6,
+    /// The same for IPv6.
+    Answer6 = 7,
 }
 
 impl Stage {
     /// Every one.
-    pub const ALL: [Self; 4] = [Self::Path4, Self::Path6, Self::Handshake4, Self::Handshake6];
+    pub const ALL: [Self; 8] = [
+        Self::Path4,
+        Self::Path6,
+        Self::Handshake4,
+        Self::Handshake6,
+        Self::Error4,
+        Self::Error6,
+        Self::Answer4,
+        Self::Answer6,
+    ];
 
     /// Name of its program in the object.
     #[must_use]
@@ -27,13 +44,17 @@ impl Stage {
             Self::Path6 => "path6",
             Self::Handshake4 => "handshake4",
             Self::Handshake6 => "handshake6",
+            Self::Error4 => "error4",
+            Self::Error6 => "error6",
+            Self::Answer4 => "answer4",
+            Self::Answer6 => "answer6",
         }
     }
 
     /// Whether a program that runs dry goes on in it: then it leaves no trace but `TRACE`.
     #[must_use]
     pub const fn runs_dry(self) -> bool {
-        matches!(self, Self::Path4 | Self::Path6)
+        !matches!(self, Self::Handshake4 | Self::Handshake6)
     }
 }
 
@@ -48,6 +69,8 @@ pub enum Verdict {
     /// The rules let the packet go up, and it may begin or end a handshake with a listener: SYN cookies have the last word, in
     /// the stage of its family.
     Handshake(Stage),
+    /// A stage of its own judges the packet, see [`crate::stage`].
+    Stage(Stage),
     /// The packet has become its own answer, and leaves where it came from.
     Answer(Reason),
     /// The packet leaves by this interface.
@@ -67,6 +90,7 @@ impl Verdict {
         match self {
             Self::Drop(reason) | Self::Pass(reason) | Self::Answer(reason) | Self::Forward { reason, .. } => reason,
             Self::Handshake(_) => Reason::RuleAllow,
+            Self::Stage(_) => Reason::Internal,
         }
     }
 }
@@ -165,6 +189,9 @@ reasons! {
     /// It ends a handshake that a SYN cookie began.
     SynCookie = 5, "pass", "syn_cookie";
 
+    /// An ICMP error about a flow, to the flow's other end.
+    IcmpError = 23, "forward", "icmp_error";
+
     /// First packet of a flow to a service.
     NewFlow = 16, "forward", "new_flow";
     /// Packet of a known flow to its backend.
@@ -174,6 +201,10 @@ reasons! {
 
     /// A SYN, answered with a cookie.
     SynAnswered = 24, "answer", "syn_cookie";
+    /// Its sender is told the longest packet that fits the link to its next hop.
+    TooBigAnswered = 25, "answer", "too_big";
+    /// Its sender is told that time to live or hop limit is used up.
+    TimeAnswered = 30, "answer", "time_exceeded";
 
     /// The frame ends within a header.
     Truncated = 32, "drop", "truncated";
@@ -206,6 +237,8 @@ reasons! {
     NoRule = 49, "drop", "no_rule";
     /// It is above a rule's limit.
     Limit = 50, "drop", "limit";
+    /// An ICMP error about a service's flow, above what is delivered in a second.
+    IcmpLimit = 10, "drop", "icmp_limit";
 
     /// It ends a handshake that never began, while SYNs are answered with cookies.
     BadCookie = 55, "drop", "bad_cookie";

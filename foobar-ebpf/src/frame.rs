@@ -1,8 +1,11 @@
 //! The frame of an `XdpContext`: every access checked against its end, as the verifier demands.
 
-use aya_ebpf::helpers::generated::bpf_xdp_get_buff_len;
+use core::arch::asm;
+
+use aya_ebpf::bindings::xdp_md;
+use aya_ebpf::helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail, bpf_xdp_get_buff_len};
 use aya_ebpf::programs::XdpContext;
-use foobar_common::packet::{MAX_OFFSET, Packet};
+use foobar_common::packet::{MAX_OFFSET, Packet, Resize};
 
 use crate::maps;
 
@@ -63,5 +66,80 @@ impl Packet for Frame {
     fn store<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) -> Option<()> {
         // SAFETY: as in `load`; nobody else holds a pointer into the frame.
         self.at::<N>(offset).map(|place| unsafe { *place = bytes })
+    }
+}
+
+/// A frame that may begin and end elsewhere before the program has done: pointers are taken anew each time.
+pub(crate) struct Movable {
+    context: *mut xdp_md,
+}
+
+impl Movable {
+    /// The context's frame.
+    #[inline(always)]
+    pub(crate) const fn new(context: &XdpContext) -> Self {
+        Self { context: context.ctx }
+    }
+
+    /// A pointer to `N` bytes at `offset`.
+    #[inline(always)]
+    fn at<const N: usize>(&self, offset: usize) -> Option<*mut [u8; N]> {
+        let (context, offset) = (XdpContext::new(self.context), opaque(offset));
+        if offset > MAX_OFFSET {
+            return None;
+        }
+        let start = context.data() + offset;
+        if opaque(start + N) > context.data_end() { None } else { Some(start as *mut [u8; N]) }
+    }
+}
+
+/// The same number, of which the compiler knows nothing: it would compare one offset for many, or the first byte in place of the
+/// last, where the verifier loses the bounds.
+#[inline(always)]
+fn opaque(mut number: usize) -> usize {
+    // SAFETY: a register that becomes what it is.
+    unsafe { asm!("{0} = {0}", inout(reg) number, options(nomem, nostack)) };
+    number
+}
+
+impl Packet for Movable {
+    #[inline(always)]
+    fn length(&self) -> usize {
+        Frame::new(&XdpContext::new(self.context)).length
+    }
+
+    #[inline(always)]
+    fn head<const N: usize>(&mut self) -> Option<&mut [u8; N]> {
+        // SAFETY: as in `Frame`.
+        self.at::<N>(0).map(|bytes| unsafe { &mut *bytes })
+    }
+
+    #[inline(always)]
+    fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
+        // SAFETY: as in `Frame`.
+        self.at::<N>(offset).map(|bytes| unsafe { *bytes })
+    }
+
+    #[inline(always)]
+    fn store<const N: usize>(&mut self, offset: usize, bytes: [u8; N]) -> Option<()> {
+        // SAFETY: as in `Frame`.
+        self.at::<N>(offset).map(|place| unsafe { *place = bytes })
+    }
+}
+
+impl Resize for Movable {
+    #[inline(always)]
+    fn push(&mut self, bytes: usize) -> Option<()> {
+        // SAFETY: the context of the running program; nobody holds a pointer into the frame.
+        let result = unsafe { bpf_xdp_adjust_head(self.context, -(bytes as i32)) };
+        (result == 0).then_some(())
+    }
+
+    #[inline(always)]
+    fn cut(&mut self, length: usize) -> Option<()> {
+        let change = length as i64 - self.length() as i64;
+        // SAFETY: as in `push`.
+        let result = unsafe { if change > 0 { -1 } else { bpf_xdp_adjust_tail(self.context, change as i32) } };
+        (result == 0).then_some(())
     }
 }

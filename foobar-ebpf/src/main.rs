@@ -31,9 +31,10 @@ use foobar_common::express;
 use foobar_common::packet::Packet as _;
 use foobar_common::parse::{self, Network};
 use foobar_common::path::{self, Entered};
+use foobar_common::stage;
 use foobar_common::verdict::{Reason, Stage, Verdict};
 
-use crate::frame::Frame;
+use crate::frame::{Frame, Movable};
 use crate::kernel::Kernel;
 
 /// Firewall and balancer of one interface: packets of flows that this CPU knows, and all others by way of `path4` and `path6`.
@@ -85,13 +86,11 @@ fn path6(context: XdpContext) -> u32 {
     end(verdict, &tables, bytes)
 }
 
-/// Another stage has the last word, if the verdict says so. Comes back only when there is none, and from a program that runs
-/// dry: then the packet goes up, and the stack is on its own.
+/// Another stage has the last word, if the verdict says so. Comes back only when it is not there, as those of handshakes are not
+/// for a program that runs dry: see [`carry_out`].
 #[inline(always)]
 fn go_on(context: &XdpContext, verdict: Verdict) {
-    if let Verdict::Handshake(stage) = verdict
-        && !maps::dry()
-    {
+    if let Verdict::Handshake(stage) | Verdict::Stage(stage) = verdict {
         // SAFETY: the context of the running program.
         unsafe { maps::STAGES.tail_call(context, stage as u32) };
     }
@@ -114,7 +113,7 @@ fn end(verdict: Verdict, tables: &Kernel, bytes: u64) -> u32 {
 fn carry_out(verdict: Verdict, ingress: u32) -> u32 {
     match verdict {
         Verdict::Answer(_) => XDP_TX,
-        Verdict::Drop(_) => XDP_DROP,
+        Verdict::Drop(_) | Verdict::Stage(_) => XDP_DROP,
         Verdict::Pass(_) | Verdict::Handshake(_) => XDP_PASS,
         Verdict::Forward { interface, .. } if interface == ingress => XDP_TX,
         // SAFETY: a helper without pointers.
@@ -128,7 +127,8 @@ fn carry_out(verdict: Verdict, ingress: u32) -> u32 {
 fn handshake4(context: XdpContext) -> u32 {
     let Some(work) = maps::WORK.get_ptr_mut(0) else { return XDP_DROP };
     // SAFETY: a map value of this CPU, in which `foobar` has left what it knows of this packet.
-    finish(&context, cookies::judge::<1, 20>(&context, unsafe { (*work).v4.headers() }))
+    let verdict = cookies::judge::<1, 20>(&context, unsafe { (*work).v4.headers() });
+    end(verdict, &Kernel::new(&context), Frame::new(&context).length() as u64)
 }
 
 /// The same for IPv6.
@@ -137,14 +137,52 @@ fn handshake4(context: XdpContext) -> u32 {
 fn handshake6(context: XdpContext) -> u32 {
     let Some(work) = maps::WORK.get_ptr_mut(0) else { return XDP_DROP };
     // SAFETY: as in `handshake4`.
-    finish(&context, cookies::judge::<4, 40>(&context, unsafe { (*work).v6.headers() }))
+    let verdict = cookies::judge::<4, 40>(&context, unsafe { (*work).v6.headers() });
+    end(verdict, &Kernel::new(&context), Frame::new(&context).length() as u64)
 }
 
-/// Counts a verdict, and carries it out.
+/// An IPv4 ICMP error, which may be about a flow.
+#[xdp(frags)]
 #[inline(always)]
-fn finish(context: &XdpContext, verdict: Verdict) -> u32 {
-    count::verdict(verdict.reason(), Frame::new(context).length() as u64);
-    carry_out(verdict, Kernel::new(context).ingress())
+fn error4(context: XdpContext) -> u32 {
+    let Some(work) = maps::WORK.get_ptr_mut(0) else { return XDP_DROP };
+    // SAFETY: as in `handshake4`.
+    let work = unsafe { &mut (*work).v4 };
+    let verdict = stage::error(&mut Movable::new(&context), &Kernel::new(&context), work);
+    end(verdict, &Kernel::new(&context), work.bytes())
+}
+
+/// The same for IPv6.
+#[xdp(frags)]
+#[inline(always)]
+fn error6(context: XdpContext) -> u32 {
+    let Some(work) = maps::WORK.get_ptr_mut(0) else { return XDP_DROP };
+    // SAFETY: as in `handshake4`.
+    let work = unsafe { &mut (*work).v6 };
+    let verdict = stage::error(&mut Movable::new(&context), &Kernel::new(&context), work);
+    end(verdict, &Kernel::new(&context), work.bytes())
+}
+
+/// An IPv4 packet of a service that cannot be sent on.
+#[xdp(frags)]
+#[inline(always)]
+fn answer4(context: XdpContext) -> u32 {
+    let Some(work) = maps::WORK.get_ptr_mut(0) else { return XDP_DROP };
+    // SAFETY: as in `handshake4`.
+    let work = unsafe { &mut (*work).v4 };
+    let verdict = stage::unsent(&mut Movable::new(&context), &Kernel::new(&context), work);
+    end(verdict, &Kernel::new(&context), work.bytes())
+}
+
+/// The same for IPv6.
+#[xdp(frags)]
+#[inline(always)]
+fn answer6(context: XdpContext) -> u32 {
+    let Some(work) = maps::WORK.get_ptr_mut(0) else { return XDP_DROP };
+    // SAFETY: as in `handshake4`.
+    let work = unsafe { &mut (*work).v6 };
+    let verdict = stage::unsent(&mut Movable::new(&context), &Kernel::new(&context), work);
+    end(verdict, &Kernel::new(&context), work.bytes())
 }
 
 /// What any balancer pays: it parses the frame and sends it back. The yardstick of `cargo xtask bench`.

@@ -54,7 +54,7 @@ pub(crate) fn ipv4(context: *mut c_void, ingress: u32, query: &RouteQuery<1>, no
     // SAFETY: a map value of this CPU, on which one packet at a time is on its way.
     let hop = unsafe { &mut *place };
     if hop.holds(ingress, query, now_ns) {
-        return hop.route(SUCCESS);
+        return hop.route(SUCCESS, 0);
     }
     let Some(parameters) = parameters(AF_INET, ingress, query) else { return Route::Unreachable };
     parameters.__bindgen_anon_3.ipv4_src = query.source.0[0];
@@ -63,7 +63,7 @@ pub(crate) fn ipv4(context: *mut c_void, ingress: u32, query: &RouteQuery<1>, no
     if answer == SUCCESS {
         hop.keep(ingress, query, parameters, now_ns);
     }
-    hop.route(answer)
+    hop.route(answer, mtu(parameters))
 }
 
 /// The next hop of an IPv6 packet.
@@ -73,7 +73,7 @@ pub(crate) fn ipv6(context: *mut c_void, ingress: u32, query: &RouteQuery<4>, no
     // SAFETY: as in `ipv4`.
     let hop = unsafe { &mut *place };
     if hop.holds(ingress, query, now_ns) {
-        return hop.route(SUCCESS);
+        return hop.route(SUCCESS, 0);
     }
     let Some(parameters) = parameters(AF_INET6, ingress, query) else { return Route::Unreachable };
     parameters.__bindgen_anon_3.ipv6_src = query.source.0;
@@ -82,7 +82,7 @@ pub(crate) fn ipv6(context: *mut c_void, ingress: u32, query: &RouteQuery<4>, no
     if answer == SUCCESS {
         hop.keep(ingress, query, parameters, now_ns);
     }
-    hop.route(answer)
+    hop.route(answer, mtu(parameters))
 }
 
 /// Where the answer to a question is kept.
@@ -117,8 +117,7 @@ impl Hop {
             word += 1;
         }
         (self.family, self.ingress, self.interface) = (W as u32, ingress, parameters.ifindex);
-        // SAFETY: a member of two bytes, which the kernel has set to the MTU of the way.
-        self.mtu = unsafe { parameters.__bindgen_anon_1.mtu_result };
+        self.mtu = mtu(parameters);
         // The kernel has put the next hop in the destination's place.
         // SAFETY: words of a union of addresses, all of them set.
         let next = unsafe { parameters.__bindgen_anon_4.ipv6_dst };
@@ -133,9 +132,9 @@ impl Hop {
         self.until_ns = now_ns + HOP_NS;
     }
 
-    /// An answer of the kernel's, with the hop that is kept here if it has one.
+    /// An answer of the kernel's, with the hop that is kept here if it has one, or the MTU if that is why it has none.
     #[inline(always)]
-    fn route(&self, answer: i64) -> Route {
+    fn route(&self, answer: i64, limit: u16) -> Route {
         // SAFETY: members of a map value. Volatile, and whatever the answer is: the verifier refuses a register that only one
         // of the answers has set.
         let (interface, from, to, gateway, mtu) = unsafe {
@@ -149,7 +148,7 @@ impl Hop {
         match answer {
             SUCCESS => Route::Hop { interface, source: Mac(from), destination: Mac(to), gateway, mtu },
             NO_NEIGHBOUR => Route::NoNeighbour,
-            FRAGMENTATION_NEEDED => Route::TooBig,
+            FRAGMENTATION_NEEDED => Route::TooBig { mtu: limit },
             _ => Route::Unreachable,
         }
     }
@@ -210,6 +209,13 @@ fn parameters<const W: usize>(family: u8, ingress: u32, query: &RouteQuery<W>) -
 fn ask(context: *mut c_void, parameters: &mut Parameters) -> i64 {
     // SAFETY: the parameters are not moved during the call.
     unsafe { bpf_fib_lookup(context, parameters, size_of::<Parameters>() as i32, 0) }
+}
+
+/// The MTU of the way, which the kernel has put in the length's place when it has found one.
+#[inline(always)]
+fn mtu(parameters: &Parameters) -> u16 {
+    // SAFETY: a member of two bytes, set by the question and perhaps by the answer. Volatile: whatever the answer is.
+    unsafe { core::ptr::read_volatile(&raw const parameters.__bindgen_anon_1.mtu_result) }
 }
 
 /// A MAC address, read by the words to which it is aligned.

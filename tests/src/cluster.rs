@@ -1,20 +1,44 @@
 //! Some servers of one network, each with an agent, and a site file of its own.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::host::SWITCH;
+use crate::host::{Host, SWITCH};
 use crate::namespace::Namespace;
 use crate::passing::Passing;
 use crate::process::{Process, run};
 use crate::site::Binaries;
-use crate::{Network, Silent, bpffs, obtained};
+use crate::{Network, Silent, agent, bpffs, eventually, obtained};
+
+/// A server's section of a site file: the host of this name, in a role, with these interfaces.
+pub fn server(name: &str, role: &str, interfaces: &[&str]) -> Result<String> {
+    let host = Host::named(name).with_context(|| format!("{name} is no host"))?;
+    let (v4, v6) = (host.v4(), host.v6());
+    Ok(format!(
+        "[[server]]\nname = \"{name}\"\nrole = \"{role}\"\naddress = \"{v4}\"\naddress6 = \"{v6}\"\n\
+         interfaces = {interfaces:?}\n\n"
+    ))
+}
+
+/// The echo service's section: it runs on every web server, on all addresses.
+pub fn echo(port: u16) -> Result<String> {
+    let echo = Binaries::find()?.echo;
+    // The folder that cargo builds in may be closed to everybody else.
+    Ok(format!(
+        "[process.echo]\non = [\"web\"]\nuser = \"root\"\ncommand = [{echo:?}, \"--listen\", \"[::]:{port}\", \
+         \"--server\", \"{{server}}\"]\n\n"
+    ))
+}
+
+/// New connections by server.
+pub type Given = BTreeMap<String, u64>;
 
 /// The servers, their network and their folder; all of it goes when it is dropped.
 #[derive(Debug)]
@@ -49,9 +73,14 @@ impl Cluster {
 
     /// Starts a server's agent, which is ended when the returned guard is dropped.
     pub fn start(&self, server: &str) -> Result<Process> {
+        self.start_with(server, &[])
+    }
+
+    /// The same with more options.
+    pub fn start_with(&self, server: &str, options: &[&str]) -> Result<Process> {
         let folder = self.folder();
         let mut command = Command::new(Binaries::find()?.foobar);
-        command.arg("agent").arg("--site").arg(folder.join("site.toml")).args(["--server", server]);
+        command.arg("agent").args(options).arg("--site").arg(folder.join("site.toml")).args(["--server", server]);
         command.arg("--run-dir").arg(folder.join("run")).arg("--state-dir").arg(folder.join("state"));
         command.arg("--bpffs").arg(self.network.bpffs()).arg("--cgroup").arg(self.network.cgroup(server));
         let log = fs::OpenOptions::new().create(true).append(true).open(folder.join(format!("{server}.log")))?;
@@ -60,12 +89,42 @@ impl Cluster {
         Process::spawn("the agent", &mut command)
     }
 
+    /// What a server's agent answers.
+    pub fn ask(&self, server: &str, arguments: &[&str]) -> Result<String> {
+        let mut command = Command::new(Binaries::find()?.foobar);
+        command.args(arguments).args(["--server", server, "--run-dir"]).arg(self.folder().join("run"));
+        command.env_remove("SSH_CONNECTION").stdin(Stdio::null());
+        run(&mut command)
+    }
+
     /// What a server's agent answers in JSON.
     pub fn json(&self, server: &str, arguments: &[&str]) -> Result<Value> {
-        let mut command = Command::new(Binaries::find()?.foobar);
-        command.args(arguments).args(["--server", server, "--json", "--run-dir"]).arg(self.folder().join("run"));
-        command.stdin(Stdio::null());
-        serde_json::from_str(&run(&mut command)?).context("no JSON")
+        serde_json::from_str(&self.ask(server, &[arguments, &["--json"]].concat())?).context("no JSON")
+    }
+
+    /// Waits until every backend of a server's services is a member.
+    pub fn settled(&self, server: &str) -> Result<()> {
+        eventually(READY, "every backend is a member", || {
+            let report = self.json(server, &["services"])?;
+            let services = report["services"].as_array().context("services")?;
+            let mut backends = services.iter().flat_map(|service| service["backends"].as_array().into_iter().flatten());
+            let out = backends.find(|backend| backend["member"] != true);
+            ensure!(out.is_none(), "{out:?}");
+            Ok(true)
+        })
+    }
+
+    /// New connections that a service of a server has given to each of its backends.
+    pub fn given(&self, server: &str, service: &str) -> Result<Given> {
+        let report = self.json(server, &["services"])?;
+        let mut services = report["services"].as_array().context("services")?.iter();
+        let found = services.find(|other| other["name"] == service).context("the service")?;
+        let mut given = Given::new();
+        for backend in found["backends"].as_array().context("backends")? {
+            let name = backend["server"].as_str().context("a name")?.to_owned();
+            *given.entry(name).or_default() += backend["connections"].as_u64().context("a number")?;
+        }
+        Ok(given)
     }
 
     /// Waits until a server's agent says that everything of it is ready.
@@ -91,6 +150,19 @@ impl Cluster {
         self.namespace(host)?.attach(&mut command);
         run(&mut command)
     }
+
+    /// Kills the child `process` of a server's agent, as a crash would.
+    pub fn kill_process(&self, server: &str, process: &str) -> Result<()> {
+        agent::kill_child(&self.network.cgroup(server), process)
+    }
+
+    /// Starts a command as a process of a host: what the hooks of its agent do for local sockets, they do for it.
+    pub fn spawn(&self, host: &str, command: &mut Command) -> Result<Process> {
+        let name = command.get_program().to_string_lossy().into_owned();
+        self.network.place(host, "guest", command.stdin(Stdio::null()))?;
+        Process::spawn(&name, command)
+    }
 }
 
-const READY: Duration = Duration::from_secs(20);
+/// A busy machine takes its time to check the programs.
+const READY: Duration = Duration::from_secs(60);

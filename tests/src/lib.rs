@@ -30,6 +30,7 @@ pub mod echo;
 pub mod eventually;
 pub mod flood;
 pub mod guestbook;
+pub mod heartbeat;
 pub mod host;
 pub mod leftovers;
 pub mod load;

@@ -1,6 +1,7 @@
 //! `wrk`, Debian's load generator: started in a namespace, its figures read from a report of our own.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -26,19 +27,42 @@ pub struct Figures {
     pub errors: u64,
 }
 
-/// Runs wrk on `host` of the bed against `url`.
-pub fn measure(bed: &Bed, host: &str, url: &str, connections: u32, time: Duration) -> Result<Figures> {
-    let script = bed.folder().join("report.lua");
-    fs::write(&script, REPORT).context("cannot write wrk's script")?;
-    let mut command = Command::new("wrk");
-    command.args(["--threads", "2", "--connections", &connections.to_string()]);
-    command.arg("--duration").arg(format!("{}s", time.as_secs().max(1)));
-    command.args(["--header", &format!("Host: {}", crate::host::DOMAIN), "--script"]).arg(&script).arg(url);
-    let output = bed.run(host, &mut command)?;
-    figures(&output)
+/// What wrk asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// Where to.
+    pub url: &'a str,
+    /// Connections at the same time.
+    pub connections: u32,
+    /// Whether a connection takes more than one request.
+    pub keep_alive: bool,
+    /// For how long; whole seconds.
+    pub time: Duration,
 }
 
-fn figures(output: &str) -> Result<Figures> {
+/// Runs wrk on `host` of the bed against `url`.
+pub fn measure(bed: &Bed, host: &str, url: &str, connections: u32, time: Duration) -> Result<Figures> {
+    let mut command = command(bed.folder(), &Request { url, connections, keep_alive: true, time })?;
+    figures(&bed.run(host, &mut command)?)
+}
+
+/// The command that sends `request`; its script is written into `folder`.
+pub fn command(folder: &Path, request: &Request<'_>) -> Result<Command> {
+    let script = folder.join("report.lua");
+    fs::write(&script, REPORT).context("cannot write wrk's script")?;
+    let mut command = Command::new("wrk");
+    command.args(["--threads", "2", "--connections", &request.connections.to_string()]);
+    command.arg("--duration").arg(format!("{}s", request.time.as_secs().max(1)));
+    command.args(["--header", &format!("Host: {}", crate::host::DOMAIN)]);
+    if !request.keep_alive {
+        command.args(["--header", "Connection: close"]);
+    }
+    command.arg("--script").arg(&script).arg(request.url);
+    Ok(command)
+}
+
+/// What such a command has measured, from its output.
+pub fn figures(output: &str) -> Result<Figures> {
     let line = output.lines().find_map(|line| line.strip_prefix(MARK));
     let line = line.with_context(|| format!("wrk reported nothing:\n{output}"))?;
     serde_json::from_str(line).with_context(|| format!("cannot read wrk's report {line}"))

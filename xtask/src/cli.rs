@@ -58,7 +58,7 @@ pub(crate) struct TestOptions {
     /// Run only this layer (may be repeated): host, packets, fuzz, site, kernel-6.1, kernel-6.12
     #[arg(long, value_name = "LAYER")]
     pub(crate) layer: Vec<String>,
-    /// The long forms of what has two: a minute of each fuzz target, 1,000 reloads, 50 cold starts
+    /// The long forms of what has two: a minute of each fuzz target, 1,000 reloads, 50 cold starts, every MTU
     #[arg(long)]
     pub(crate) long: bool,
     /// Run only tests whose name contains this

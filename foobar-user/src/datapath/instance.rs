@@ -301,7 +301,8 @@ fn trace(dry: &mut Programs, frame: &[u8], interface: u32) -> Result<Trace> {
     let nothing = Trace { reason: 0, steps: 0, rules: [0; _], service: NO_RULE_SLOT, backend: NO_RULE_SLOT };
     map.set(0, Wire(nothing), 0)?;
     let context = context(interface, frame.len());
-    let mut bytes = vec![0; frame.len()];
+    // An answer may be longer than what it answers.
+    let mut bytes = vec![0; frame.len() + 128];
     let options = TestRunOptions {
         data_in: Some(frame),
         data_out: Some(&mut bytes),

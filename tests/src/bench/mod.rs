@@ -3,10 +3,13 @@
 //! Absolute figures hold for one machine and minute; the speed of a virtual machine changes by half within a minute. So
 //! every case is measured between, or in turn with, what it is compared to, several times, and what counts is the ratio.
 
+mod balancer;
+mod cpu;
 mod firewall;
 mod http;
 mod lab;
 mod packets;
+mod part;
 mod row;
 mod samples;
 mod table;
@@ -14,13 +17,14 @@ mod table;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 
 use crate::console::screen::Screen;
 use crate::console::stop::Stop;
 use crate::leftovers;
 use crate::progress::Progress;
+use part::Part;
 use row::Row;
 
 /// Arguments of `foobar-bed bench`.
@@ -28,13 +32,13 @@ use row::Row;
 pub struct Arguments {
     /// Run only this bench
     bench: Option<Bench>,
-    /// Run only this part of the firewall bench
+    /// Run only this part of the bench that has it
     #[arg(long)]
-    part: Option<firewall::Part>,
+    part: Option<Part>,
     /// Print one JSON object a row; everything else goes to standard error
     #[arg(long)]
     json: bool,
-    /// Rounds of the HTTP bench, and of the firewall bench's wires; BPF_PROG_TEST_RUN always takes 24 or 64
+    /// Rounds of the benches on wires; BPF_PROG_TEST_RUN always takes 24 or 64
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
     /// Seconds that each way is measured in such a round; datagrams are sent for a tenth of that
@@ -48,6 +52,8 @@ enum Bench {
     Packets,
     /// The firewall beside xdp-filter, nftables and the kernel's tries: look-ups, floods, new connections
     Firewall,
+    /// The L4 balancer beside nftables, nginx and HAProxy: requests a second over direct, by wrk
+    Balancer,
     /// Requests a second and CPU a request, by wrk through the site
     Http,
 }
@@ -65,7 +71,13 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
 }
 
 fn benches(arguments: &Arguments, screen: &Screen) -> Result<()> {
-    let wanted = |bench| arguments.bench.is_none_or(|only| only == bench);
+    let of_part = arguments.part.map(Part::bench);
+    ensure!(
+        of_part.is_none() || arguments.bench.is_none_or(|named| Some(named) == of_part),
+        "this bench has no such part: `--part` alone chooses the bench that has it"
+    );
+    let only = arguments.bench.or(of_part);
+    let wanted = |bench| only.is_none_or(|only| only == bench);
     for id in leftovers::sweep()? {
         screen.note(&format!("removed what the run {id} left behind"));
     }
@@ -75,6 +87,11 @@ fn benches(arguments: &Arguments, screen: &Screen) -> Result<()> {
     if wanted(Bench::Firewall) {
         let seconds = Duration::from_secs(u64::from(arguments.seconds));
         print(arguments, screen, &firewall::run(screen, arguments.part, arguments.rounds, seconds)?)?;
+    }
+    if wanted(Bench::Balancer) {
+        // The packet path is a bench of its own: among all of them it runs once.
+        let part = arguments.part.or(only.is_none().then_some(Part::Wire));
+        print(arguments, screen, &balancer::run(screen, part, arguments.rounds, arguments.seconds)?)?;
     }
     if wanted(Bench::Http) {
         print(arguments, screen, &http::run(screen, arguments.rounds, arguments.seconds)?)?;

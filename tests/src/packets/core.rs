@@ -5,8 +5,9 @@ use foobar_common::abi::{Backend, Endpoint, Event, Flow};
 use foobar_common::address::{Address, Be16, SocketKey, words};
 use foobar_common::generation::USES_BALANCER;
 use foobar_common::host::HostTables;
-use foobar_common::path::{self, Work};
+use foobar_common::path::Work;
 use foobar_common::rules::compile::{Surroundings, compile};
+use foobar_common::stage;
 use foobar_common::verdict::Verdict;
 
 use super::case::GENERATION;
@@ -166,12 +167,12 @@ impl Shell for Core {
         let interface = self.network.index(ingress);
         self.tables.interface = interface;
         let mut bytes = frame.to_vec();
-        let verdict = path::process(&mut bytes, &self.tables, &mut Work::default());
+        let verdict = stage::judge(&mut bytes, &self.tables, &mut Work::default());
         let counter = &mut self.counters.verdicts[verdict.reason() as usize];
         counter.packets += 1;
         counter.bytes += frame.len() as u64;
         let action = match verdict {
-            Verdict::Drop(_) => XDP_DROP,
+            Verdict::Drop(_) | Verdict::Stage(_) => XDP_DROP,
             Verdict::Pass(_) | Verdict::Handshake(_) => XDP_PASS,
             Verdict::Answer(_) => XDP_TX,
             Verdict::Forward { interface: egress, .. } if egress == interface => XDP_TX,

@@ -7,6 +7,7 @@
 //!   office 198.51.100.0/24 (no route back)    └───────────┘                     admin .41, silent .99, narrow .98
 //! ```
 
+pub mod answer;
 pub mod case;
 pub mod chain;
 pub mod check;

@@ -14,7 +14,7 @@ use nix::unistd::User;
 use crate::process::run;
 
 pub use file::{METRICS_PORT, PROMETHEUS_PORT};
-pub use www::{LARGE_BYTES, SMALL_BYTES};
+pub use www::{LARGE_BYTES, SMALL_BYTES, write as write_pages};
 
 /// Programs that the bed starts.
 #[derive(Clone, Debug)]
@@ -25,8 +25,10 @@ pub struct Binaries {
     pub guestbook: PathBuf,
     /// The echo service.
     pub echo: PathBuf,
-    /// Who asks it.
+    /// Who asks it by datagrams.
     pub ask: PathBuf,
+    /// Who opens connections to it.
+    pub dial: PathBuf,
 }
 
 impl Binaries {
@@ -46,7 +48,8 @@ impl Binaries {
             Some(path) => PathBuf::from(path),
             None => beside("foobar")?,
         };
-        Ok(Self { foobar, guestbook: beside("guestbook")?, echo: beside("echo")?, ask: beside("ask")? })
+        let (guestbook, echo, ask, dial) = (beside("guestbook")?, beside("echo")?, beside("ask")?, beside("dial")?);
+        Ok(Self { foobar, guestbook, echo, ask, dial })
     }
 }
 

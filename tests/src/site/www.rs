@@ -13,7 +13,7 @@ pub const SMALL_BYTES: usize = 128;
 pub const LARGE_BYTES: usize = 64 << 10;
 
 /// Writes the pages into `folder`.
-pub(super) fn write(folder: &Path) -> Result<()> {
+pub fn write(folder: &Path) -> Result<()> {
     let large: Vec<u8> = (0..LARGE_BYTES).map(|at| (at * 31 % 251) as u8).collect();
     let small = format!("{:.<width$}\n", "A small file for measurements", width = SMALL_BYTES - 1);
     let files: [(&str, &[u8]); 4] = [

@@ -54,6 +54,7 @@ const SITE: &[(Package, Proof)] = &[
 const BENCH: &[(Package, Proof)] = &[
     (plain("wrk"), "wrk"),
     (service("haproxy", "haproxy"), "haproxy"),
+    (plain("libnginx-mod-stream"), "/usr/lib/nginx/modules/ngx_stream_module.so"),
     (service("nftables", "nftables"), "nft"),
     (plain("xdp-tools"), "xdp-filter"),
 ];

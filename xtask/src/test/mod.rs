@@ -115,8 +115,10 @@ fn run_layer(name: &str, artifacts: &[Artifact], filter: &[String], long: bool) 
             let tests = artifacts.iter().filter(|artifact| artifact.is_test && !artifact.is_site_test());
             let mut counts = programs(tests, filter, long)?;
             println!("-- examples in the documentation");
-            counts +=
-                program::run(command::cargo().args(["test", "--workspace", "--doc", "--quiet", "--"]).args(filter))?;
+            counts += program::run(
+                command::cargo().args(["test", "--workspace", "--doc", "--quiet", "--"]).args(filter),
+                program::DEADLINE,
+            )?;
             Ok(counts)
         }
     }
@@ -158,7 +160,7 @@ fn program(artifact: &Artifact, filter: &[String], long: bool) -> Result<Counts>
     if long {
         test.env("FOOBAR_LONG", "1");
     }
-    program::run(&mut test)
+    program::run(&mut test, if long { program::LONG_DEADLINE } else { program::DEADLINE })
 }
 
 #[cfg(test)]

@@ -13,10 +13,12 @@ use super::report::Counts;
 use crate::command;
 
 /// Time after which a test program hangs.
-const DEADLINE: Duration = Duration::from_secs(600);
+pub(super) const DEADLINE: Duration = Duration::from_secs(600);
+/// The same for the long forms.
+pub(super) const LONG_DEADLINE: Duration = Duration::from_secs(1800);
 
 /// Runs a test program to its end, or to its deadline: a test that hangs has failed.
-pub(super) fn run(command: &mut Command) -> Result<Counts> {
+pub(super) fn run(command: &mut Command, within: Duration) -> Result<Counts> {
     let (reader, writer) = std::io::pipe().context("cannot make a pipe")?;
     command.stdin(Stdio::null()).stdout(writer.try_clone()?).stderr(writer);
     let child = command.spawn();
@@ -26,8 +28,8 @@ pub(super) fn run(command: &mut Command) -> Result<Counts> {
     let pid = child.id().to_string();
     let (ended, deadline) = mpsc::channel::<()>();
     let guard = thread::spawn(move || {
-        if deadline.recv_timeout(DEADLINE) == Err(RecvTimeoutError::Timeout) {
-            println!("it has run for {} s and is ended", DEADLINE.as_secs());
+        if deadline.recv_timeout(within) == Err(RecvTimeoutError::Timeout) {
+            println!("it has run for {} s and is ended", within.as_secs());
             // SIGTERM, so that guards clean up. What it leaves, the next run of the bed removes.
             Command::new("kill").arg(&pid).status().ok();
         }
@@ -55,7 +57,7 @@ mod tests {
     fn output_of_both_kinds_and_the_exit_code_are_taken() {
         let line = "test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out";
         let script = format!("echo '{line}' >&2; exit 7");
-        let counts = run(Command::new("sh").args(["-c", &script])).expect("sh starts");
+        let counts = run(Command::new("sh").args(["-c", &script]), DEADLINE).expect("sh starts");
         assert_eq!(counts, Counts { passed: 2, failed: 1, skipped: 1 });
     }
 }

@@ -22,21 +22,10 @@ mod xdpfilter;
 use std::time::Duration;
 
 use anyhow::Result;
-use clap::ValueEnum;
 
+use super::part::Part;
 use super::row::Row;
 use crate::progress::Progress;
-
-/// What the firewall bench measures.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Part {
-    /// Nanoseconds a packet, by BPF_PROG_TEST_RUN
-    Lookups,
-    /// Packets a second that one processor drops
-    Floods,
-    /// New TCP connections a second
-    Connections,
-}
 
 /// Measures all parts, or one.
 pub(super) fn run(progress: &dyn Progress, part: Option<Part>, rounds: u32, time: Duration) -> Result<Vec<Row>> {

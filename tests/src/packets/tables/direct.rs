@@ -3,6 +3,7 @@
 use foobar_common::abi::FlowTable;
 use foobar_common::verdict::Reason;
 
+use super::super::answer::Told;
 use super::super::case::{Case, Step, case};
 use super::super::frame::{ACK, FIN, Frame, RST, SYN, Transport};
 use super::super::hosts::{CLIENT, Host, VIP, WEB1, WEB2};
@@ -84,7 +85,7 @@ fn of_family(v6: bool) -> Vec<Case> {
         ),
         case(&name("direct: the last hop"), {
             let last = Frame { hops: 1, ..segment(v6, 2000, SYN) };
-            vec![last.drops(Reason::TimeExceeded).counts("vip").given("direct", v6, 0, 1)]
+            vec![last.answered(Told::HopsUsedUp).counts("vip").given("direct", v6, 0, 1)]
         }),
         case(&name("direct: an answer that comes by here all the same"), {
             vec![Frame::new(v6, WEB1, CLIENT, Transport::Tcp(PORT, 2000, SYN | ACK)).drops(Reason::NoRule)]

@@ -2,6 +2,7 @@
 
 use foobar_common::verdict::Reason;
 
+use super::super::answer::Told;
 use super::super::case::{Case, case};
 use super::super::chain::Extension::{Destination, HopByHop};
 use super::super::frame::{ACK, Frame, SYN, Transport};
@@ -57,7 +58,11 @@ fn of_family(v6: bool) -> Vec<Case> {
             &named("9,014 bytes of a flow do not fit its next link", v6),
             vec![
                 opening(v6, 2000, "www", 8080, 0, WEB1),
-                to_vip(v6, 2000, 8080, ACK).of_length(9014).drops(Reason::TooBig).counts("vip").given("www", v6, 0, 0),
+                to_vip(v6, 2000, 8080, ACK)
+                    .of_length(9014)
+                    .answered(Told::TooBig(1500))
+                    .counts("vip")
+                    .given("www", v6, 0, 0),
             ],
         ),
         case(&named("1,514 bytes of a flow do", v6), {
@@ -68,7 +73,11 @@ fn of_family(v6: bool) -> Vec<Case> {
         case(
             &named("9,014 bytes that open a flow", v6),
             vec![
-                to_vip(v6, 2000, 8080, SYN).of_length(9014).drops(Reason::TooBig).counts("vip").given("www", v6, 0, 1),
+                to_vip(v6, 2000, 8080, SYN)
+                    .of_length(9014)
+                    .answered(Told::TooBig(1500))
+                    .counts("vip")
+                    .given("www", v6, 0, 1),
             ],
         ),
         case(

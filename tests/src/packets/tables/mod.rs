@@ -10,6 +10,7 @@ mod flags;
 mod flows;
 mod fragments;
 mod headers;
+mod icmp;
 mod interfaces;
 mod jumbo;
 mod limits;
@@ -26,6 +27,7 @@ use super::hosts::Wire;
 pub fn all() -> Vec<Case> {
     [
         headers::cases(),
+        icmp::cases(),
         firewall::cases(),
         connections::cases(),
         services::cases(),

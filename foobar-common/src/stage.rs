@@ -1,0 +1,68 @@
+//! Stages that few packets need: each is a program of its own in the kernel, with a stack and a verifier's budget of its own.
+//!
+//! [`crate::path::process`] ends in [`Verdict::Stage`], and one of these has the last word. They find in `work` what is known.
+
+use crate::abi::{BUCKET_ANSWERS, BucketKey};
+use crate::address::{Address, Family};
+use crate::answer::{self, Kind};
+use crate::icmp::{self, BURST_NS, INTERVAL_NS};
+use crate::packet::Resize;
+use crate::path::{self, Of, Work};
+use crate::rewrite;
+use crate::tables::{Route, Tables};
+use crate::verdict::{Reason, Stage, Verdict};
+
+/// What becomes of a packet in the end: [`path::process`], and the stage in which it has ended.
+pub fn judge<P: Resize, T: Tables>(packet: &mut P, tables: &T, work: &mut Work) -> Verdict {
+    match path::process(packet, tables, work) {
+        Verdict::Stage(Stage::Error4) => error(packet, tables, &mut work.v4),
+        Verdict::Stage(Stage::Error6) => error(packet, tables, &mut work.v6),
+        Verdict::Stage(Stage::Answer4) => unsent(packet, tables, &mut work.v4),
+        Verdict::Stage(Stage::Answer6) => unsent(packet, tables, &mut work.v6),
+        verdict => verdict,
+    }
+}
+
+/// An ICMP error, see [`icmp::judge`].
+#[inline(always)]
+pub fn error<const W: usize, P: Resize, T: Tables>(packet: &mut P, tables: &T, work: &mut Of<W>) -> Verdict
+where
+    Address<W>: Family<W>,
+{
+    let result = icmp::judge(packet, tables, work);
+    path::told(packet, Some(work.headers()), result, tables)
+}
+
+/// A packet of a service that cannot be sent on: its sender is told why, as often as a service may in a second.
+#[inline(always)]
+pub fn unsent<const W: usize, P: Resize, T: Tables>(packet: &mut P, tables: &T, work: &mut Of<W>) -> Verdict
+where
+    Address<W>: Family<W>,
+{
+    let result = answered(packet, tables, work);
+    path::told(packet, Some(work.headers()), result, tables)
+}
+
+#[inline(always)]
+fn answered<const W: usize, P: Resize, T: Tables>(packet: &mut P, tables: &T, work: &Of<W>) -> Result<Verdict, Reason>
+where
+    Address<W>: Family<W>,
+{
+    let headers = work.headers();
+    let (kind, told, silent) = if headers.hops <= 1 {
+        (Kind::TimeExceeded, Reason::TimeAnswered, Reason::TimeExceeded)
+    } else {
+        // Asked once more: the packet's way here had no room for the answer's one number.
+        let query = rewrite::query(headers, &work.translation);
+        let Route::TooBig { mtu } = Address::<W>::route(tables, &query) else { return Err(Reason::TooBig) };
+        (Kind::TooBig { mtu }, Reason::TooBigAnswered, Reason::TooBig)
+    };
+    let backend = tables.backend(work.found.flow.backend).ok_or(silent)?;
+    let bucket = BucketKey::new(BUCKET_ANSWERS, W as u32, [backend.service, 0, 0, 0]);
+    if !answer::is_due(packet, headers, kind) || !tables.take(&bucket, INTERVAL_NS, BURST_NS) {
+        return Err(silent);
+    }
+    // The VIP is the one address of this host that the sender, on either side, has to do with.
+    answer::write(packet, headers, &work.key.destination, kind).ok_or(silent)?;
+    Ok(Verdict::Answer(told))
+}

@@ -1,0 +1,141 @@
+//! Every MTU from 1,400 to 1,500 on the links around the balancer: what is sent, without fragments, arrives whole, both ways.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use foobar_tests::cluster::{Cluster, echo, server};
+use foobar_tests::host::SWITCH;
+use foobar_tests::is_long;
+use foobar_tests::process::Process;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// A way of forwarding, in the network that it is made for.
+struct Mode {
+    forward: &'static str,
+    /// The VIP of each address family.
+    vips: [&'static str; 2],
+    client: &'static str,
+    /// Links to the client: interfaces of hosts.
+    before: &'static [(&'static str, &'static str)],
+}
+
+const MODES: [Mode; 2] = [
+    Mode {
+        forward: "nat",
+        vips: ["203.0.113.10:7007", "[2001:db8::10]:7007"],
+        client: "client",
+        before: &[("client", "eth0"), ("lb1", "eth1")],
+    },
+    // The backend answers by itself, so the client is in its network.
+    Mode {
+        forward: "direct",
+        vips: ["10.0.1.100:7007", "[fd00:1::100]:7007"],
+        client: "app1",
+        before: &[("app1", "eth0"), (SWITCH, "app1")],
+    },
+];
+
+/// Links to the backend.
+const BEHIND: &[(&str, &str)] = &[("web1", "eth0"), (SWITCH, "web1")];
+
+#[test]
+fn what_is_sent_by_nat_arrives_whole_at_every_mtu() -> Result<()> {
+    sweep(&MODES[0])
+}
+
+#[test]
+fn what_is_sent_directly_arrives_whole_at_every_mtu() -> Result<()> {
+    sweep(&MODES[1])
+}
+
+fn sweep(mode: &Mode) -> Result<()> {
+    let (cluster, _agents) = cluster(mode)?;
+    let (step, bytes) = if is_long() { (1, 10_000_000) } else { (20, 1_000_000) };
+    let data: Vec<u8> = (0..bytes).map(|at: usize| (at * 31 % 251) as u8).collect();
+    for mtu in (1400..=1500).step_by(step) {
+        for (place, links) in [("before the balancer", mode.before), ("behind it", BEHIND)] {
+            set_mtu(&cluster, links, mtu)?;
+            for vip in mode.vips {
+                let vip: SocketAddr = vip.parse()?;
+                let client = cluster.namespace(mode.client)?;
+                let sent = client.block_on(|| there_and_back(vip, &data))?;
+                let largest = sent.with_context(|| format!("{} by {vip}, MTU {mtu} {place}", mode.forward))?;
+                // The control: the link's MTU, less 20 or 40 bytes of IP and 32 of TCP with its timestamps.
+                let expected = mtu - if vip.is_ipv6() { 40 } else { 20 } - 32;
+                ensure!(largest == expected, "{vip}, MTU {mtu} {place}: segments of {largest} bytes, not {expected}");
+            }
+            set_mtu(&cluster, links, 1500)?;
+        }
+    }
+    Ok(())
+}
+
+/// One balancer, one backend, one service.
+fn cluster(mode: &Mode) -> Result<(Cluster, Vec<Process>)> {
+    let mut site = "[site]\ndomain = \"www.foobar.com\"\nadmin = [\"10.0.1.41/32\"]\n\n".to_owned();
+    site += &server("lb1", "balancer", &["eth0", "eth1"])?;
+    site += &server("web1", "web", &["eth0"])?;
+    site += &format!(
+        "[service.bytes]\nlisten = {:?}\nto = \"web:7007\"\nforward = \"{}\"\nfrom = [\"any\"]\ncheck = {{ fall = 4 }}\n\n",
+        mode.vips, mode.forward
+    );
+    site += &echo(7007)?;
+    let cluster = Cluster::new(&site, &["lb1", "web1"])?;
+    let agents = vec![cluster.start("lb1")?, cluster.start("web1")?];
+    ["lb1", "web1"].iter().try_for_each(|server| cluster.ready(server))?;
+    cluster.settled("lb1")?;
+    Ok((cluster, agents))
+}
+
+fn set_mtu(cluster: &Cluster, links: &[(&str, &str)], mtu: u32) -> Result<()> {
+    for (host, interface) in links {
+        cluster.run(host, "ip", &["link", "set", interface, "mtu", &mtu.to_string()])?;
+    }
+    Ok(())
+}
+
+/// Sends all of it and has it sent back; the size of the segments that were sent, bytes of payload.
+///
+/// The bytes themselves are compared, which no checksum could make stricter. Linux sets DF on all of them.
+async fn there_and_back(vip: SocketAddr, data: &[u8]) -> Result<u32> {
+    let stream = timeout(ANSWER, TcpStream::connect(vip)).await.context("no connection")??;
+    let (mut reader, mut writer) = stream.into_split();
+    let sent = data.to_owned();
+    let writing = tokio::spawn(async move {
+        writer.write_all(&sent).await?;
+        writer.shutdown().await?;
+        anyhow::Ok(writer)
+    });
+    let mut back = vec![0; data.len()];
+    timeout(ANSWER, reader.read_exact(&mut back)).await.context("the echo stalls")??;
+    let writer = writing.await??;
+    ensure!(back == data, "other bytes than were sent");
+    ensure!(timeout(ANSWER, reader.read(&mut [0])).await.context("no end")?? == 0, "more bytes than were sent");
+    segment(writer.as_ref())
+}
+
+/// `tcpi_snd_mss` of a connection (`struct tcp_info`), bytes.
+fn segment(stream: &TcpStream) -> Result<u32> {
+    use std::os::fd::AsRawFd as _;
+    let mut info = [0_u32; 5];
+    let mut length = size_of_val(&info) as libc::socklen_t;
+    // SAFETY: the descriptor is open, and the kernel writes no more than `length` bytes to the buffer of that many.
+    let result = unsafe {
+        libc::getsockopt(
+            stream.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            info.as_mut_ptr().cast(),
+            &raw mut length,
+        )
+    };
+    nix::errno::Errno::result(result).context("no TCP_INFO")?;
+    Ok(info[SEND_MSS])
+}
+
+/// Eight bytes of flags, two times of 32 bits, then the size.
+const SEND_MSS: usize = 4;
+const ANSWER: Duration = Duration::from_secs(10);
