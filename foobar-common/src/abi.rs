@@ -21,8 +21,8 @@ pub const MAX_STUCK: u32 = 65_536;
 pub const MAX_PEERS: u32 = 65_536;
 /// Backend slots; a slot is one backend of one service slot.
 pub const MAX_BACKENDS: u32 = 4096;
-/// Established flows of each family at the most; the least recently used gives way.
-pub const MAX_FLOWS: u32 = 262_144;
+/// Established flows of each family at the most, where the site file says nothing; the least recently used gives way.
+pub const DEFAULT_FLOWS: u32 = 262_144;
 /// Half-open flows of each family at the most, and UDP flows; the least recently used gives way.
 pub const MAX_HALF_OPEN: u32 = 65_536;
 /// Membership classes of all named sets at the most; class 0 is in no set.

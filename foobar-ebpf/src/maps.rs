@@ -5,8 +5,8 @@ use aya_ebpf::btf_maps::SkStorage;
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
 use foobar_common::abi::{
-    Backend, BucketKey, Counter, EVENT_BYTES, Endpoint, Flow, LOG_BUCKETS, MAX_BACKENDS, MAX_BUCKETS, MAX_CLASSES,
-    MAX_FLOWS, MAX_HALF_OPEN, MAX_PEERS, MAX_SERVICES, MAX_STUCK, Membership, RULE_COUNTERS, Ring, Service, Stuck,
+    Backend, BucketKey, Counter, DEFAULT_FLOWS, EVENT_BYTES, Endpoint, Flow, LOG_BUCKETS, MAX_BACKENDS, MAX_BUCKETS,
+    MAX_CLASSES, MAX_HALF_OPEN, MAX_PEERS, MAX_SERVICES, MAX_STUCK, Membership, RULE_COUNTERS, Ring, Service, Stuck,
     SynSettings, Trace, Traffic,
 };
 use foobar_common::address::{Peer, SocketKey, Tuple};
@@ -71,9 +71,9 @@ pub(crate) static CHOSEN6: LruHashMap<Peer<4>, Stuck> = LruHashMap::with_max_ent
 #[map]
 pub(crate) static STUCK: LruHashMap<BucketKey, Stuck> = LruHashMap::with_max_entries(MAX_STUCK, 0);
 #[map]
-pub(crate) static FLOWS4: LruHashMap<Tuple<1>, Flow> = LruHashMap::with_max_entries(MAX_FLOWS, 0);
+pub(crate) static FLOWS4: LruHashMap<Tuple<1>, Flow> = LruHashMap::with_max_entries(DEFAULT_FLOWS, 0);
 #[map]
-pub(crate) static FLOWS6: LruHashMap<Tuple<4>, Flow> = LruHashMap::with_max_entries(MAX_FLOWS, 0);
+pub(crate) static FLOWS6: LruHashMap<Tuple<4>, Flow> = LruHashMap::with_max_entries(DEFAULT_FLOWS, 0);
 #[map]
 pub(crate) static HALF_OPEN4: Array<HalfOpen<1>> = Array::with_max_entries(MAX_HALF_OPEN, MMAPABLE);
 #[map]

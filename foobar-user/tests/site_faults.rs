@@ -29,6 +29,8 @@ const CASES: &[Case] = &[
     ("admin no prefix", "10.0.1.41/32", "10.0.1.41/33", "\"10.0.1.41/33\"", "no prefix"),
     ("metrics port too large", "metrics_port = 9900", "metrics_port = 99000", "99000", "from 1 to 65535"),
     ("metrics port zero", "metrics_port = 9900", "metrics_port = 0", "0\n", "from 1 to 65535"),
+    ("flows too few", "metrics_port = 9900", "metrics_port = 9900\nflows = 1000", "1000", "from 1024 to 16777216"),
+    ("flows too many", "metrics_port = 9900", "metrics_port = 9900\nflows = 20_000_000", "20_000_000", "from 1024 to 16777216"),
     ("pki wrong type", "pki = \"pki\"", "pki = true", "true", "must be a path, but this is a boolean"),
     // [[server]]
     ("unknown key of server", "address = \"10.0.1.1\"", "adress = \"10.0.1.1\"", "adress", "did you mean `address`?"),
@@ -42,7 +44,7 @@ const CASES: &[Case] = &[
     ("role unknown", "role = \"balancer\"", "role = \"balancr\"", "\"balancr\"", "did you mean `balancer`?"),
     ("role missing", "role = \"balancer\"\n", "", "[[server]]", "lacks `role`"),
     ("address bad", "\"10.0.1.11\"", "\"10.0.1.256\"", "\"10.0.1.256\"", "no IP address"),
-    ("address with a length", "\"10.0.1.11\"", "\"10.0.1.11/24\"", "\"10.0.1.11/24\"", "leave out the prefix length"),
+    ("address with a length that is none", "\"10.0.1.11\"", "\"10.0.1.11/33\"", "\"10.0.1.11/33\"", ""),
     ("address twice", "\"10.0.1.12\"", "\"10.0.1.11\"", "2:\"10.0.1.11\"", "address of server `web1` already"),
     ("address loopback", "\"10.0.1.12\"", "\"127.0.0.1\"", "\"127.0.0.1\"", "a loopback address"),
     ("address6 is IPv4", "\"fd00:1::12\"", "\"10.0.1.99\"", "\"10.0.1.99\"", "write it as `address`"),

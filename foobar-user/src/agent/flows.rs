@@ -21,6 +21,7 @@ const PAUSES: u32 = 9;
 pub(super) struct Told {
     used: [[AtomicU64; 2]; 3],
     removed: [AtomicU64; 3],
+    sizes: [AtomicU64; 3],
 }
 
 impl Told {
@@ -34,11 +35,17 @@ impl Told {
         self.removed.each_ref().map(|removed| removed.load(Ordering::Relaxed))
     }
 
+    /// Entries that each table can hold, of each family.
+    pub(super) fn sizes(&self) -> [u64; 3] {
+        self.sizes.each_ref().map(|size| size.load(Ordering::Relaxed))
+    }
+
     fn note(&self, all: [[Swept; 2]; 3]) {
         for (table, families) in all.into_iter().enumerate() {
             for (family, swept) in families.into_iter().enumerate() {
                 self.used[table][family].store(swept.used, Ordering::Relaxed);
                 self.removed[table].fetch_add(swept.removed, Ordering::Relaxed);
+                self.sizes[table].store(u64::from(swept.size), Ordering::Relaxed);
             }
         }
     }

@@ -7,7 +7,7 @@ use super::flows::Told;
 use super::server::{Shared, lock};
 use foobar_common::abi;
 
-use crate::datapath::flows::{TABLES, size};
+use crate::datapath::flows::TABLES;
 use crate::datapath::links::Mode;
 use crate::datapath::{self, Datapath};
 use crate::flood;
@@ -115,7 +115,7 @@ fn read_datapath(
 }
 
 fn flow_tables(flows: &Told) -> Vec<FlowTable> {
-    let (used, removed) = (flows.used(), flows.removed());
+    let (used, removed, sizes) = (flows.used(), flows.removed(), flows.sizes());
     let tables = TABLES.into_iter().enumerate();
     let told = tables.map(|(index, table)| FlowTable {
         table: match table {
@@ -124,7 +124,7 @@ fn flow_tables(flows: &Told) -> Vec<FlowTable> {
             abi::FlowTable::Datagrams => "datagrams",
         },
         used: used[index],
-        limit: u64::from(size(table)),
+        limit: sizes[index],
         removed: removed[index],
     });
     told.collect()

@@ -236,8 +236,9 @@ impl Datapath {
 
     fn load(&self, plan: &Plan, own: &Path, next: &Next, sets: &[Set], jumbo: bool) -> Result<Instance> {
         let state = self.pins.state();
-        let (forwards, log_drops) = (plan.role == Role::Balancer, self.options.log_drops);
-        let place = Place { state: Some(&state), own: Some(own), jumbo, forwards, log_drops };
+        let flows = if plan.role == Role::Balancer { plan.flows } else { 0 };
+        let log_drops = self.options.log_drops;
+        let place = Place { state: Some(&state), own: Some(own), jumbo, flows, log_drops };
         let mut instance = Instance::load(&place, sets)?;
         write(&mut instance, next)?;
         instance.flip(None)?;

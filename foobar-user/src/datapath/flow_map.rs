@@ -11,8 +11,14 @@ use foobar_common::half_open::{HalfOpen, WAYS, first_place};
 use super::mapping::Mapping;
 use super::wire::Wire;
 
-/// A table.
-pub(super) enum FlowMap<const W: usize> {
+/// A table, and how many entries it can hold.
+pub(super) struct FlowMap<const W: usize> {
+    kept: Kept<W>,
+    size: u32,
+}
+
+/// How its entries are kept.
+enum Kept<const W: usize> {
     /// The least recently used entry gives way.
     Used(HashMap<MapData, Wire<Tuple<W>>, Wire<Flow>>),
     /// See `foobar_common::half_open`.
@@ -32,23 +38,31 @@ impl<const W: usize> FlowMap<W>
 where
     Wire<Tuple<W>>: aya::Pod,
 {
-    /// Of a map of up to `size` entries; `seed` makes places in an array.
+    /// Of a map; `seed` makes places in an array.
     ///
     /// # Errors
     /// It is no map of flows, or cannot be mapped into memory.
     pub(super) fn of(map: Map, seed: u64) -> Result<Self> {
         match map {
-            Map::Array(map) => Ok(Self::Places(Places::new(map, seed)?)),
-            map @ Map::LruHashMap(_) => Ok(Self::Used(map.try_into()?)),
+            Map::Array(map) => Ok(Self { size: MAX_HALF_OPEN, kept: Kept::Places(Places::new(map, seed)?) }),
+            Map::LruHashMap(map) => {
+                let size = map.info().context("cannot ask for a flow table's size")?.max_entries();
+                Ok(Self { size, kept: Kept::Used(Map::LruHashMap(map).try_into()?) })
+            }
             _ => bail!("a flow table is of an unexpected type"),
         }
     }
 
+    /// Entries that it can hold.
+    pub(super) const fn size(&self) -> u32 {
+        self.size
+    }
+
     /// The flow of a client's tuple.
     pub(super) fn get(&self, key: &Tuple<W>) -> Option<Flow> {
-        match self {
-            Self::Used(map) => map.get(&Wire(*key), 0).ok().map(|flow| flow.0),
-            Self::Places(places) => places.find(key).map(|(_, entry)| entry.flow),
+        match &self.kept {
+            Kept::Used(map) => map.get(&Wire(*key), 0).ok().map(|flow| flow.0),
+            Kept::Places(places) => places.find(key).map(|(_, entry)| entry.flow),
         }
     }
 
@@ -57,25 +71,25 @@ where
     /// # Errors
     /// The map cannot be written; half-open flows are written by packets alone.
     pub(super) fn set(&mut self, key: Tuple<W>, flow: Flow) -> Result<()> {
-        match self {
-            Self::Used(map) => map.insert(Wire(key), Wire(flow), 0).context("cannot write a flow"),
-            Self::Places(_) => bail!("half-open flows are written by packets alone"),
+        match &mut self.kept {
+            Kept::Used(map) => map.insert(Wire(key), Wire(flow), 0).context("cannot write a flow"),
+            Kept::Places(_) => bail!("half-open flows are written by packets alone"),
         }
     }
 
-    /// Shows each entry, of `size` at the most; false: some may have been missed, or met twice.
+    /// Shows each entry; false: some may have been missed, or met twice.
     ///
     /// # Errors
     /// The map cannot be read.
-    pub(super) fn visit(&self, size: u32, mut see: impl FnMut(&Tuple<W>, &Flow)) -> Result<bool> {
-        let map = match self {
-            Self::Used(map) => map,
-            Self::Places(places) => return Ok(places.visit(|_, entry| see(&entry.tuple, &entry.flow))),
+    pub(super) fn visit(&self, mut see: impl FnMut(&Tuple<W>, &Flow)) -> Result<bool> {
+        let map = match &self.kept {
+            Kept::Used(map) => map,
+            Kept::Places(places) => return Ok(places.visit(|_, entry| see(&entry.tuple, &entry.flow))),
         };
         // A walk over a table that changes begins anew when the entry under it goes: it ends at the table's size at the latest.
         // What it has missed it meets the next time.
         let (mut whole, mut met) = (true, 0);
-        for entry in map.iter().take(size as usize) {
+        for entry in map.iter().take(self.size as usize) {
             met += 1;
             match entry {
                 Ok((key, flow)) => see(&key.0, &flow.0),
@@ -83,7 +97,7 @@ where
                 Err(error) => return Err(error).context("cannot read a flow table"),
             }
         }
-        Ok(whole && met < size)
+        Ok(whole && met < self.size)
     }
 
     /// Shows each entry, and takes out those for which `ends` says so; `gone` hears of them. With `unchanged` only if they still
@@ -93,13 +107,12 @@ where
     /// The map cannot be read or changed.
     pub(super) fn take_out(
         &mut self,
-        size: u32,
         unchanged: bool,
         mut ends: impl FnMut(&Tuple<W>, &Flow) -> bool,
         mut gone: impl FnMut(&Flow),
     ) -> Result<Walked> {
         let mut over = Vec::new();
-        let mut whole = self.visit(size, |key, flow| {
+        let mut whole = self.visit(|key, flow| {
             if ends(key, flow) {
                 over.push((*key, *flow));
             }
@@ -120,9 +133,9 @@ where
 
     /// Removes an entry; false: it has gone by itself.
     pub(super) fn remove(&mut self, key: &Tuple<W>) -> bool {
-        match self {
-            Self::Used(map) => map.remove(&Wire(*key)).is_ok(),
-            Self::Places(places) => places.remove(key),
+        match &mut self.kept {
+            Kept::Used(map) => map.remove(&Wire(*key)).is_ok(),
+            Kept::Places(places) => places.remove(key),
         }
     }
 }

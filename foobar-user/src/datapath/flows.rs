@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use aya::maps::{Array, Map, MapData};
-use foobar_common::abi::{Flow, FlowTable, MAX_BACKENDS, MAX_FLOWS, MAX_HALF_OPEN};
+use foobar_common::abi::{Flow, FlowTable, MAX_BACKENDS};
 use foobar_common::address::{Address, Tuple};
 use foobar_common::flow;
 
@@ -66,6 +66,8 @@ pub struct Swept {
     pub used: u64,
     /// Entries that were over, and taken out.
     pub removed: u64,
+    /// Entries that it can hold.
+    pub size: u32,
 }
 
 impl FlowTables {
@@ -187,9 +189,9 @@ where
         }
         over
     };
-    let Walked { removed, whole } = map.take_out(size(table), true, ends, |flow| release(active, flow))?;
+    let Walked { removed, whole } = map.take_out(true, ends, |flow| release(active, flow))?;
     count.whole &= whole;
-    Ok(Swept { used, removed })
+    Ok(Swept { used, removed, size: map.size() })
 }
 
 fn walk<const W: usize>(
@@ -207,16 +209,7 @@ where
         let vip = SocketAddr::new(key.destination.into(), key.destination_port.host());
         end(&Known { client, vip, table, flow: *flow })
     };
-    Ok(map.take_out(size(table), false, ends, |flow| release(active, flow))?.removed)
-}
-
-/// Entries that a table can hold, of one family.
-#[must_use]
-pub const fn size(table: FlowTable) -> u32 {
-    match table {
-        FlowTable::Established => MAX_FLOWS,
-        FlowTable::HalfOpen | FlowTable::Datagrams => MAX_HALF_OPEN,
-    }
+    Ok(map.take_out(false, ends, |flow| release(active, flow))?.removed)
 }
 
 /// The tables that are arrays of places.
@@ -284,7 +277,7 @@ where
 {
     let mut all = Vec::new();
     for (table, map) in TABLES.into_iter().zip(tables) {
-        map.visit(u32::MAX, |key, flow| all.push((table, *key, *flow)))?;
+        map.visit(|key, flow| all.push((table, *key, *flow)))?;
     }
     Ok(all)
 }
@@ -293,5 +286,5 @@ fn clear<const W: usize>(map: &mut FlowMap<W>) -> Result<()>
 where
     Wire<Tuple<W>>: aya::Pod,
 {
-    map.take_out(u32::MAX, false, |_, _| true, |_| {}).map(drop)
+    map.take_out(false, |_, _| true, |_| {}).map(drop)
 }

@@ -28,8 +28,8 @@ pub struct Place<'a> {
     pub own: Option<&'a Path>,
     /// Whether frames may have more than one buffer.
     pub jumbo: bool,
-    /// Whether flows are forwarded here, so that each CPU has memory for them.
-    pub forwards: bool,
+    /// Established flows of each family at the most; 0: none are forwarded here.
+    pub flows: u32,
     /// Whether the program tells about each packet that it drops.
     pub log_drops: bool,
 }
@@ -85,8 +85,8 @@ impl Instance {
     pub fn load(place: &Place<'_>, sets: &[Set]) -> Result<Self> {
         let mut member_words = LEAST_WORDS;
         loop {
-            let Place { state, own, jumbo, forwards, log_drops } = *place;
-            let mut programs = Programs::load(&Parts { state, own, member_words, jumbo, forwards, log_drops })?;
+            let Place { state, own, jumbo, flows, log_drops } = *place;
+            let mut programs = Programs::load(&Parts { state, own, member_words, jumbo, flows, log_drops })?;
             let mut loaded = Sets::of(&mut programs)?;
             match loaded.replace(sets) {
                 Ok(()) => {}
@@ -260,7 +260,7 @@ impl Instance {
             None => {
                 let Place { state, own, jumbo, .. } = *place;
                 let member_words = self.member_words;
-                Programs::load_dry(&Parts { state, own, member_words, jumbo, forwards: false, log_drops: false })?
+                Programs::load_dry(&Parts { state, own, member_words, jumbo, flows: 0, log_drops: false })?
             }
         };
         let trace = trace(&mut dry, frame, interface);

@@ -199,7 +199,7 @@ impl Datapath {
         let InForce { instance, loading, .. } = self.in_force.as_mut().context("no plan is in force yet")?;
         let own = self.pins.loading(*loading)?;
         let jumbo = instance.jumbo();
-        let place = Place { state: Some(&state), own: Some(&own), jumbo, forwards: false, log_drops: false };
+        let place = Place { state: Some(&state), own: Some(&own), jumbo, flows: 0, log_drops: false };
         instance.explain(&place, frame, index)
     }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use aya::maps::{Array, Map, MapData, ProgramArray};
+use aya::maps::{Array, Map, MapData, MapInfo, ProgramArray};
 use aya::programs::{CgroupSockAddr, Program, ProgramError, SockOps, Xdp};
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader};
@@ -67,6 +67,11 @@ pub const HOOKS: [&str; 8] =
 /// The program that follows connections.
 pub const FOLLOWER: &str = "connections";
 
+/// The tables whose size the site file says.
+const SIZED: [&str; 2] = ["FLOWS4", "FLOWS6"];
+/// What they hold where no flows are forwarded: maps must have a size.
+const LEAST_FLOWS: u32 = 1024;
+
 /// The memories for flows: map, constant with the bits of one CPU's pairs of entries, and bits of all pairs at the most: 32 MiB
 /// for IPv4, 64 MiB for IPv6.
 const EXPRESS: [(&str, &str, u32); 2] = [("EXPRESS4", "EXPRESS4_BITS", 18), ("EXPRESS6", "EXPRESS6_BITS", 18)];
@@ -102,8 +107,8 @@ pub struct Parts<'a> {
     pub member_words: u32,
     /// Whether frames may have more than one buffer.
     pub jumbo: bool,
-    /// Whether flows are forwarded here, so that each CPU has memory for them.
-    pub forwards: bool,
+    /// Established flows of each family at the most; 0: none are forwarded here.
+    pub flows: u32,
     /// Whether the program tells about each packet that it drops.
     pub log_drops: bool,
 }
@@ -149,10 +154,14 @@ impl Programs {
             .override_global("NAMESPACE", &namespace, true)
             .override_global(aya_log::LEVEL, &log_level, true)
             .map_max_entries("MEMBERS", parts.member_words);
+        let flows = parts.flows.max(LEAST_FLOWS);
+        for table in SIZED {
+            loader.map_max_entries(table, flows);
+        }
         let cpus = cpus()?;
         let memories = EXPRESS.map(|(name, constant, all)| {
             let bits =
-                if parts.forwards && dry == 0 { all.saturating_sub(cpus.next_power_of_two().ilog2()) } else { 0 };
+                if parts.flows > 0 && dry == 0 { all.saturating_sub(cpus.next_power_of_two().ilog2()) } else { 0 };
             (name, constant, bits)
         });
         for (name, constant, bits) in &memories {
@@ -167,7 +176,10 @@ impl Programs {
             loader.override_global(name, value, true);
         }
         if let Some(folder) = parts.state {
-            shapes::check(object::bytes()?, &STATE_MAPS, folder)?;
+            shapes::check(object::bytes()?, &STATE_MAPS, &SIZED, folder)?;
+            if dry == 0 {
+                tell_sizes(folder, flows);
+            }
         }
         for (maps, folder) in [(&STATE_MAPS[..], parts.state), (&OWN_MAPS[..], parts.own)] {
             for (map, folder) in maps.iter().zip(std::iter::repeat(folder)) {
@@ -287,6 +299,21 @@ impl Programs {
             _ => return Err(anyhow!("program `{name}` is of an unexpected type")),
         };
         loaded.map_err(|error| explain(name, &error))
+    }
+}
+
+/// Tells when tables that are pinned have another size than the site file wants.
+fn tell_sizes(folder: &Path, flows: u32) {
+    for table in SIZED {
+        let found = MapInfo::from_pin(folder.join(table.to_lowercase())).map(|map| map.max_entries());
+        if let Ok(found) = found
+            && found != flows
+        {
+            warn!(
+                "{table} was made for {found} flows and stays so, because flows are in it; for the {flows} of now, run \
+                 `foobar detach` and start the agent again: established flows are lost by that"
+            );
+        }
     }
 }
 

@@ -9,11 +9,11 @@ use aya::maps::{MapInfo, MapType};
 use aya_obj::Object;
 use aya_obj::generated::bpf_map_type;
 
-/// Refuses pins in `folder` that are not as the object's maps of these names.
+/// Refuses pins in `folder` that are not as the object's maps of these names; those of `sized` may hold more or less.
 ///
 /// # Errors
 /// The map that differs, and what to do.
-pub(super) fn check(object: &[u8], maps: &[&str], folder: &Path) -> Result<()> {
+pub(super) fn check(object: &[u8], maps: &[&str], sized: &[&str], folder: &Path) -> Result<()> {
     let pins = || maps.iter().map(|name| (*name, folder.join(name.to_lowercase()))).filter(|(_, pin)| pin.exists());
     if pins().next().is_none() {
         return Ok(());
@@ -23,7 +23,8 @@ pub(super) fn check(object: &[u8], maps: &[&str], folder: &Path) -> Result<()> {
         let map = object.maps.get(name).with_context(|| format!("no map `{name}` in the object"))?;
         let found = MapInfo::from_pin(&pin).with_context(|| format!("{} is no map", pin.display()))?;
         let kind = bpf_map_type::try_from(map.map_type()).ok().and_then(|kind| MapType::try_from(kind).ok());
-        let expected = Shape { kind, key: map.key_size(), value: map.value_size(), entries: map.max_entries() };
+        let entries = if sized.contains(&name) { found.max_entries() } else { map.max_entries() };
+        let expected = Shape { kind, key: map.key_size(), value: map.value_size(), entries };
         let found = Shape {
             kind: found.map_type().ok(),
             key: found.key_size(),

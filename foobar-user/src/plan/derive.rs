@@ -51,6 +51,7 @@ pub fn plan(site: &Site, server: &str) -> Result<Plan, PlanError> {
         rules,
         reverse_path: server.reverse_path,
         syn_cookies: site.syn_cookies,
+        flows: site.flows,
         services: services::derive(site, server),
         edge: services::edge(site, server),
         processes: processes::derive(site, server),

@@ -48,6 +48,8 @@ pub struct Plan {
     pub reverse_path: bool,
     /// Half-open connections of one listener above which SYNs are answered with cookies; 0: never.
     pub syn_cookies: u32,
+    /// Established flows through a balancer at the most, of each address family.
+    pub flows: u32,
     /// Services in this server's tables.
     pub services: Vec<ServicePlan>,
     /// TLS services terminated here; empty on all but balancers.

@@ -24,6 +24,8 @@ pub struct Site {
     pub metrics_port: At<u16>,
     /// Half-open connections of one listener above which SYNs are answered with cookies; 0: never.
     pub syn_cookies: u32,
+    /// Established flows through a balancer at the most, of each address family.
+    pub flows: u32,
     /// Servers in the file's order.
     pub servers: Vec<Server>,
     /// Services in the file's order.

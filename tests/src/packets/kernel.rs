@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use aya::maps::{HashMap, RingBuf};
 use aya::programs::{TestRun as _, TestRunOptions, XdpMode};
-use foobar_common::abi::{BucketKey, Event, Flow, Trace};
+use foobar_common::abi::{BucketKey, DEFAULT_FLOWS, Event, Flow, Trace};
 use foobar_common::generation::USES_BALANCER;
 use foobar_common::rules::Rule;
 use foobar_user::datapath::clock;
@@ -37,7 +37,7 @@ pub struct Kernel {
 impl Kernel {
     /// Loads the programs, for frames of one buffer or of more; with a folder for pins they can explain.
     pub fn load(network: Network, jumbo: bool, pins: Option<&Path>) -> Result<Self> {
-        let place = Place { state: pins, own: pins, jumbo, forwards: true, log_drops: false };
+        let place = Place { state: pins, own: pins, jumbo, flows: DEFAULT_FLOWS, log_drops: false };
         let mut instance = Instance::load(&place, &members::sets(clock::now_ns()?))?;
         for (slot, service) in (0..).zip(&SERVICES) {
             add(instance.state_mut(), 2 * slot, service, false)?;
@@ -67,7 +67,7 @@ impl Kernel {
     /// What the dry twin says of a frame; `None`: these programs were loaded without pins.
     pub fn explain(&mut self, ingress: Wire, frame: &[u8]) -> Result<Option<Trace>> {
         let Some(pins) = &self.pins else { return Ok(None) };
-        let place = Place { state: Some(pins), own: Some(pins), jumbo: true, forwards: true, log_drops: false };
+        let place = Place { state: Some(pins), own: Some(pins), jumbo: true, flows: DEFAULT_FLOWS, log_drops: false };
         self.instance.explain(&place, frame, self.network.index(ingress)).map(Some)
     }
 

@@ -11,12 +11,15 @@ mod server;
 mod service;
 mod set;
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 
 use super::at::{At, Span};
 use super::fault::Source;
+use foobar_common::abi::DEFAULT_FLOWS;
+
 use super::model::Site;
 use super::section::{Collector, Section};
 use super::text;
@@ -28,6 +31,9 @@ const METRICS_PORT: u16 = 9900;
 const SYN_COOKIES: u32 = 1000;
 /// No queue of a listener is longer (`somaxconn` is a number of 16 bits in effect).
 const SYN_COOKIES_MAX: u64 = 65_535;
+/// Established flows that a balancer may be told to hold: each takes some 250 bytes in both families, of memory that is taken at
+/// once.
+const FLOWS_RANGE: RangeInclusive<u64> = 1024..=16_777_216;
 /// Largest site file, so that a mistaken path cannot fill the memory.
 pub(super) const FILE_BYTES_MAX: u64 = 4 << 20;
 
@@ -104,9 +110,21 @@ pub(super) fn read(source: &Source, faults: &Collector) -> Option<Draft> {
     let rules = root.tables("rule").into_iter().filter_map(|table| rule::read(&reader, table)).collect();
     let rules_whole = faults.len() == before;
     root.finish();
-    let Head { domain, admin, pki, metrics_port, syn_cookies } = site?;
-    let site =
-        Site { domain, admin, pki, metrics_port, syn_cookies, servers, services, database, processes, sets, rules };
+    let Head { domain, admin, pki, metrics_port, syn_cookies, flows } = site?;
+    let site = Site {
+        domain,
+        admin,
+        pki,
+        metrics_port,
+        syn_cookies,
+        flows,
+        servers,
+        services,
+        database,
+        processes,
+        sets,
+        rules,
+    };
     Some(Draft { site, servers_whole, services_whole, sets_whole, rules_whole })
 }
 
@@ -117,6 +135,7 @@ struct Head {
     pki: At<PathBuf>,
     metrics_port: At<u16>,
     syn_cookies: u32,
+    flows: u32,
 }
 
 /// `[site]`. A fault in it leaves stand-ins, so that the other sections are still compared.
@@ -140,8 +159,16 @@ fn site(reader: &Reader<'_>, root: &mut Section<'_>) -> Option<Head> {
     let pki = reader.path(&mut section, "pki").unwrap_or_else(|| At::new(reader.base.join("pki"), section.span));
     let metrics_port = section.port("metrics_port", 1).unwrap_or(At { value: METRICS_PORT, span: section.span });
     let syn_cookies = section.integer("syn_cookies", 0..=SYN_COOKIES_MAX).map_or(SYN_COOKIES, |at| at.value as u32);
+    let flows = section.integer("flows", FLOWS_RANGE).map_or(DEFAULT_FLOWS, |at| at.value as u32);
     let span = section.span;
     section.finish();
     let domain = domain.unwrap_or_else(|| At::new("invalid".to_owned(), span));
-    Some(Head { domain, admin: admin.map(|admin| admin.value).unwrap_or_default(), pki, metrics_port, syn_cookies })
+    Some(Head {
+        domain,
+        admin: admin.map(|admin| admin.value).unwrap_or_default(),
+        pki,
+        metrics_port,
+        syn_cookies,
+        flows,
+    })
 }

@@ -35,7 +35,7 @@ impl Ours {
     }
 
     fn load_with(rules: &[Rule], sets: &[Set]) -> Result<Self> {
-        let place = Place { state: None, own: None, jumbo: false, forwards: true, log_drops: false };
+        let place = Place { state: None, own: None, jumbo: false, flows: 0, log_drops: false };
         let mut instance = Instance::load(&place, sets)?;
         instance.write(rules, &[], 1, 0, &[])?;
         instance.flip(None)?;

@@ -6,7 +6,7 @@ use std::thread;
 
 use anyhow::{Context, Result, ensure};
 use aya::programs::ProgramFd;
-use foobar_common::abi::MAX_FLOWS;
+use foobar_common::abi::DEFAULT_FLOWS;
 use foobar_common::verdict::Reason;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
@@ -36,8 +36,10 @@ pub(super) struct Case {
     reply: bool,
     /// Through a wrapper: what the program forwards, it rewrites.
     flows: Option<Flows>,
-    /// Whether the flow table is full, and has been for twice as many flows as it holds.
-    churned: bool,
+    /// Established flows that the table can hold.
+    table: u32,
+    /// Flows of others that are written before: more than the table holds have filled it, and driven each other out.
+    others: u32,
     /// How many CPUs do the same at once.
     cpus: usize,
     /// What every packet must come to.
@@ -52,7 +54,8 @@ const KNOWN: Case = Case {
     v6: false,
     reply: false,
     flows: Some(Flows::One),
-    churned: false,
+    table: DEFAULT_FLOWS,
+    others: 0,
     cpus: 1,
     reason: Reason::Flow,
 };
@@ -60,14 +63,18 @@ const IN_TURN: Case = Case { target: Some(Target::AtMost(6.5)), flows: Some(Flow
 const NEW: Case = Case {
     target: Some(Target::AtMost(17.0)),
     flows: Some(Flows::New),
-    churned: true,
+    others: CHURNED,
     reason: Reason::NewFlow,
     ..KNOWN
 };
 const RULES: Case = Case { target: None, flows: None, reason: Reason::RuleDeny, ..KNOWN };
 
+const MILLION: u32 = 1 << 20;
+/// So many flows leave nothing of a table's first order.
+const CHURNED: u32 = 2 * DEFAULT_FLOWS;
+
 /// Every case.
-pub(super) const CASES: [Case; 17] = [
+pub(super) const CASES: [Case; 18] = [
     Case { name: "drop by the 998th of 1,000 rules", port: DENIED_PORT, ..RULES },
     Case { name: "allow by the 999th of 1,000 rules", port: ALLOWED_PORT, reason: Reason::RuleAllow, ..RULES },
     Case { name: "nat, established flow", ..KNOWN },
@@ -78,10 +85,11 @@ pub(super) const CASES: [Case; 17] = [
     Case { name: "direct, established flow, IPv6", port: DIRECT_PORT, v6: true, ..KNOWN },
     Case { name: "nat, established flow, 2 CPUs at once", cpus: 2, ..KNOWN },
     Case { name: "nat, 65,536 flows in turn", ..IN_TURN },
-    Case { name: "nat, 65,536 flows in turn, churned table", churned: true, ..IN_TURN },
+    Case { name: "nat, 65,536 flows in turn, churned table", others: CHURNED, ..IN_TURN },
+    Case { name: "nat, 65,536 flows in turn of a million", table: MILLION, others: MILLION - 65_536, ..IN_TURN },
     Case { name: "nat, 65,536 flows in turn, IPv6", v6: true, ..IN_TURN },
     Case { name: "nat, 65,536 flows in turn, 2 CPUs at once", cpus: 2, ..IN_TURN },
-    Case { name: "nat, new flow, fresh table", churned: false, ..NEW },
+    Case { name: "nat, new flow, fresh table", others: 0, ..NEW },
     Case { name: "nat, new flow, churned table", ..NEW },
     Case { name: "nat, new flow, churned table, IPv6", v6: true, ..NEW },
     Case { name: "nat, new flow, churned table, 2 CPUs at once", cpus: 2, ..NEW },
@@ -110,7 +118,7 @@ pub(super) struct Rig<'a> {
 impl Case {
     /// Loads what the case needs and brings the flow table into the state that it names; to be called inside the place.
     pub(super) fn rig(&self) -> Result<Rig<'_>> {
-        let mut datapath = Datapath::load()?;
+        let mut datapath = Datapath::load(self.table)?;
         let mut program = |name| anyhow::Ok(datapath.programs().xdp(name)?.fd()?.try_clone()?);
         let (ours, baseline) = (program("foobar")?, program("baseline")?);
         let (from, to) = self.ends();
@@ -124,14 +132,12 @@ impl Case {
         let wrappers = self.flows.map(wrap).transpose()?;
         let interface = if self.reply { super::EGRESS } else { super::INGRESS };
         let mut rig = Rig { case: self, datapath, ours, baseline, wrappers, ingress: lab::index(interface)? };
-        if self.churned {
-            rig.datapath.churn(self.v6, 2 * MAX_FLOWS)?;
-        }
+        rig.datapath.fill(self.v6, self.others)?;
         if self.is_known() {
             rig.datapath.establish(self.port, self.v6)?;
-        } else if self.churned {
+        } else if self.others > 0 {
             // Half of the numbers above those that are measured.
-            rig.time(rig.subject(), u32::MAX / 2, 2 * MAX_FLOWS)?;
+            rig.time(rig.subject(), u32::MAX / 2, CHURNED)?;
         }
         Ok(rig)
     }

@@ -28,9 +28,9 @@ pub(super) struct Datapath {
 }
 
 impl Datapath {
-    /// Loads it.
-    pub(super) fn load() -> Result<Self> {
-        let place = Place { state: None, own: None, jumbo: false, forwards: true, log_drops: false };
+    /// Loads it, with tables for so many established flows.
+    pub(super) fn load(flows: u32) -> Result<Self> {
+        let place = Place { state: None, own: None, jumbo: false, flows, log_drops: false };
         let mut instance = Instance::load(&place, &[])?;
         instance.write(&rules()?, &[], GENERATION, USES_BALANCER, &[])?;
         instance.flip(None)?;
@@ -57,8 +57,8 @@ impl Datapath {
         Ok(())
     }
 
-    /// Writes so many flows of other clients: the table has been full for a while.
-    pub(super) fn churn(&mut self, v6: bool, flows: u32) -> Result<()> {
+    /// Writes so many flows of other clients.
+    pub(super) fn fill(&mut self, v6: bool, flows: u32) -> Result<()> {
         (0..flows).try_for_each(|number| {
             let [_, high, low, _] = number.to_be_bytes();
             let client =
