@@ -58,6 +58,16 @@ pub struct Traffic {
     pub bytes: u64,
 }
 
+/// Connections that a backend has not taken: refused, unreachable, or without an answer for a while.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct ConnectFailures {
+    /// All of them.
+    pub total: u64,
+    /// Those since it has last taken one.
+    pub row: u64,
+}
+
 /// A membership class: which named sets hold an address, as long as it says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
@@ -312,4 +322,5 @@ const _: () = assert!(size_of::<SynSettings>() == 16);
 const _: () = assert!(size_of::<Counter>() == 16 && size_of::<Traffic>() == 24);
 const _: () = assert!(size_of::<Membership>() == 16 && size_of::<BucketKey>() == 24 && size_of::<Event>() == 64);
 const _: () = assert!(size_of::<Service>() == 24 && size_of::<Backend>() == 32 && size_of::<Stuck>() == 16);
+const _: () = assert!(size_of::<ConnectFailures>() == 16);
 const _: () = assert!(size_of::<Endpoint>() == 24 && size_of::<Flow>() == 24);

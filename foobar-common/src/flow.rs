@@ -159,11 +159,12 @@ pub fn note<const W: usize, P: Packet, T: Tables>(
     let state = flow.state | marks(headers.flags, from);
     let mut changed = judged || stale || state != flow.state;
     if closed(state) && !closed(flow.state) {
-        tables.add_active(flow.backend, -1);
+        let refused = *table == FlowTable::HalfOpen && refuses(headers.flags, flow.state, from);
+        tables.flow_closed(flow.backend, refused);
     }
     flow.state = state;
     if *table == FlowTable::HalfOpen {
-        changed |= shake(packet, headers, flow, table, from);
+        changed |= shake(packet, headers, tables, flow, table, from);
     }
     if changed {
         flow.last_seen_ns = now;
@@ -176,12 +177,20 @@ pub fn note<const W: usize, P: Packet, T: Tables>(
     }
 }
 
+/// Whether a backend refuses a connection: with a reset that acknowledges the SYN, before any answer. One without ACK is to
+/// something else that a client has sent, which cannot speak against a backend (RFC 9293, 3.10.7.1).
+#[inline(always)]
+const fn refuses(flags: u8, state: u16, from: From) -> bool {
+    matches!(from, From::Backend) && flags & (RST | ACK) == RST | ACK && state & FLOW_ANSWERED == 0
+}
+
 /// The handshake of a half-open flow: notes the backend's answer, and establishes the flow when the client has received it.
 /// Whether anything has changed.
 #[inline(always)]
-fn shake<const W: usize, P: Packet>(
+fn shake<const W: usize, P: Packet, T: Tables>(
     packet: &P,
     headers: &Headers<W>,
+    tables: &T,
     flow: &mut Flow,
     table: &mut FlowTable,
     from: From,
@@ -189,7 +198,11 @@ fn shake<const W: usize, P: Packet>(
     match (from, headers.flags & (SYN | ACK)) {
         (From::Backend, flags) if flags == SYN | ACK => {
             let answer = number(packet, headers.transport + 4).wrapping_add(1);
-            let new = flow.state & FLOW_ANSWERED == 0 || flow.answer != answer;
+            let first = flow.state & FLOW_ANSWERED == 0;
+            let new = first || flow.answer != answer;
+            if first {
+                tables.connect_answered(flow.backend);
+            }
             flow.state |= FLOW_ANSWERED;
             flow.answer = answer;
             new

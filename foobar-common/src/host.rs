@@ -7,7 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 
 use crate::abi::{
-    Backend, BucketKey, Counter, Endpoint, Event, Flow, FlowTable, Membership, NO_RULE_SLOT, Service, Stuck, Traffic,
+    Backend, BucketKey, ConnectFailures, Counter, Endpoint, Event, Flow, FlowTable, Membership, NO_RULE_SLOT, Service,
+    Stuck, Traffic,
 };
 use crate::address::{Ipv4, Ipv6, Peer, SocketKey, Tuple};
 use crate::bucket;
@@ -56,8 +57,12 @@ pub struct HostTables {
     pub rings: HashMap<(u32, usize), u32>,
     /// Backends by slot.
     pub backends: HashMap<u32, Backend>,
-    /// Flows of each backend slot.
+    /// Flows from the wire of each backend slot.
     pub active: RefCell<HashMap<u32, i64>>,
+    /// Connections of local sockets of each backend slot.
+    pub held: RefCell<HashMap<u32, i64>>,
+    /// Connections that each backend slot has not taken.
+    pub connect_failures: RefCell<HashMap<u32, ConnectFailures>>,
     /// What local sockets have asked for, by the end that they were given.
     pub asked4: RefCell<HashMap<Peer<1>, SocketKey<1>>>,
     /// The same for IPv6.
@@ -124,6 +129,8 @@ impl HostTables {
             rings: HashMap::new(),
             backends: HashMap::new(),
             active: RefCell::default(),
+            held: RefCell::default(),
+            connect_failures: RefCell::default(),
             asked4: RefCell::default(),
             asked6: RefCell::default(),
             chosen4: RefCell::default(),
@@ -295,10 +302,27 @@ impl Tables for HostTables {
         self.backends.get(&slot).copied()
     }
     fn active(&self, slot: u32) -> u64 {
-        self.active.borrow().get(&slot).map_or(0, |flows| u64::try_from(*flows).unwrap_or(0))
+        let number = |of: &RefCell<HashMap<u32, i64>>| of.borrow().get(&slot).copied().unwrap_or(0);
+        u64::try_from(number(&self.active)).unwrap_or(0) + u64::try_from(number(&self.held)).unwrap_or(0)
     }
     fn add_active(&self, slot: u32, change: i64) {
         *self.active.borrow_mut().entry(slot).or_default() += change;
+    }
+    fn hold(&self, slot: u32) -> u64 {
+        let before = self.active(slot);
+        *self.held.borrow_mut().entry(slot).or_default() += 1;
+        before
+    }
+    fn release(&self, slot: u32) {
+        *self.held.borrow_mut().entry(slot).or_default() -= 1;
+    }
+    fn connect_failed(&self, slot: u32) {
+        let mut failures = self.connect_failures.borrow_mut();
+        let failures = failures.entry(slot).or_default();
+        (failures.total, failures.row) = (failures.total + 1, failures.row + 1);
+    }
+    fn connect_answered(&self, slot: u32) {
+        self.connect_failures.borrow_mut().entry(slot).or_default().row = 0;
     }
     fn stuck(&self, key: &BucketKey) -> Option<Stuck> {
         self.stuck.borrow().get(key).copied()

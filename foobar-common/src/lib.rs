@@ -23,6 +23,7 @@ pub mod flow;
 pub mod generation;
 pub mod half_open;
 pub mod hash;
+pub mod held;
 #[cfg(feature = "std")]
 pub mod host;
 pub mod icmp;

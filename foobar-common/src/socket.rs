@@ -3,8 +3,8 @@
 
 use crate::abi::{BACKEND_MEMBER, SERVICE_LOCAL, Service, Stuck};
 use crate::address::{Address, Be16, Family, Peer, SocketKey};
-use crate::choose;
 use crate::flow::{REFRESH_NS, UDP_IDLE_NS};
+use crate::held::{self, Holder};
 use crate::tables::Tables;
 
 /// What becomes of a call to an address.
@@ -19,26 +19,54 @@ pub enum Connect<const W: usize> {
         /// Port.
         port: Be16,
     },
-    /// The service has no healthy backend: the call fails with `EPERM`.
+    /// The service has no healthy backend, or none with room: the call fails with `EPERM`.
     Refused,
 }
 
-/// Chooses the backend for a `connect()` of a socket (by its cookie) to `key`, and counts the connection.
+/// Chooses the backend for a `connect()` of a socket (by its cookie) to `key`, and counts the connection; the socket holds its
+/// place there from now on.
 #[inline(always)]
-pub fn connect<const W: usize, T: Tables>(key: &SocketKey<W>, cookie: u64, tables: &T) -> Connect<W>
+pub fn connect<const W: usize, H: Holder, T: Tables>(
+    key: &SocketKey<W>,
+    cookie: u64,
+    socket: &H,
+    tables: &T,
+) -> Connect<W>
 where
     Address<W>: Family<W>,
 {
-    let Some(service) = local(key, tables) else { return Connect::Unchanged };
-    let Ok(slot) = choose::next(&service, tables) else { return Connect::Refused };
+    let Some(service) = local(key, tables) else {
+        elsewhere(key, socket, tables);
+        return Connect::Unchanged;
+    };
+    let Ok(slot) = held::take(&service, socket, tables) else { return Connect::Refused };
     tables.count_backend(service.slot, slot, 1, 0, 0);
     given(key, slot, cookie, true, tables)
 }
 
-/// Chooses the backend for a datagram that a socket sends to `key` without being connected. It stays with the backend that it
-/// was given before, as a flow on the wire does, as long as it is a member and the socket goes on sending.
+/// A socket that had a place goes to an address that is no VIP: it gives its place back.
+///
+/// While the programs are replaced, both generations of them run for one call: the later one meets the backend's address, which
+/// the earlier one has set.
 #[inline(always)]
-pub fn send<const W: usize, T: Tables>(key: &SocketKey<W>, cookie: u64, tables: &T) -> Connect<W>
+fn elsewhere<const W: usize, H: Holder, T: Tables>(key: &SocketKey<W>, socket: &H, tables: &T)
+where
+    Address<W>: Family<W>,
+{
+    let Some(slot) = socket.held().slot() else { return };
+    let is_there = tables
+        .backend(slot)
+        .is_some_and(|backend| backend.port == key.port && Address::<W>::backend_address(&backend) == key.address);
+    if !is_there {
+        held::give_back(socket, tables);
+    }
+}
+
+/// Chooses the backend for a datagram that a socket sends to `key` without being connected. It stays with the backend that it
+/// was given before, as a flow on the wire does, as long as it is a member and the socket goes on sending. A socket holds one
+/// place, at the backend that it was given last, until it is closed.
+#[inline(always)]
+pub fn send<const W: usize, H: Holder, T: Tables>(key: &SocketKey<W>, cookie: u64, socket: &H, tables: &T) -> Connect<W>
 where
     Address<W>: Family<W>,
 {
@@ -58,7 +86,7 @@ where
         }
         return given(key, slot, cookie, stale, tables);
     }
-    let Ok(slot) = choose::next(&service, tables) else { return Connect::Refused };
+    let Ok(slot) = held::take(&service, socket, tables) else { return Connect::Refused };
     tables.count_backend(service.slot, slot, 1, 0, 0);
     Address::<W>::choose(tables, &asked, Stuck { backend: slot, _pad: 0, last_seen_ns: now_ns });
     given(key, slot, cookie, true, tables)

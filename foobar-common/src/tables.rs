@@ -172,10 +172,25 @@ pub trait Tables {
     fn member(&self, ring: u32, place: usize) -> Option<u32>;
     /// A backend by its slot.
     fn backend(&self, slot: u32) -> Option<Backend>;
-    /// Flows that a backend slot has now.
+    /// Flows from the wire and connections of local sockets that a backend slot has now.
     fn active(&self, slot: u32) -> u64;
-    /// Adds to them, atomically.
+    /// Adds to its flows from the wire, atomically.
     fn add_active(&self, slot: u32, change: i64);
+    /// A flow from the wire has closed; `refused`: because its backend has not taken it.
+    fn flow_closed(&self, slot: u32, refused: bool) {
+        self.add_active(slot, -1);
+        if refused {
+            self.connect_failed(slot);
+        }
+    }
+    /// Counts one connection of a local socket more, atomically; how many of both kinds there were before.
+    fn hold(&self, slot: u32) -> u64;
+    /// Counts one less.
+    fn release(&self, slot: u32);
+    /// A backend has not taken a connection.
+    fn connect_failed(&self, slot: u32);
+    /// It has taken one.
+    fn connect_answered(&self, slot: u32);
     /// The backend that a client stays with.
     fn stuck(&self, key: &BucketKey) -> Option<Stuck>;
     /// Has a client stay with a backend.

@@ -3,7 +3,8 @@
 use core::mem::offset_of;
 
 use foobar_common::abi::{
-    ABI_VERSION, Backend, BucketKey, Counter, Endpoint, Event, Flow, Membership, Ring, Service, Stuck, Trace, Traffic,
+    ABI_VERSION, Backend, BucketKey, ConnectFailures, Counter, Endpoint, Event, Flow, Membership, Ring, Service, Stuck,
+    Trace, Traffic,
 };
 use foobar_common::address::{Address, Peer, SocketKey, Tuple};
 use foobar_common::generation::{Generation, Head, Interface, RuleEntry, RuleSet};
@@ -18,9 +19,10 @@ macro_rules! layout {
 
 /// A change below needs a new `ABI_VERSION` in `abi.rs`, and then a new number here.
 const GOLDEN: (u32, &str) = (
-    4,
+    5,
     "Counter 16: packets@0 bytes@8\n\
      Traffic 24: connections@0 packets@8 bytes@16\n\
+     ConnectFailures 16: total@0 row@8\n\
      Generation 6014824: head@0 kinds@40 source_ports@263720 flags@525864 interfaces@525992 source_classes@526120 destination_classes@558888 passing@591656 rules@591720 sets@640872 words@1820520\n\
      Head 40: number@0 uses@4 sources@8 destinations@16 members@24 elsewhere@32 _pad@36\n\
      Interface 8: index@0 set@4\n\
@@ -50,6 +52,7 @@ fn the_layout_changes_only_with_the_version() {
     let mut text = String::new();
     layout!(text, Counter, packets, bytes);
     layout!(text, Traffic, connections, packets, bytes);
+    layout!(text, ConnectFailures, total, row);
     layout!(
         text,
         Generation,

@@ -16,6 +16,20 @@ pub(crate) unsafe fn fetch_add(pointer: *mut u64, value: u64) -> u64 {
     word
 }
 
+/// Writes `value` to the word at `pointer`, and returns what was there before.
+///
+/// # Safety
+/// `pointer` is an aligned word of a map value, which the verifier checks.
+#[inline(always)]
+pub(crate) unsafe fn exchange(pointer: *mut u64, value: u64) -> u64 {
+    let mut word = value;
+    // SAFETY: `BPF_ATOMIC | BPF_XCHG` on a map value.
+    unsafe {
+        asm!("{word} = xchg_64({pointer} + 0, {word})", word = inout(reg) word, pointer = in(reg) pointer);
+    }
+    word
+}
+
 /// Writes `new` to the word at `pointer` if `old` is there, and returns what was there before.
 ///
 /// # Safety

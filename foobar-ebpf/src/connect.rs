@@ -9,6 +9,7 @@ use aya_ebpf::programs::SockAddrContext;
 use foobar_common::address::{Address, Be16, SocketKey};
 use foobar_common::socket::{self, Connect};
 
+use crate::held::Socket;
 use crate::kernel::Kernel;
 
 /// The call goes on.
@@ -21,7 +22,12 @@ const REFUSE: i32 = 0;
 /// `connect()` of an IPv4 socket.
 #[inline(always)]
 pub(crate) fn connect_ipv4(context: &SockAddrContext) -> i32 {
-    let chosen = socket::connect(&end4(context), cookie(context), &Kernel::of_socket(context.as_ptr()));
+    let chosen = socket::connect(
+        &end4(context),
+        cookie(context),
+        &Socket::of_call(context),
+        &Kernel::of_socket(context.as_ptr()),
+    );
     follow(chosen, |address, port| set4(context, address, port))
 }
 
@@ -31,24 +37,26 @@ pub(crate) fn connect_ipv6(context: &SockAddrContext) -> i32 {
     let tables = Kernel::of_socket(context.as_ptr());
     // A dual-stack socket that connects to an IPv4 address: the kernel runs this hook and not the other.
     if let Some(end) = mapped(context) {
-        let chosen = socket::connect(&end, cookie(context), &tables);
+        let chosen = socket::connect(&end, cookie(context), &Socket::of_call(context), &tables);
         return follow(chosen, |address, port| set_mapped(context, address, port));
     }
-    let chosen = socket::connect(&end6(context), cookie(context), &tables);
+    let chosen = socket::connect(&end6(context), cookie(context), &Socket::of_call(context), &tables);
     follow(chosen, |address, port| set6(context, address, port))
 }
 
 /// A datagram of an IPv4 socket that is not connected, or of an IPv6 one to an IPv4 address.
 #[inline(always)]
 pub(crate) fn send_ipv4(context: &SockAddrContext) -> i32 {
-    let chosen = socket::send(&end4(context), cookie(context), &Kernel::of_socket(context.as_ptr()));
+    let chosen =
+        socket::send(&end4(context), cookie(context), &Socket::of_call(context), &Kernel::of_socket(context.as_ptr()));
     follow(chosen, |address, port| set4(context, address, port))
 }
 
 /// A datagram of an IPv6 socket that is not connected.
 #[inline(always)]
 pub(crate) fn send_ipv6(context: &SockAddrContext) -> i32 {
-    let chosen = socket::send(&end6(context), cookie(context), &Kernel::of_socket(context.as_ptr()));
+    let chosen =
+        socket::send(&end6(context), cookie(context), &Socket::of_call(context), &Kernel::of_socket(context.as_ptr()));
     follow(chosen, |address, port| set6(context, address, port))
 }
 

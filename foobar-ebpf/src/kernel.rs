@@ -18,10 +18,10 @@ use foobar_common::verdict::Reason;
 
 use crate::maps::{
     ACTIVE, ASKED4, ASKED6, BACKENDS, CHOSEN4, CHOSEN6, CONTROL, CURSORS, DATAGRAMS4, DATAGRAMS6, ENDPOINTS4,
-    ENDPOINTS6, EPOCH, EXPRESS4, EXPRESS6, FLOWS4, FLOWS6, HALF_OPEN4, HALF_OPEN6, MEMBERS, MEMBERSHIPS, RINGS, RULES,
-    SERVICES4, SERVICES6, STUCK, SYN_SETTINGS,
+    ENDPOINTS6, EPOCH, EXPRESS4, EXPRESS6, FLOWS4, FLOWS6, HALF_OPEN4, HALF_OPEN6, LOCAL_ACTIVE, MEMBERS, MEMBERSHIPS,
+    RINGS, RULES, SERVICES4, SERVICES6, STUCK, SYN_SETTINGS,
 };
-use crate::{atomic, count, events, half_open, limits, maps, own, route, stages, trace};
+use crate::{atomic, count, events, failures, half_open, limits, maps, own, route, stages, trace};
 
 /// Index in `CONTROL` of the word that says whether somebody watches.
 const WATCHED: u32 = 1;
@@ -266,9 +266,8 @@ impl Tables for Kernel {
     #[inline(always)]
     fn active(&self, slot: u32) -> u64 {
         // SAFETY: an aligned word of a map value; volatile, because others add to it.
-        let flows = ACTIVE.get_ptr(slot).map_or(0, |flows| unsafe { core::ptr::read_volatile(flows) });
-        // Below zero for a moment, when user space has corrected it.
-        if flows >> 63 == 0 { flows } else { 0 }
+        let local = LOCAL_ACTIVE.get_ptr(slot).map_or(0, |local| unsafe { core::ptr::read_volatile(local) });
+        flows(slot) + local
     }
     #[inline(always)]
     fn add_active(&self, slot: u32, change: i64) {
@@ -277,6 +276,37 @@ impl Tables for Kernel {
         {
             // SAFETY: a word of a map value.
             unsafe { atomic::fetch_add(flows, change.cast_unsigned()) };
+        }
+    }
+    #[inline(always)]
+    fn flow_closed(&self, slot: u32, refused: bool) {
+        if !maps::dry() {
+            failures::flow_closed(slot, u32::from(refused));
+        }
+    }
+    #[inline(always)]
+    fn hold(&self, slot: u32) -> u64 {
+        // SAFETY: a word of a map value.
+        let local = LOCAL_ACTIVE.get_ptr_mut(slot).map_or(0, |local| unsafe { atomic::fetch_add(local, 1) });
+        flows(slot) + local
+    }
+    #[inline(always)]
+    fn release(&self, slot: u32) {
+        if let Some(local) = LOCAL_ACTIVE.get_ptr_mut(slot) {
+            // SAFETY: a word of a map value.
+            unsafe { atomic::fetch_add(local, u64::MAX) };
+        }
+    }
+    #[inline(always)]
+    fn connect_failed(&self, slot: u32) {
+        if !maps::dry() {
+            failures::one_more(slot);
+        }
+    }
+    #[inline(always)]
+    fn connect_answered(&self, slot: u32) {
+        if !maps::dry() {
+            failures::end_row(slot);
         }
     }
     #[inline(always)]
@@ -378,6 +408,15 @@ impl Tables for Kernel {
             count::backend(service, backend, connections, packets, bytes);
         }
     }
+}
+
+/// Flows from the wire of a backend.
+#[inline(always)]
+fn flows(slot: u32) -> u64 {
+    // SAFETY: an aligned word of a map value; volatile, because others add to it.
+    let flows = ACTIVE.get_ptr(slot).map_or(0, |flows| unsafe { core::ptr::read_volatile(flows) });
+    // Below zero for a moment, when user space has corrected it.
+    if flows >> 63 == 0 { flows } else { 0 }
 }
 
 /// Shows this CPU's entry for a tuple, of `2 << bits` that each CPU has.

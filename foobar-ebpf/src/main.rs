@@ -9,8 +9,10 @@ mod connect;
 mod cookies;
 mod count;
 mod events;
+mod failures;
 mod frame;
 mod half_open;
+mod held;
 mod kernel;
 mod limits;
 mod listener;
@@ -25,8 +27,8 @@ mod trace;
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::helpers::bpf_redirect;
-use aya_ebpf::macros::{cgroup_sock_addr, sock_ops, xdp};
-use aya_ebpf::programs::{SockAddrContext, SockOpsContext, XdpContext};
+use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr, sock_ops, xdp};
+use aya_ebpf::programs::{SockAddrContext, SockContext, SockOpsContext, XdpContext};
 use foobar_common::express;
 use foobar_common::packet::Packet as _;
 use foobar_common::parse::{self, Network};
@@ -255,10 +257,18 @@ fn getpeername6(context: SockAddrContext) -> i32 {
     connect::told_ipv6(&context)
 }
 
-/// Connections that listeners of this server's processes accept.
+/// Connections that this server's processes accept, and those that they open.
 #[sock_ops]
 fn connections(context: SockOpsContext) -> u32 {
     open::follow(context.ops);
+    held::follow(context.ops);
+    1
+}
+
+/// Sockets of this server's processes that are closed.
+#[cgroup_sock(sock_release)]
+fn closed(context: SockContext) -> i32 {
+    held::release(&context);
     1
 }
 

@@ -5,9 +5,9 @@ use aya_ebpf::btf_maps::SkStorage;
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
 use foobar_common::abi::{
-    Backend, BucketKey, Counter, DEFAULT_FLOWS, EVENT_BYTES, Endpoint, Flow, LOG_BUCKETS, MAX_BACKENDS, MAX_BUCKETS,
-    MAX_CLASSES, MAX_HALF_OPEN, MAX_PEERS, MAX_SERVICES, MAX_STUCK, Membership, RULE_COUNTERS, Ring, Service, Stuck,
-    SynSettings, Trace, Traffic,
+    Backend, BucketKey, ConnectFailures, Counter, DEFAULT_FLOWS, EVENT_BYTES, Endpoint, Flow, LOG_BUCKETS,
+    MAX_BACKENDS, MAX_BUCKETS, MAX_CLASSES, MAX_HALF_OPEN, MAX_PEERS, MAX_SERVICES, MAX_STUCK, Membership,
+    RULE_COUNTERS, Ring, Service, Stuck, SynSettings, Trace, Traffic,
 };
 use foobar_common::address::{Peer, SocketKey, Tuple};
 use foobar_common::express::Express;
@@ -54,9 +54,18 @@ pub(crate) static ENDPOINTS6: HashMap<SocketKey<4>, Endpoint> = HashMap::with_ma
 pub(crate) static RINGS: Array<Ring> = Array::with_max_entries(MAX_SERVICES * 2, 0);
 #[map]
 pub(crate) static BACKENDS: Array<Backend> = Array::with_max_entries(MAX_BACKENDS, 0);
-/// Flows of each backend: added to by both sides, so that user space corrects it through a mapping.
+/// Flows from the wire of each backend: added to by both sides, so that user space corrects it through a mapping.
 #[map]
 pub(crate) static ACTIVE: Array<u64> = Array::with_max_entries(MAX_BACKENDS, MMAPABLE);
+/// Connections of local sockets of each backend; nobody has to correct it.
+#[map]
+pub(crate) static LOCAL_ACTIVE: Array<u64> = Array::with_max_entries(MAX_BACKENDS, 0);
+/// What each local socket gives back at its end, see `foobar_common::held`.
+#[btf_map]
+pub(crate) static HELD: SkStorage<u64> = SkStorage::new();
+/// Connections that each backend has not taken; user space looks often, through a mapping.
+#[map]
+pub(crate) static CONNECT_FAILURES: Array<ConnectFailures> = Array::with_max_entries(MAX_BACKENDS, MMAPABLE);
 /// What local sockets have asked for, by the end that they were given.
 #[map]
 pub(crate) static ASKED4: LruHashMap<Peer<1>, SocketKey<1>> = LruHashMap::with_max_entries(MAX_PEERS, 0);

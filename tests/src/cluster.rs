@@ -11,6 +11,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::host::{Host, SWITCH};
+use crate::metrics::Samples;
 use crate::namespace::Namespace;
 use crate::passing::Passing;
 use crate::process::{Process, run};
@@ -87,6 +88,16 @@ impl Cluster {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         self.namespace(server)?.attach(&mut command);
         Process::spawn("the agent", &mut command)
+    }
+
+    /// Makes `command` start on a server as a process of its agent would: in its namespace, and in a cgroup below its own.
+    pub fn place(&self, server: &str, group: &str, command: &mut Command) -> Result<()> {
+        self.network.place(server, group, command)
+    }
+
+    /// What a server's agent exports.
+    pub fn metrics(&self, server: &str) -> Result<Samples> {
+        Samples::scrape(self.namespace(server)?, server)
     }
 
     /// What a server's agent answers.

@@ -2,6 +2,7 @@
 
 mod bounds;
 mod express;
+mod held;
 mod members;
 mod nat;
 mod sockets;

@@ -5,9 +5,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use foobar_common::abi::{BACKEND_KEPT, BACKEND_MEMBER, Backend, SERVICE_LOCAL, Service};
 use foobar_common::address::{Address, Be16, SocketKey, words};
 use foobar_common::host::HostTables;
-use foobar_common::socket::{Connect, asked, connect, send};
+use foobar_common::socket::{self, Connect, asked};
 
-use crate::support::balancer;
+use crate::support::{Memory, balancer};
 
 const VIP: Ipv4Addr = Ipv4Addr::new(10, 0, 9, 10);
 const FIRST: Ipv4Addr = Ipv4Addr::new(10, 0, 1, 11);
@@ -22,6 +22,16 @@ fn two() -> HostTables {
     tables.backends.insert(6, Backend { address: words(SECOND.into()), ..first });
     tables.rings.insert((0, 1), 6);
     tables
+}
+
+/// A `connect()` of a socket that has done nothing before.
+fn connect(vip: &SocketKey<1>, cookie: u64, tables: &HostTables) -> Connect<1> {
+    socket::connect(vip, cookie, &Memory::default(), tables)
+}
+
+/// A datagram of a socket whose places do not matter.
+fn send(vip: &SocketKey<1>, cookie: u64, tables: &HostTables) -> Connect<1> {
+    socket::send(vip, cookie, &Memory::default(), tables)
 }
 
 fn key(address: Ipv4Addr, port: u16) -> SocketKey<1> {

@@ -1,14 +1,33 @@
 //! Frames and tables for the properties; checksums are recomputed from scratch, with nothing of the crate's own.
 
+use std::cell::Cell;
 use std::net::IpAddr;
 
 use foobar_common::abi::{BACKEND_MEMBER, Backend, Endpoint, SERVICE_WIRE, Service};
 use foobar_common::address::{Address, Be16, SocketKey, words};
 use foobar_common::generation::USES_BALANCER;
+use foobar_common::held::{Held, Holder};
 use foobar_common::host::{HostRoute, HostTables};
 use foobar_common::rules::compile::{Surroundings, compile};
 use foobar_common::rules::{Action, Rule};
 use foobar_common::tables::{Mac, Route};
+
+/// A socket's own memory.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    pub(crate) word: Cell<Held>,
+    /// It has no room.
+    pub(crate) refuses: bool,
+}
+
+impl Holder for Memory {
+    fn held(&self) -> Held {
+        self.word.get()
+    }
+    fn exchange(&self, held: Held) -> Option<Held> {
+        (!self.refuses).then(|| self.word.replace(held))
+    }
+}
 
 /// Both ends of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,6 +8,7 @@ mod backend;
 pub mod control;
 mod detach;
 mod edge;
+mod ejections;
 mod events;
 mod explain;
 mod flow_report;

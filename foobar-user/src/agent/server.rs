@@ -16,7 +16,7 @@ use super::sources::Asked;
 use super::status::{Facts, Status};
 use super::window::Window;
 use super::{Options, ServerFolders};
-use super::{flows, orders, ring, sources};
+use super::{ejections, flows, orders, ring, sources};
 use crate::datapath::{self, Datapath};
 use crate::flood;
 use crate::health::{Health, HealthState, ServiceHealth};
@@ -54,6 +54,7 @@ pub(super) struct Server {
     pub(super) asked: Asked,
     metrics_task: AbortHandle,
     ring_task: AbortHandle,
+    ejections_task: AbortHandle,
     pub(super) flood: flood::Guard,
     pub(super) reloads: Shared<Reloads>,
     pub(super) last_refusal: Option<String>,
@@ -100,6 +101,7 @@ impl Server {
         let (health, health_changes) = Health::start(&plan.services, orders::read(folders.state())?);
         let supervisor = start_processes(plan, &folders, edge.as_ref()).await?;
         let health = Arc::new(Mutex::new(health));
+        let ejections_task = ejections::watch(Arc::clone(&datapath), Arc::clone(&health))?;
         let (supervisor, reloads) = (Arc::new(Mutex::new(Some(supervisor))), Arc::new(Mutex::new(Reloads::default())));
         let asked = Asked {
             datapath: Arc::clone(&datapath),
@@ -131,6 +133,7 @@ impl Server {
             asked,
             metrics_task: serving.abort_handle(),
             ring_task,
+            ejections_task,
             flood,
             reloads,
             last_refusal: None,
@@ -235,6 +238,7 @@ impl Server {
         }
         self.metrics_task.abort();
         self.ring_task.abort();
+        self.ejections_task.abort();
     }
 }
 

@@ -52,7 +52,8 @@ pub struct BackendReport {
     pub server: String,
     /// Its endpoint.
     pub address: SocketAddr,
-    /// `up`, `down` or `unknown`; `left`: the site file has it no more, and its flows go on to their end.
+    /// `up`, `down` or `unknown`; `ejected`: its checks find it up, but it takes no connections; `left`: the site file has it no
+    /// more, and its flows go on to their end.
     pub health: String,
     /// What operators want of it.
     pub duty: Duty,
@@ -62,8 +63,8 @@ pub struct BackendReport {
     pub weight: u32,
     /// Its share of new connections now, from 0 to 1, by the weights of all members of its address family.
     pub share: f64,
-    /// Flows that it has now; `None`: those of local sockets are not followed.
-    pub flows: Option<u64>,
+    /// Flows from the wire and connections of local sockets that it has now.
+    pub flows: u64,
     /// Connections since its counters began.
     pub connections: u64,
     /// Packets, both ways.
@@ -137,6 +138,7 @@ fn backends(plan: &ServicePlan, health: &ServiceHealth, load: impl Fn(&Place) ->
             server: backend.server.clone(),
             address: endpoint,
             health: match backend.status {
+                Status::Up if backend.ejection.is_out() => "ejected",
                 Status::Up => "up",
                 Status::Down => "down",
                 Status::Unknown => "unknown",
@@ -146,7 +148,7 @@ fn backends(plan: &ServicePlan, health: &ServiceHealth, load: impl Fn(&Place) ->
             member: member.is_some(),
             weight: backend.weight(),
             share: member.map_or(0.0, |member| f64::from(member.weight) / total(endpoint.is_ipv6())),
-            flows: (plan.scope != Scope::Local).then_some(load.flows),
+            flows: load.flows,
             connections: load.traffic.connections,
             packets: load.traffic.packets,
             bytes: load.traffic.bytes,
@@ -168,7 +170,7 @@ fn leaving(place: &Place, load: Load) -> BackendReport {
         member: false,
         weight: 0,
         share: 0.0,
-        flows: Some(load.flows),
+        flows: load.flows,
         connections: load.traffic.connections,
         packets: load.traffic.packets,
         bytes: load.traffic.bytes,
@@ -243,7 +245,7 @@ impl fmt::Display for ServicesReport {
                     backend.duty.to_string(),
                     backend.weight.to_string(),
                     format!("{:.0} %", backend.share * 100.0),
-                    backend.flows.map_or_else(String::new, |flows| flows.to_string()),
+                    backend.flows.to_string(),
                     backend.connections.to_string(),
                     backend.packets.to_string(),
                     backend.bytes.to_string(),
@@ -269,7 +271,7 @@ mod tests {
             member: true,
             weight: 3,
             share,
-            flows: Some(12),
+            flows: 12,
             connections: 100,
             packets: 5000,
             bytes: 4_000_000,

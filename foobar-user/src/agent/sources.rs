@@ -96,6 +96,7 @@ fn read_datapath(
         service,
         backend,
         flows: load.flows,
+        connect_failures: load.connect_failures,
         connections: load.traffic.connections,
         packets: load.traffic.packets,
         bytes: load.traffic.bytes,
@@ -147,6 +148,8 @@ fn read_health(health: &Health) -> metrics::health::Health {
             backend: backend.server.clone(),
             up: backend.status == Status::Up,
             member: members.iter().any(|member| member.address == backend.address),
+            ejected: backend.ejection.is_out(),
+            ejections: backend.ejection.count(),
             lag: match backend.role {
                 Some(DatabaseRole::Replica { lag_bytes, lag_seconds }) => Some((lag_seconds, lag_bytes, backend.late)),
                 Some(DatabaseRole::Primary) | None => None,

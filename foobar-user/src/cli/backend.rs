@@ -102,7 +102,7 @@ impl BackendArguments {
             if began.elapsed() >= patience {
                 progress.end();
                 bail!(
-                    "{} still has {left} flows after {}; it stays drained: wait longer, or `foobar backend disable` cuts them",
+                    "{} still has {left} flows after {}; it stays drained: wait longer, or `foobar backend disable` cuts those from the wire",
                     self.name,
                     ttl::format(patience)
                 );
@@ -112,12 +112,12 @@ impl BackendArguments {
         }
     }
 
-    /// Flows that it has in the services that were ordered; those of local sockets are not followed.
+    /// Flows that it has in the services that were ordered, those of local sockets among them.
     fn flows(&self, ordered: &Ordered) -> Result<u64> {
         let report: ServicesReport = self.server.ask(&Command::Services)?;
         let services = report.services.iter().filter(|service| ordered.services.contains(&service.name));
         let backends = services.flat_map(|service| &service.backends).filter(|backend| backend.server == self.name);
-        Ok(backends.filter_map(|backend| backend.flows).sum())
+        Ok(backends.map(|backend| backend.flows).sum())
     }
 }
 

@@ -43,7 +43,7 @@ impl Datapath {
                 None => counters.services.push((service.name.clone(), traffic)),
             }
             for backend in &service.backends {
-                let load = Load { traffic: state.backend(backend.slot)?, flows: state.active(backend.slot)? };
+                let load = Load::of(state, backend.slot)?;
                 let known = counters
                     .backends
                     .iter_mut()
@@ -52,6 +52,7 @@ impl Datapath {
                     Some((.., sum)) => {
                         add(&mut sum.traffic, load.traffic);
                         sum.flows += load.flows;
+                        sum.connect_failures += load.connect_failures;
                     }
                     None => counters.backends.push((service.name.clone(), backend.server.clone(), load)),
                 }

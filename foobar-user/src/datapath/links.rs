@@ -17,7 +17,7 @@ use nix::net::if_::if_nametoindex;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
-use super::programs::{FOLLOWER, HOOKS, Programs};
+use super::programs::{CLOSER, FOLLOWER, HOOKS, Programs};
 
 /// How a program is attached to an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -157,7 +157,8 @@ pub fn retain_interfaces(folder: &Path, keep: &[String]) -> Result<()> {
 /// The cgroup cannot be opened, or the kernel refuses.
 pub fn put_on_cgroup(programs: &mut Programs, folder: &Path, cgroup: &Path) -> Result<()> {
     let target = File::open(cgroup).with_context(|| format!("cannot open the cgroup {}", cgroup.display()))?;
-    for name in HOOKS.into_iter().chain([FOLLOWER]) {
+    // First what follows a socket to its end, then what gives it something to give back.
+    for name in [CLOSER, FOLLOWER].into_iter().chain(HOOKS) {
         let link = on_cgroup(programs, name, &target)
             .with_context(|| format!("cannot attach {name} to {}: is it a cgroup v2 folder?", cgroup.display()))?;
         let (new, pin) = (folder.join(format!("{name}-new")), folder.join(name));
@@ -173,6 +174,11 @@ fn on_cgroup(programs: &mut Programs, name: &str, cgroup: &File) -> Result<FdLin
         let follower = programs.follower(name)?;
         let id = follower.attach(cgroup, CgroupAttachMode::Single)?;
         return Ok(follower.take_link(id)?.try_into()?);
+    }
+    if name == CLOSER {
+        let closer = programs.closer(name)?;
+        let id = closer.attach(cgroup, CgroupAttachMode::Single)?;
+        return Ok(closer.take_link(id)?.try_into()?);
     }
     let hook = programs.hook(name)?;
     let id = hook.attach(cgroup, CgroupAttachMode::Single)?;

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result};
 use foobar_common::abi::Traffic;
 
+use super::state::State;
 use super::{Datapath, InForce};
 
 /// One backend's address of one service.
@@ -34,8 +35,18 @@ impl Place {
 pub struct Load {
     /// Since its counters began.
     pub traffic: Traffic,
-    /// Flows from the wire that it has now.
+    /// Flows from the wire and connections of local sockets that it has now.
     pub flows: u64,
+    /// Connections that it has not taken, since its counters began.
+    pub connect_failures: u64,
+}
+
+impl Load {
+    /// Of a backend's slot.
+    pub(super) fn of(state: &State, slot: u32) -> Result<Self> {
+        let connect_failures = state.connect_failures(slot)?.total;
+        Ok(Self { traffic: state.backend(slot)?, flows: state.active(slot)?, connect_failures })
+    }
 }
 
 impl Datapath {
@@ -46,7 +57,7 @@ impl Datapath {
     pub fn loads(&self) -> Result<BTreeMap<Place, Load>> {
         let InForce { instance, .. } = self.in_force.as_ref().context("no plan is in force yet")?;
         let state = instance.state();
-        let load = |(slot, place)| Ok((place, Load { traffic: state.backend(slot)?, flows: state.active(slot)? }));
+        let load = |(slot, place)| Ok((place, Load::of(state, slot)?));
         self.places().into_iter().map(load).collect()
     }
 

@@ -9,6 +9,7 @@ pub mod clock;
 pub mod counters;
 mod epoch;
 pub mod events;
+pub mod failures;
 mod flow_map;
 pub mod flows;
 mod grace;

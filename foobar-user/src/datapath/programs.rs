@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use aya::maps::{Array, Map, MapData, MapInfo, ProgramArray};
-use aya::programs::{CgroupSockAddr, Program, ProgramError, SockOps, Xdp};
+use aya::programs::{CgroupSock, CgroupSockAddr, Program, ProgramError, SockOps, Xdp};
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
@@ -20,7 +20,7 @@ use tracing::warn;
 use super::{listeners, object, shapes};
 
 /// Maps that outlive programs and agents, by their names in the object.
-pub const STATE_MAPS: [&str; 32] = [
+pub const STATE_MAPS: [&str; 35] = [
     "VERDICTS",
     "RULE_COUNTS",
     "SERVICE_COUNTS",
@@ -33,6 +33,9 @@ pub const STATE_MAPS: [&str; 32] = [
     "RINGS",
     "BACKENDS",
     "ACTIVE",
+    "LOCAL_ACTIVE",
+    "HELD",
+    "CONNECT_FAILURES",
     "EPOCH",
     "STUCK",
     "ASKED4",
@@ -66,6 +69,8 @@ pub const HOOKS: [&str; 8] =
     ["connect4", "connect6", "sendmsg4", "sendmsg6", "recvmsg4", "recvmsg6", "getpeername4", "getpeername6"];
 /// The program that follows connections.
 pub const FOLLOWER: &str = "connections";
+/// The program that sees the end of sockets.
+pub const CLOSER: &str = "closed";
 
 /// The tables whose size the site file says.
 const SIZED: [&str; 2] = ["FLOWS4", "FLOWS6"];
@@ -121,7 +126,7 @@ impl Programs {
     pub fn load(parts: &Parts<'_>) -> Result<Self> {
         let mut programs = Self::open(parts, false)?;
         programs.verify("foobar")?;
-        for name in HOOKS.iter().chain(&[FOLLOWER]) {
+        for name in HOOKS.iter().chain(&[FOLLOWER, CLOSER]) {
             programs.verify(name)?;
         }
         programs.join(|_| true)?;
@@ -169,7 +174,9 @@ impl Programs {
         }
         let listeners = listeners::constants();
         if let Err(error) = &listeners {
-            warn!("SYN floods are left to the kernel's own cookies: {error:#}");
+            warn!(
+                "SYN floods are left to the kernel's own cookies, and refused connections of local sockets are not counted: {error:#}"
+            );
         }
         let listeners = listeners.unwrap_or_default();
         for (name, value) in &listeners {
@@ -267,6 +274,14 @@ impl Programs {
         Ok(self.program(name)?.try_into()?)
     }
 
+    /// What sees the end of sockets: `closed`.
+    ///
+    /// # Errors
+    /// The object lacks it.
+    pub fn closer(&mut self, name: &str) -> Result<&mut CgroupSock> {
+        Ok(self.program(name)?.try_into()?)
+    }
+
     fn program(&mut self, name: &str) -> Result<&mut Program> {
         self.ebpf.program_mut(name).with_context(|| format!("no program `{name}` in the object"))
     }
@@ -295,6 +310,7 @@ impl Programs {
         let loaded = match self.program(name)? {
             Program::Xdp(xdp) => xdp.load(),
             Program::CgroupSockAddr(hook) => hook.load(),
+            Program::CgroupSock(hook) => hook.load(),
             Program::SockOps(hook) => hook.load(),
             _ => return Err(anyhow!("program `{name}` is of an unexpected type")),
         };

@@ -6,7 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::{Context, Result, ensure};
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, PerCpuValues};
 use aya::util::nr_cpus;
-use foobar_common::abi::{BACKEND_KEPT, Backend, Counter, Endpoint, RING_PLACES, Ring, Service, Traffic};
+use foobar_common::abi::{
+    BACKEND_KEPT, Backend, ConnectFailures, Counter, Endpoint, RING_PLACES, Ring, Service, Traffic,
+};
 use foobar_common::address::{Address, Be16, SocketKey, words};
 use foobar_common::verdict::Reason;
 
@@ -29,6 +31,8 @@ pub struct State {
     endpoints6: HashMap<MapData, Wire<SocketKey<4>>, Wire<Endpoint>>,
     rings: Array<MapData, Wire<Ring>>,
     active: Array<MapData, u64>,
+    local_active: Array<MapData, u64>,
+    connect_failures: Array<MapData, Wire<ConnectFailures>>,
     epoch: Epoch,
     table: Array<MapData, Wire<Backend>>,
     pub(super) flows: Flows,
@@ -70,6 +74,8 @@ impl State {
             endpoints6: take("ENDPOINTS6")?.try_into()?,
             rings: take("RINGS")?.try_into()?,
             active: take("ACTIVE")?.try_into()?,
+            local_active: take("LOCAL_ACTIVE")?.try_into()?,
+            connect_failures: take("CONNECT_FAILURES")?.try_into()?,
             epoch: Epoch::of(take("EPOCH")?)?,
             table: take("BACKENDS")?.try_into()?,
             flows: Flows::of(&mut take, seed)?,
@@ -138,21 +144,39 @@ impl State {
         Ok(self.services.set(slot, everywhere(Wire(Traffic::default()))?, 0)?)
     }
 
-    /// Sets a backend's counters to zero.
+    /// Sets a backend's counters to zero. Those of local sockets go there by themselves: a slot is given to nobody else before.
     ///
     /// # Errors
     /// The map cannot be written.
     pub fn clear_backend(&mut self, slot: u32) -> Result<()> {
         self.active.set(slot, 0, 0)?;
+        self.connect_failures.set(slot, Wire(ConnectFailures::default()), 0)?;
         Ok(self.backends.set(slot, everywhere(Wire(Traffic::default()))?, 0)?)
     }
 
-    /// Flows that a backend slot has now.
+    /// Flows from the wire and connections of local sockets that a backend slot has now.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub fn active(&self, slot: u32) -> Result<u64> {
+        let flows = u64::try_from(self.active.get(&slot, 0)?.cast_signed()).unwrap_or(0);
+        Ok(flows + self.local_active(slot)?)
+    }
+
+    /// Connections of local sockets that a backend slot has now.
     ///
     /// # Errors
     /// The map cannot be read.
-    pub fn active(&self, slot: u32) -> Result<u64> {
-        Ok(u64::try_from(self.active.get(&slot, 0)?.cast_signed()).unwrap_or(0))
+    pub fn local_active(&self, slot: u32) -> Result<u64> {
+        Ok(self.local_active.get(&slot, 0)?)
+    }
+
+    /// Connections that a backend slot has not taken.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn connect_failures(&self, slot: u32) -> Result<ConnectFailures> {
+        Ok(self.connect_failures.get(&slot, 0)?.0)
     }
 
     /// Writes a backend at this endpoint: new connections go to members only, established ones stay with any.

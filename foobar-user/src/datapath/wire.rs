@@ -2,7 +2,8 @@
 
 use aya::Pod;
 use foobar_common::abi::{
-    Backend, BucketKey, Counter, Endpoint, Flow, Membership, Ring, Service, SynSettings, Trace, Traffic,
+    Backend, BucketKey, ConnectFailures, Counter, Endpoint, Flow, Membership, Ring, Service, SynSettings, Trace,
+    Traffic,
 };
 use foobar_common::address::{Address, SocketKey, Tuple};
 
@@ -21,5 +22,6 @@ macro_rules! wire {
     };
 }
 
-wire!(Backend, BucketKey, Counter, Endpoint, Flow, Membership, Ring, Service, SynSettings, Trace, Traffic);
+wire!(Backend, BucketKey, ConnectFailures, Counter, Endpoint, Flow, Membership, Ring, Service, SynSettings, Trace);
+wire!(Traffic);
 wire!(Address<1>, Address<4>, SocketKey<1>, SocketKey<4>, Tuple<1>, Tuple<4>);

@@ -81,7 +81,7 @@ where
 
 fn reason(error: &io::Error) -> Reason {
     match error.raw_os_error() {
-        // What the kernel's connect hook answers for a service without a healthy backend.
+        // What the kernel's connect hook answers for a service without a healthy backend, or whose backends are full.
         Some(libc::EPERM | libc::EACCES) => Reason::NoBackend,
         Some(libc::ECONNREFUSED) => Reason::Refused,
         Some(libc::ETIMEDOUT) => Reason::ConnectTimeout,

@@ -13,12 +13,36 @@ const WHOLE: u32 = 100;
 
 /// Chooses the members; see [`super::ServiceHealth::members`].
 pub(super) fn choose(select: Select, backends: &[BackendHealth]) -> Vec<&BackendHealth> {
+    standing(select, backends, |backend| !is_replaced(backend, backends))
+}
+
+/// Those among whom a backend would be, if nobody were taken out for failed connections: of its address family.
+pub(super) fn peers<'b>(
+    select: Select,
+    backends: &'b [BackendHealth],
+    backend: &BackendHealth,
+) -> Vec<&'b BackendHealth> {
+    let mut peers = standing(select, backends, |_| true);
+    peers.retain(|peer| peer.address.is_ipv4() == backend.address.is_ipv4());
+    peers
+}
+
+fn standing(select: Select, backends: &[BackendHealth], stays: impl Fn(&BackendHealth) -> bool) -> Vec<&BackendHealth> {
     let of = |fallback: bool| {
-        let standing = backends.iter().filter(move |backend| backend.fallback == fallback && is_fit(backend));
-        selected(select, &standing.collect::<Vec<_>>())
+        let fit = backends.iter().filter(|backend| backend.fallback == fallback && is_fit(backend) && stays(backend));
+        selected(select, &fit.collect::<Vec<_>>())
     };
     let first = of(false);
     if first.is_empty() { of(true) } else { first }
+}
+
+/// Taken out for failed connections, and there is another one: who may fail is better than nobody.
+fn is_replaced(backend: &BackendHealth, backends: &[BackendHealth]) -> bool {
+    let replaces = |other: &BackendHealth| {
+        let alike = other.fallback == backend.fallback && other.address.is_ipv4() == backend.address.is_ipv4();
+        alike && is_fit(other) && !other.ejection.is_out()
+    };
+    backend.ejection.is_out() && backends.iter().any(replaces)
 }
 
 /// Healthy, and meant to take part.
@@ -59,7 +83,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::health::{CheckCounts, Order};
+    use crate::health::{CheckCounts, Ejection, Order};
     use crate::plan::Reads;
 
     const READS: Select = Select::Replica(Reads { max_lag_s: None, max_lag_bytes: None, fallback_to_primary: true });
@@ -76,6 +100,7 @@ mod tests {
             order: Order::default(),
             status,
             recovered: None,
+            ejection: Ejection::default(),
             role: Some(role),
             late: false,
             failure: None,

@@ -2,6 +2,7 @@
 //!
 //! Decides which backends are members of each service; what the kernel tables hold follows from that.
 
+mod eject;
 mod http;
 mod lag;
 mod members;
@@ -17,6 +18,7 @@ mod verdict;
 mod way;
 mod wire;
 
+pub use eject::{Ejection, Failures};
 pub use lag::PrimaryLog;
 pub use monitor::{Health, Orders};
 pub use order::{Duty, Order};

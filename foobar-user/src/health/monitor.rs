@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::eject::{self, Ejection, Failures};
 use super::order::Order;
 use super::probe::{Outcome, Probe};
 use super::state::{BackendHealth, CheckCounts, HealthState, Member, ServiceHealth};
@@ -17,7 +18,7 @@ use super::verdict::{Status, Verdict};
 use super::way::Way;
 use super::wire::Wire;
 use super::{DatabaseRole, lag};
-use crate::plan::{Check, Reads, Scope, Select, ServicePlan};
+use crate::plan::{Check, CheckKind, Reads, Scope, Select, ServicePlan};
 
 /// Checks the backends of one server's services until it is dropped.
 #[derive(Debug)]
@@ -96,6 +97,17 @@ impl Health {
         });
     }
 
+    /// Takes what the kernel has counted of connections that backends have not taken.
+    pub fn look_at_failures(&self, failures: &[Failures<'_>], now: std::time::Instant) {
+        self.state.send_if_modified(|state| {
+            state.services.iter_mut().fold(false, |changed, service| {
+                let of: Vec<Failures<'_>> =
+                    failures.iter().filter(|found| found.service == service.name).copied().collect();
+                eject::look(service, &of, now) || changed
+            })
+        });
+    }
+
     /// What is known now, with counters.
     #[must_use]
     pub fn snapshot(&self) -> HealthState {
@@ -144,6 +156,7 @@ fn rebuilt(old: &HealthState, services: &[ServicePlan], kept: &[Target], orders:
             order,
             status: Status::Unknown,
             recovered: None,
+            ejection: Ejection::default(),
             role: None,
             late: false,
             failure: None,
@@ -156,6 +169,7 @@ fn rebuilt(old: &HealthState, services: &[ServicePlan], kept: &[Target], orders:
         name: plan.name.clone(),
         select: plan.select,
         slow_start_s: plan.balance.slow_start_s,
+        eject: plan.balance.eject,
         log: old
             .services
             .iter()
@@ -226,9 +240,19 @@ fn publish(state: &watch::Sender<HealthState>, target: &Target, verdict: &mut Ve
     state.send_if_modified(|state| {
         let measured = said.map(|(position, role)| measured(state, target, position, role));
         let Some(backend) = find_mut(state, target) else { return false };
-        if changed && verdict.status() == Status::Up && backend.status == Status::Down {
-            backend.recovered = Some(std::time::Instant::now());
+        let now = std::time::Instant::now();
+        let rises = changed && verdict.status() == Status::Up && backend.status == Status::Down;
+        if rises {
+            // Its checks have seen it fall, too.
+            backend.ejection.end(now);
         }
+        let connects = !matches!(target.check.kind, CheckKind::Script(_));
+        let success = matches!(outcome, Outcome::Success(_));
+        let returns = connects && backend.ejection.checked(success, target.check.rise, now);
+        if rises || returns {
+            backend.recovered = Some(now);
+        }
+        let changed = changed || returns;
         backend.status = verdict.status();
         backend.failure = outcome.failure().map(str::to_owned);
         match outcome {

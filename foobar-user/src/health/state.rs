@@ -5,10 +5,11 @@ use std::time::Instant;
 
 use serde::Serialize;
 
+use super::eject::Ejection;
 use super::order::Order;
 use super::verdict::Status;
 use super::{DatabaseRole, PrimaryLog, members};
-use crate::plan::Select;
+use crate::plan::{Eject, Select};
 
 /// Health of all services of one server.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -26,6 +27,8 @@ pub struct ServiceHealth {
     pub select: Select,
     /// Seconds in which a backend that has recovered gets its full weight; 0: at once.
     pub slow_start_s: u32,
+    /// When a backend that takes no connections is taken out.
+    pub eject: Eject,
     /// The primary's log, by which replicas are measured.
     #[serde(skip)]
     pub log: PrimaryLog,
@@ -51,6 +54,9 @@ pub struct BackendHealth {
     /// When it came up again after it had been down.
     #[serde(skip)]
     pub recovered: Option<Instant>,
+    /// Whether it is taken out because it takes no connections.
+    #[serde(skip)]
+    pub ejection: Ejection,
     /// What a database server said last.
     pub role: Option<DatabaseRole>,
     /// Whether it is a replica too far behind to take reads.

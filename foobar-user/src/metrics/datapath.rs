@@ -78,8 +78,10 @@ pub struct BackendCount {
     pub service: String,
     /// The backend's server name; counts of the same pair are summed.
     pub backend: String,
-    /// Flows from the wire that it has now.
+    /// Flows from the wire and connections of local sockets that it has now.
     pub flows: u64,
+    /// Connections that it has not taken.
+    pub connect_failures: u64,
     /// New connections.
     pub connections: u64,
     /// Packets.
@@ -181,6 +183,8 @@ impl Datapath {
         let backends = &self.backends;
         encode::counter(encoder, &names::BACKEND_CONNECTIONS, backends.iter().map(|b| (b.labels(), b.connections)))?;
         encode::gauge(encoder, &names::BACKEND_FLOWS, backends.iter().map(|b| (b.labels(), b.flows)))?;
+        let failures = backends.iter().map(|b| (b.labels(), b.connect_failures));
+        encode::counter(encoder, &names::BACKEND_CONNECT_FAILURES, failures)?;
         encode::counter(encoder, &names::BACKEND_PACKETS, backends.iter().map(|b| (b.labels(), b.packets)))?;
         encode::counter(encoder, &names::BACKEND_BYTES, backends.iter().map(|b| (b.labels(), b.bytes)))
     }

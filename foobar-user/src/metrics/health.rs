@@ -26,6 +26,10 @@ pub struct BackendHealth {
     pub up: bool,
     /// It is up and has the role that the service selects, so the kernel's tables have it.
     pub member: bool,
+    /// It is taken out, because it takes no connections.
+    pub ejected: bool,
+    /// Times that it was.
+    pub ejections: u64,
     /// Of a replica: seconds and bytes that it is behind, and whether that is too much.
     pub lag: Option<(f64, i64, bool)>,
     /// Checks that were answered as they should.
@@ -41,14 +45,21 @@ impl Collector for Health {
         let encoder = &mut encoder;
         // One failing address is a fault to tell; one usable address still makes the backend a member.
         let mut backends = BTreeMap::new();
+        let mut ejections = BTreeMap::new();
         for backend in &self.backends {
             let (up, member) = backends.entry(backend.labels()).or_insert((true, false));
             *up &= backend.up;
             *member |= backend.member;
+            let (ejected, times) = ejections.entry(backend.labels()).or_insert((false, 0));
+            *ejected |= backend.ejected;
+            *times += backend.ejections;
         }
         encode::gauge(encoder, &names::BACKEND_UP, backends.iter().map(|(of, (up, _))| (*of, u64::from(*up))))?;
         let members = backends.iter().map(|(of, (_, member))| (*of, u64::from(*member)));
         encode::gauge(encoder, &names::BACKEND_MEMBER, members)?;
+        let ejected = ejections.iter().map(|(of, (ejected, _))| (*of, u64::from(*ejected)));
+        encode::gauge(encoder, &names::BACKEND_EJECTED, ejected)?;
+        encode::counter(encoder, &names::BACKEND_EJECTIONS, ejections.iter().map(|(of, (_, times))| (*of, *times)))?;
         let replicas = || self.backends.iter().filter_map(|backend| backend.lag.map(|lag| (backend.labels(), lag)));
         encode::gauge(encoder, &names::BACKEND_LAG_SECONDS, replicas().map(|(of, (seconds, ..))| (of, seconds)))?;
         encode::gauge(encoder, &names::BACKEND_LAG_BYTES, replicas().map(|(of, (_, bytes, _))| (of, bytes)))?;

@@ -33,7 +33,13 @@ pub const BACKEND_CONNECTIONS: Family =
 pub const BACKEND_FLOWS: Family = Family::gauge(
     "foobar_backend_flows",
     &["service", "backend"],
-    "Flows from the wire that this backend has now; those of local sockets are not followed",
+    "Flows from the wire and connections of local sockets that this backend has now",
+);
+/// Connections that a backend has not taken.
+pub const BACKEND_CONNECT_FAILURES: Family = Family::counter(
+    "foobar_backend_connect_failures",
+    &["service", "backend"],
+    "Connections that this backend has not taken: refused, unreachable, or of local sockets without an answer for half a second",
 );
 /// Packets by backend.
 pub const BACKEND_PACKETS: Family =
@@ -55,6 +61,18 @@ pub const BACKEND_MEMBER: Family = Family::gauge(
     "foobar_backend_member",
     &["service", "backend"],
     "1 when the kernel gives new connections to the backend: it is up and has the role that the service selects",
+);
+/// Ejection by backend.
+pub const BACKEND_EJECTED: Family = Family::gauge(
+    "foobar_backend_ejected",
+    &["service", "backend"],
+    "1 while an address of the backend is given no connections, because it has not taken several in a row",
+);
+/// Ejections by backend.
+pub const BACKEND_EJECTIONS: Family = Family::counter(
+    "foobar_backend_ejections",
+    &["service", "backend"],
+    "Times that an address of the backend was taken out, because it had not taken several connections in a row",
 );
 /// Replication lag in seconds, as the checks measure it.
 pub const BACKEND_LAG_SECONDS: Family = Family::gauge(
@@ -262,10 +280,13 @@ pub const ALL: &[Family] = &[
     SERVICE_BYTES,
     BACKEND_CONNECTIONS,
     BACKEND_FLOWS,
+    BACKEND_CONNECT_FAILURES,
     BACKEND_PACKETS,
     BACKEND_BYTES,
     BACKEND_UP,
     BACKEND_MEMBER,
+    BACKEND_EJECTED,
+    BACKEND_EJECTIONS,
     BACKEND_LAG_SECONDS,
     BACKEND_LAG_BYTES,
     BACKEND_LATE,

@@ -154,6 +154,22 @@ pub struct Balance {
     pub affinity_s: u32,
     /// Seconds in which a backend that has recovered gets its full weight; 0: at once.
     pub slow_start_s: u32,
+    /// When a backend that takes no connections is taken out.
+    pub eject: Eject,
+}
+
+/// When a backend that takes no connections is taken out, whatever its checks say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Eject {
+    /// Connections in a row that it has not taken; 0: it never is.
+    pub failures: u32,
+    /// Seconds for which it is out the first time.
+    pub time_s: u32,
+}
+
+impl Eject {
+    /// It never is.
+    pub const NEVER: Self = Self { failures: 0, time_s: 0 };
 }
 
 /// Which backend is given the next connection.

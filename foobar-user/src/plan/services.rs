@@ -86,6 +86,7 @@ const fn balance(service: &Service) -> Balance {
         max_connections: balance.max_connections,
         affinity_s: balance.affinity_s,
         slow_start_s: balance.slow_start_s,
+        eject: balance.eject,
     }
 }
 

@@ -9,7 +9,7 @@ use foobar_common::rules::{Action, FlagMatch, Protocol};
 use ipnet::IpNet;
 
 use super::at::{At, Span};
-use crate::plan::{Role, Schedule, Select, Transport};
+use crate::plan::{Eject, Role, Schedule, Select, Transport};
 
 /// A site: one value for one file. Paths in it are absolute or relative to the working folder, never to the file.
 #[derive(Clone, Debug, PartialEq)]
@@ -149,6 +149,8 @@ pub struct Balance {
     pub affinity_s: u32,
     /// Seconds in which a backend that has recovered gets its full weight; 0: at once.
     pub slow_start_s: u32,
+    /// When a backend that takes no connections is taken out.
+    pub eject: Eject,
     /// Weights by server; others have 1, and 0 is given nothing new.
     pub weights: Vec<(At<String>, u64)>,
     /// Servers that are given connections only while no other is healthy.

@@ -123,7 +123,8 @@ pub(crate) fn full_sources() -> Sources {
 
 fn backend(up: bool, success: u64, failure: u64) -> health::BackendHealth {
     let (service, backend) = ("www".to_owned(), "web1".to_owned());
-    health::BackendHealth { service, backend, up, member: up, lag: Some((0.5, 7, !up)), success, failure, timeout: 0 }
+    let (ejected, lag) = (!up, Some((0.5, 7, !up)));
+    health::BackendHealth { service, backend, up, member: up, ejected, ejections: 2, lag, success, failure, timeout: 0 }
 }
 
 fn full_datapath() -> datapath::Datapath {
@@ -135,7 +136,15 @@ fn full_datapath() -> datapath::Datapath {
         // One rule of the site file, once for each family.
         rules: vec![rule(1, 60), rule(2, 120)],
         services: vec![datapath::ServiceCount { service: service.clone(), connections: 4, packets: 5, bytes: 6 }],
-        backends: vec![datapath::BackendCount { service, backend, flows: 7, connections: 4, packets: 5, bytes: 6 }],
+        backends: vec![datapath::BackendCount {
+            service,
+            backend,
+            flows: 7,
+            connect_failures: 3,
+            connections: 4,
+            packets: 5,
+            bytes: 6,
+        }],
         flows: vec![
             datapath::FlowTable { table: "established", used: [10, 0], limit: 100, removed: 7 },
             datapath::FlowTable { table: "datagrams", used: [0, 3], limit: 50, removed: 0 },

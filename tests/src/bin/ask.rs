@@ -1,6 +1,6 @@
 //! `ask`: asks an echo service by datagrams of one socket, and tells who has answered and from where.
 
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -22,7 +22,9 @@ struct Arguments {
 
 fn main() -> Result<()> {
     let Arguments { to, count, connected } = Arguments::parse();
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).context("cannot open a socket")?;
+    // To an IPv4-mapped address an IPv6 socket sends by IPv4.
+    let any = if to.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0)).context("cannot open a socket")?;
     socket.set_read_timeout(Some(Duration::from_secs(2)))?;
     if connected {
         socket.connect(to).with_context(|| format!("cannot connect to {to}"))?;

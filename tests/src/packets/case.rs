@@ -1,6 +1,6 @@
 //! A fixture: packets one after the other, and for each the verdict, the bytes and every counter that changes.
 
-use foobar_common::abi::{Flow, FlowTable};
+use foobar_common::abi::{ConnectFailures, Flow, FlowTable};
 use foobar_common::verdict::Reason;
 
 use super::frame::Frame;
@@ -55,6 +55,8 @@ pub struct Step {
     pub rules: Vec<&'static str>,
     /// Service and backend that count it.
     pub traffic: Option<Given>,
+    /// By how much the failures of this backend change.
+    pub failures: ConnectFailures,
 }
 
 /// What becomes of a packet.
@@ -115,7 +117,18 @@ impl Case {
 }
 
 fn raw(ingress: Wire, frame: Vec<u8>, action: Action, reason: Reason) -> Step {
-    Step { after: frame.clone(), frame, ingress, later_ns: 0, action, reason, rules: Vec::new(), traffic: None }
+    let failures = ConnectFailures::default();
+    Step {
+        after: frame.clone(),
+        frame,
+        ingress,
+        later_ns: 0,
+        action,
+        reason,
+        rules: Vec::new(),
+        traffic: None,
+        failures,
+    }
 }
 
 /// A frame of any bytes that is dropped.
@@ -180,6 +193,20 @@ impl Step {
     pub fn given(mut self, service: &str, v6: bool, member: u32, connections: u64) -> Self {
         let service = service_slot(service, v6);
         self.traffic = Some(Given { service, backend: MEMBERS * service + member, connections, packets: 1 });
+        self
+    }
+
+    /// The backend that counts it has not taken the connection.
+    #[must_use]
+    pub const fn refused(mut self) -> Self {
+        self.failures = ConnectFailures { total: 1, row: 1 };
+        self
+    }
+
+    /// The backend that counts it has taken a connection, after so many in a row that it had not.
+    #[must_use]
+    pub const fn ends_row(mut self, row: u64) -> Self {
+        self.failures.row = row.wrapping_neg();
         self
     }
 }

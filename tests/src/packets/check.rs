@@ -178,6 +178,7 @@ fn expected(step: &Step, rules: &[Rule]) -> Counters {
         counters.rules[index].bytes += bytes;
     }
     if let Some(given) = step.traffic {
+        counters.failures[given.backend as usize] = step.failures;
         for traffic in [&mut counters.services[given.service as usize], &mut counters.backends[given.backend as usize]]
         {
             traffic.connections = given.connections;

@@ -146,6 +146,7 @@ impl Shell for Core {
         self.tables.flows6.borrow_mut().clear();
         self.tables.cursors.borrow_mut().clear();
         self.tables.active.borrow_mut().clear();
+        self.tables.connect_failures.borrow_mut().clear();
         self.tables.stuck.borrow_mut().clear();
         self.tables.buckets.borrow_mut().clear();
         self.tables.events.borrow_mut().clear();
@@ -195,6 +196,9 @@ impl Shell for Core {
         }
         for (slot, traffic) in &*self.tables.backend_counters.borrow() {
             counters.backends[*slot as usize] = *traffic;
+        }
+        for (slot, failures) in &*self.tables.connect_failures.borrow() {
+            counters.failures[*slot as usize] = *failures;
         }
         Ok(counters)
     }

@@ -1,6 +1,6 @@
 //! All counters at one time, and how they differ.
 
-use foobar_common::abi::{Counter, Traffic};
+use foobar_common::abi::{ConnectFailures, Counter, Traffic};
 use foobar_common::verdict::{REASONS, Reason};
 
 /// Every counter that a packet can change.
@@ -14,6 +14,8 @@ pub struct Counters {
     pub services: Vec<Traffic>,
     /// By backend slot.
     pub backends: Vec<Traffic>,
+    /// Connections that each backend slot has not taken.
+    pub failures: Vec<ConnectFailures>,
 }
 
 impl Counters {
@@ -24,6 +26,7 @@ impl Counters {
             rules: vec![Counter::default(); rules],
             services: vec![Traffic::default(); services],
             backends: vec![Traffic::default(); backends],
+            failures: vec![ConnectFailures::default(); backends],
         }
     }
 
@@ -35,6 +38,7 @@ impl Counters {
             rules: minus(&self.rules, &before.rules, counter),
             services: minus(&self.services, &before.services, traffic),
             backends: minus(&self.backends, &before.backends, traffic),
+            failures: minus(&self.failures, &before.failures, failures),
         }
     }
 
@@ -48,6 +52,7 @@ impl Counters {
         each(&mut found, "rule", &self.rules, &other.rules);
         each(&mut found, "service", &self.services, &other.services);
         each(&mut found, "backend", &self.backends, &other.backends);
+        each(&mut found, "failures of backend", &self.failures, &other.failures);
         found
     }
 }
@@ -78,4 +83,9 @@ const fn traffic(now: Traffic, before: Traffic) -> Traffic {
         packets: now.packets - before.packets,
         bytes: now.bytes - before.bytes,
     }
+}
+
+/// A row that ends is less than it was: below zero.
+const fn failures(now: ConnectFailures, before: ConnectFailures) -> ConnectFailures {
+    ConnectFailures { total: now.total - before.total, row: now.row.wrapping_sub(before.row) }
 }

@@ -195,6 +195,8 @@ impl Shell for Kernel {
             (0..SERVICE_SLOTS).map(|slot| self.instance.state().service(slot)).collect::<Result<_>>()?;
         counters.backends =
             (0..BACKEND_SLOTS).map(|slot| self.instance.state().backend(slot)).collect::<Result<_>>()?;
+        counters.failures =
+            (0..BACKEND_SLOTS).map(|slot| self.instance.state().connect_failures(slot)).collect::<Result<_>>()?;
         Ok(counters)
     }
 }

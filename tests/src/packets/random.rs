@@ -118,7 +118,7 @@ impl Random {
         if self.once_in(60) {
             return self.foreign();
         }
-        let frame = self.sensible();
+        let frame = if self.once_in(16) { self.error() } else { self.sensible() };
         let mut bytes = frame.bytes();
         if self.once_in(3) {
             for _ in 0..=self.below(3) {
@@ -183,6 +183,22 @@ impl Random {
             _ => self.below(24),
         };
         frame.data(&vec![0xa5; length])
+    }
+
+    /// An ICMP error about what services see most, so that some are about flows.
+    fn error(&mut self) -> Frame {
+        let (v6, client, backend) = (self.once_in(2), self.of(&[CLIENT, CLIENT2]), self.of(&[WEB1, WEB2]));
+        let quoted = match self.below(4) {
+            0 => Frame::new(v6, VIP, client, Transport::Tcp(8080, 2000, 16)),
+            1 => Frame::new(v6, client, backend, Transport::Tcp(2000, 9080, 16)),
+            2 => Frame::new(v6, VIP, client, Transport::UdpUnchecked(7007, 3001)),
+            _ => Frame::new(v6, client, backend, Transport::UdpUnchecked(3001, 8007)),
+        };
+        let (from, kind) = (self.of(&[client, backend, ADMIN, OFFICE]), self.of(&[1, 2, 3, 3, 4, 11, 12]));
+        let bytes = quoted.bytes();
+        let length = if self.once_in(2) { self.below(bytes.len() - 14) } else { bytes.len() - 14 };
+        let error = Frame::new(v6, from, LB1, Transport::Icmp(kind)).data(&bytes[14..14 + length]);
+        Frame { destination: if self.once_in(16) { error.destination } else { quoted.source }, ..error }
     }
 
     /// What limits count, from few sources, so that they are reached.

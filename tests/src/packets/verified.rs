@@ -3,13 +3,13 @@
 use anyhow::{Context, Result};
 use aya::programs::ProgramInfo;
 use foobar_user::datapath::object;
-use foobar_user::datapath::programs::{FOLLOWER, HOOKS, Programs};
+use foobar_user::datapath::programs::{CLOSER, FOLLOWER, HOOKS, Programs};
 
 use super::stack::Stacks;
 
 /// Programs, the instructions that the verifier may walk at the most (half as many again as when this was set), and the bytes
 /// of stack that the deepest chain of calls may take (the kernel allows 512).
-const BOUNDS: [(&str, u32, u32); 19] = [
+const BOUNDS: [(&str, u32, u32); 20] = [
     ("foobar", 5_300, 288),
     ("path4", 145_000, 512),
     ("path6", 365_000, 512),
@@ -20,10 +20,11 @@ const BOUNDS: [(&str, u32, u32); 19] = [
     ("answer4", 43_000, 320),
     ("answer6", 49_000, 384),
     ("connections", 215_000, 352),
-    ("connect4", 2_300, 160),
-    ("connect6", 4_700, 192),
-    ("sendmsg4", 2_500, 160),
-    ("sendmsg6", 2_700, 192),
+    ("closed", 300, 64),
+    ("connect4", 4_600, 160),
+    ("connect6", 9_800, 192),
+    ("sendmsg4", 4_700, 192),
+    ("sendmsg6", 5_100, 224),
     ("recvmsg4", 36, 32),
     ("recvmsg6", 114, 64),
     ("getpeername4", 36, 32),
@@ -70,6 +71,9 @@ pub fn check(programs: &mut Programs) -> Result<Vec<String>> {
 fn info(programs: &mut Programs, name: &str) -> Result<ProgramInfo> {
     if name == FOLLOWER {
         return Ok(programs.follower(name)?.info()?);
+    }
+    if name == CLOSER {
+        return Ok(programs.closer(name)?.info()?);
     }
     if HOOKS.contains(&name) {
         return Ok(programs.hook(name)?.info()?);

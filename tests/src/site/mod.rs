@@ -27,6 +27,8 @@ pub struct Binaries {
     pub echo: PathBuf,
     /// Who asks it by datagrams.
     pub ask: PathBuf,
+    /// Who holds connections.
+    pub hold: PathBuf,
     /// Who opens connections to it.
     pub dial: PathBuf,
 }
@@ -49,7 +51,7 @@ impl Binaries {
             None => beside("foobar")?,
         };
         let (guestbook, echo, ask, dial) = (beside("guestbook")?, beside("echo")?, beside("ask")?, beside("dial")?);
-        Ok(Self { foobar, guestbook, echo, ask, dial })
+        Ok(Self { foobar, guestbook, echo, ask, hold: beside("hold")?, dial })
     }
 }
 

@@ -1,6 +1,7 @@
 //! How a `[service.name]` spreads connections: schedule, weights, who is spared, who steps in.
 
-use crate::plan::Schedule;
+use super::eject;
+use crate::plan::{Schedule, Transport};
 use crate::sets::ttl;
 use crate::site::model::{Balance, Forward};
 use crate::site::section::{Section, nearest};
@@ -21,20 +22,25 @@ const SCHEDULES: [(&str, Schedule); 3] = [
     ("maglev", Schedule::Maglev),
 ];
 
-/// Keys that need to see each packet of a flow, or its client.
-const ON_THE_WIRE: [&str; 2] = ["max_connections", "affinity"];
-
-pub(super) fn read(section: &mut Section<'_>, forward: Option<&Forward>) -> Balance {
+pub(super) fn read(section: &mut Section<'_>, protocol: Transport, forward: Option<&Forward>) -> Balance {
     let schedule = section.parse("schedule", "a string", schedule);
-    if let Some(schedule) = &schedule
-        && schedule.value != Schedule::RoundRobin
-    {
-        refuse_off_the_wire(section, "schedule", forward);
+    if schedule.as_ref().is_some_and(|schedule| schedule.value == Schedule::Maglev) {
+        refuse_off_the_wire(
+            section,
+            "schedule",
+            forward,
+            "a local socket has no port yet when it is given a backend, so that `maglev` has nothing to go by; write \
+             `round-robin` or `least-connections`, or forward by `nat` or `direct`",
+        );
     }
-    for key in ON_THE_WIRE {
-        if section.has(key) {
-            refuse_off_the_wire(section, key, forward);
-        }
+    if section.has("affinity") {
+        refuse_off_the_wire(
+            section,
+            "affinity",
+            forward,
+            "every connection of local sockets has one client, this server, so that one backend would be given all of \
+             them; leave it out, or forward by `nat` or `direct`",
+        );
     }
     let connections = section.integer("max_connections", 1..=CONNECTIONS_MAX).map_or(0, |number| number.value);
     let affinity_s = time(section, "affinity", AFFINITY_S_MAX);
@@ -46,6 +52,7 @@ pub(super) fn read(section: &mut Section<'_>, forward: Option<&Forward>) -> Bala
         max_connections: u32::try_from(connections).unwrap_or(u32::MAX),
         affinity_s,
         slow_start_s,
+        eject: eject::read(section, protocol, forward),
         weights: weights.unwrap_or_default(),
         fallback: fallback.map_or_else(Vec::new, |list| list.value),
     }
@@ -60,19 +67,15 @@ fn schedule(word: &str) -> Result<Schedule, String> {
     })
 }
 
-fn refuse_off_the_wire(section: &Section<'_>, key: &'static str, forward: Option<&Forward>) {
-    let why = match forward {
-        Some(Forward::Tls(_) | Forward::Socket) => {
-            "connections of local sockets are not followed to their end, and have one client, this server; \
-             only `forward = \"nat\"` and `\"direct\"` can do this"
-        }
-        Some(Forward::Nat | Forward::Direct) | None => return,
-    };
-    section.faults.error(section.place(key), format!("`{key}` in {}: {why}", section.title));
+/// Refuses a key that goes by the client, where all clients are one.
+fn refuse_off_the_wire(section: &Section<'_>, key: &'static str, forward: Option<&Forward>, why: &str) {
+    if matches!(forward, Some(Forward::Tls(_) | Forward::Socket)) {
+        section.faults.error(section.place(key), format!("`{key}` in {}: {why}", section.title));
+    }
 }
 
 /// Seconds; 0 when it is absent.
-fn time(section: &mut Section<'_>, key: &'static str, longest_s: u64) -> u32 {
+pub(super) fn time(section: &mut Section<'_>, key: &'static str, longest_s: u64) -> u32 {
     let read = |text: &str| match ttl::parse(text)?.as_secs() {
         seconds if seconds > longest_s => {
             let longest = ttl::format(std::time::Duration::from_secs(longest_s));

@@ -2,6 +2,7 @@
 
 mod balance;
 mod database;
+mod eject;
 mod limit;
 mod process;
 mod protocol;

@@ -39,7 +39,7 @@ pub(super) fn read(reader: &Reader<'_>, name: At<String>, mut section: Section<'
     let protocol = section.parse("protocol", "a string", transport);
     let protocol = protocol.map_or(Transport::Tcp, |protocol| protocol.value);
     let forward = forward(reader, &mut section, protocol);
-    let balance = balance::read(&mut section, forward.as_ref());
+    let balance = balance::read(&mut section, protocol, forward.as_ref());
     let from = from(&mut section, forward.as_ref());
     let role = to.as_ref().map(|to| to.role);
     let select = section.parse("select", "a string", select).map_or(Select::Any, |select| select.value);

@@ -53,7 +53,7 @@ fn handshakes(v6: bool) -> Vec<Case> {
         of("a number that wraps", vec![syn(), answer(u32::MAX, both), client(0, ACK)], Established),
         of("an answer without SYN says no number", vec![syn(), answer(SAID, ACK), client(SAID + 1, ACK)], HalfOpen),
         of("the right number in a SYN", vec![syn(), answer(SAID, both), client(SAID + 1, SYN)], HalfOpen),
-        of("refused by the backend", vec![syn(), answer(0, RST | ACK)], HalfOpen),
+        of("refused by the backend", vec![syn(), answer(0, RST | ACK).refused()], HalfOpen),
         case(
             &named("handshake: UDP has none", v6),
             vec![

@@ -5,6 +5,7 @@ mod connections;
 mod datagrams;
 mod direct;
 mod extensions;
+mod failures;
 mod firewall;
 mod flags;
 mod flows;
@@ -34,6 +35,7 @@ pub fn all() -> Vec<Case> {
         balance::cases(),
         direct::cases(),
         flows::cases(),
+        failures::cases(),
         datagrams::cases(),
         routes::cases(),
         extensions::cases(),
