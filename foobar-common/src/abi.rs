@@ -25,6 +25,10 @@ pub const MAX_BACKENDS: u32 = 4096;
 pub const DEFAULT_FLOWS: u32 = 262_144;
 /// Half-open flows of each family at the most, and UDP flows; the least recently used gives way.
 pub const MAX_HALF_OPEN: u32 = 65_536;
+/// Entries for replies of established flows, of each family at the most: as many as there can be flows.
+pub const MAX_REPLIES: u32 = DEFAULT_FLOWS;
+/// Source addresses of one service in one family at the most.
+pub const MAX_SOURCES: u32 = 16;
 /// Membership classes of all named sets at the most; class 0 is in no set.
 pub const MAX_CLASSES: usize = 16_384;
 /// Sources that limits know at the most, of all rules; the least recently used gives way.
@@ -177,8 +181,8 @@ pub struct Service {
     pub flags: u32,
     /// Seconds without a new flow for which a client stays with its backend; 0: it does not.
     pub affinity_s: u32,
-    /// Always zero.
-    pub _pad: u32,
+    /// Addresses of the balancer's own from which backends see its flows, at its ring's index; 0: they see the clients'.
+    pub sources: u32,
 }
 
 /// [`Service::flags`]: packets from the wire are balanced by NAT.
@@ -189,6 +193,9 @@ pub const SERVICE_LOCAL: u32 = 2;
 pub const SERVICE_HASH: u32 = 4;
 /// [`Service::flags`]: a flow goes to the member with the fewest flows for its weight; the ring names each member once.
 pub const SERVICE_LEAST: u32 = 8;
+
+/// [`Service::flags`]: replies find their flow by an entry of its own, see [`crate::reply`].
+pub const SERVICE_REPLIES: u32 = 16;
 
 /// Backend slots by place.
 #[derive(Clone, Copy, Debug)]
@@ -251,11 +258,15 @@ pub struct Endpoint {
     pub vip: [u32; 4],
     /// Port of the VIP.
     pub port: Be16,
-    /// Always zero.
-    pub _pad: u16,
+    /// [`ENDPOINT_REPLIES`].
+    pub flags: u16,
     /// Slot of the backend.
     pub backend: u32,
 }
+
+/// [`Endpoint::flags`]: it stands behind more than this VIP, or packets reach it from addresses of the balancer's own: replies
+/// are looked up before.
+pub const ENDPOINT_REPLIES: u16 = 1;
 
 /// An entry of the flow table, keyed by the client's tuple towards the VIP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -265,7 +276,7 @@ pub struct Flow {
     pub backend: u32,
     /// Generation of rules that allowed it; another generation judges again. 0: each packet is judged.
     pub generation: u32,
-    /// [`FLOW_CLIENT_FIN`], [`FLOW_BACKEND_FIN`], [`FLOW_RESET`], [`FLOW_ANSWERED`].
+    /// [`FLOW_CLIENT_FIN`], [`FLOW_BACKEND_FIN`], [`FLOW_RESET`], [`FLOW_ANSWERED`], [`FLOW_REPLIES`].
     pub state: u16,
     /// Counter slot of the rule that allowed it.
     pub rule: u16,
@@ -273,6 +284,13 @@ pub struct Flow {
     pub answer: u32,
     /// Coarse monotonic time of its last packet, in nanoseconds.
     pub last_seen_ns: u64,
+    /// With a source port: the address from which the backend sees it; IPv4 in the first word. An address and no slot: a peer
+    /// that takes the flow over can use it.
+    pub source: [u32; 4],
+    /// The port from which the backend sees it; 0: the client's own address and port.
+    pub source_port: Be16,
+    /// Always zero.
+    pub _pad: [u16; 3],
 }
 
 /// [`Flow::state`]: the client has sent FIN.
@@ -283,6 +301,9 @@ pub const FLOW_BACKEND_FIN: u16 = 2;
 pub const FLOW_RESET: u16 = 4;
 /// [`Flow::state`], half open: the backend has answered the SYN.
 pub const FLOW_ANSWERED: u16 = 8;
+
+/// [`Flow::state`]: its replies find it by an entry of its own.
+pub const FLOW_REPLIES: u16 = 16;
 
 /// Which of the flow tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -323,4 +344,4 @@ const _: () = assert!(size_of::<Counter>() == 16 && size_of::<Traffic>() == 24);
 const _: () = assert!(size_of::<Membership>() == 16 && size_of::<BucketKey>() == 24 && size_of::<Event>() == 64);
 const _: () = assert!(size_of::<Service>() == 24 && size_of::<Backend>() == 32 && size_of::<Stuck>() == 16);
 const _: () = assert!(size_of::<ConnectFailures>() == 16);
-const _: () = assert!(size_of::<Endpoint>() == 24 && size_of::<Flow>() == 24);
+const _: () = assert!(size_of::<Endpoint>() == 24 && size_of::<Flow>() == 48);

@@ -3,9 +3,11 @@
 use crate::abi::{Backend, Endpoint, Flow, FlowTable, Service, Stuck};
 use crate::express::Express;
 use crate::generation::Roots;
+use crate::packet::Packet;
 use crate::parse::Headers;
 use crate::path::Of;
 use crate::prefixes::{Words, look_up4, look_up6};
+use crate::reply::{Ask, Room};
 use crate::tables::{Route, RouteQuery, Tables};
 use crate::verdict::Reason;
 
@@ -36,6 +38,13 @@ impl Be16 {
         self.0.to_ne_bytes()
     }
 
+    /// Whether both are the same, also where constants are evaluated.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is(self, other: Self) -> bool {
+        self.0 == other.0
+    }
+
     /// In host byte order.
     #[inline(always)]
     #[must_use]
@@ -48,6 +57,20 @@ impl Be16 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(transparent)]
 pub struct Address<const W: usize>(pub [u32; W]);
+
+impl<const W: usize> Address<W> {
+    /// Whether both are the same: word by word, because a comparison of arrays would be a call.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is(&self, other: &Self) -> bool {
+        let (mut differs, mut word) = (0, 0);
+        while word < W {
+            differs |= self.0[word] ^ other.0[word];
+            word += 1;
+        }
+        differs == 0
+    }
+}
 
 /// An IPv4 address.
 pub type Ipv4 = Address<1>;
@@ -179,6 +202,8 @@ pub trait Family<const W: usize> {
     fn admit<T: Tables>(tables: &T, work: &mut Of<W>) -> Reason;
     /// See [`Tables::assign4`].
     fn assign<T: Tables>(tables: &T, work: &mut Of<W>) -> Reason;
+    /// See [`Tables::replies4`].
+    fn replies<T: Tables>(tables: &T, ask: Ask, work: &mut Of<W>) -> Reason;
     /// See [`Tables::flow4`].
     fn flow<T: Tables>(tables: &T, table: FlowTable, key: &Tuple<W>) -> Option<Flow>;
     /// See [`Tables::insert_flow4`].
@@ -215,10 +240,24 @@ pub trait Family<const W: usize> {
     fn own_connection<T: Tables>(tables: &T, tuple: &Tuple<W>) -> bool;
     /// See [`Tables::route4`].
     fn route<T: Tables>(tables: &T, query: &RouteQuery<W>) -> Route;
-    /// The address of a backend, which is of this family because its service is.
-    fn backend_address(backend: &Backend) -> Address<W>;
-    /// The VIP of an endpoint, which is of this family because its service is.
-    fn vip(endpoint: &Endpoint) -> Address<W>;
+    /// See [`Tables::reply4`].
+    fn reply<T: Tables>(tables: &T, table: FlowTable, room: &mut Room<W>) -> bool;
+    /// See [`Tables::insert_reply4`].
+    fn insert_reply<T: Tables>(tables: &T, table: FlowTable, room: &mut Room<W>) -> bool;
+    /// See [`Tables::remove_reply4`].
+    fn remove_reply<T: Tables>(tables: &T, table: FlowTable, room: &mut Room<W>);
+    /// Writes an address into a packet.
+    fn store<P: Packet>(&self, packet: &mut P, offset: usize) -> Option<()>;
+    /// An address as table values hold it, which is of this family because its service is.
+    fn from_words(words: [u32; 4]) -> Address<W>;
+    /// The address of a backend.
+    fn backend_address(backend: &Backend) -> Address<W> {
+        Self::from_words(backend.address)
+    }
+    /// The VIP of an endpoint.
+    fn vip(endpoint: &Endpoint) -> Address<W> {
+        Self::from_words(endpoint.vip)
+    }
 }
 
 /// The named sets' prefix tables.
@@ -238,7 +277,7 @@ const fn first_bits(word: u32, length: u8) -> u32 {
 }
 
 macro_rules! family {
-    ($words:literal, $admit:ident, $assign:ident, $flow:ident, $insert:ident, $amend:ident, $remove:ident, $express:ident, $service:ident, $asked:ident, $ask:ident, $chosen:ident, $choose:ident, $endpoint:ident, $own:ident, $route:ident,
+    ($words:literal, $admit:ident, $assign:ident, $replies:ident, $flow:ident, $insert:ident, $amend:ident, $remove:ident, $express:ident, $service:ident, $asked:ident, $ask:ident, $chosen:ident, $choose:ident, $endpoint:ident, $reply:ident, $insert_reply:ident, $remove_reply:ident, $own:ident, $route:ident,
      $back:ident, $root:ident, $look_up:ident, $address:expr, $link_local:expr, $masked:expr) => {
         impl Family<$words> for Address<$words> {
             #[inline(always)]
@@ -248,6 +287,10 @@ macro_rules! family {
             #[inline(always)]
             fn assign<T: Tables>(tables: &T, work: &mut Of<$words>) -> Reason {
                 tables.$assign(work)
+            }
+            #[inline(always)]
+            fn replies<T: Tables>(tables: &T, ask: Ask, work: &mut Of<$words>) -> Reason {
+                tables.$replies(ask, work)
             }
             #[inline(always)]
             fn flow<T: Tables>(tables: &T, table: FlowTable, key: &Tuple<$words>) -> Option<Flow> {
@@ -318,12 +361,24 @@ macro_rules! family {
                 tables.$route(query)
             }
             #[inline(always)]
-            fn backend_address(backend: &Backend) -> Self {
-                $address(backend.address)
+            fn reply<T: Tables>(tables: &T, table: FlowTable, room: &mut Room<$words>) -> bool {
+                tables.$reply(table, room)
             }
             #[inline(always)]
-            fn vip(endpoint: &Endpoint) -> Self {
-                $address(endpoint.vip)
+            fn insert_reply<T: Tables>(tables: &T, table: FlowTable, room: &mut Room<$words>) -> bool {
+                tables.$insert_reply(table, room)
+            }
+            #[inline(always)]
+            fn remove_reply<T: Tables>(tables: &T, table: FlowTable, room: &mut Room<$words>) {
+                tables.$remove_reply(table, room);
+            }
+            #[inline(always)]
+            fn store<P: Packet>(&self, packet: &mut P, offset: usize) -> Option<()> {
+                packet.store::<{ 4 * $words }>(offset, self.bytes())
+            }
+            #[inline(always)]
+            fn from_words(words: [u32; 4]) -> Self {
+                $address(words)
             }
         }
     };
@@ -333,6 +388,7 @@ family!(
     1,
     admit4,
     assign4,
+    replies4,
     flow4,
     insert_flow4,
     amend_flow4,
@@ -344,6 +400,9 @@ family!(
     chosen4,
     choose4,
     endpoint4,
+    reply4,
+    insert_reply4,
+    remove_reply4,
     own_connection4,
     route4,
     routed_back4,
@@ -358,6 +417,7 @@ family!(
     4,
     admit6,
     assign6,
+    replies6,
     flow6,
     insert_flow6,
     amend_flow6,
@@ -369,6 +429,9 @@ family!(
     chosen6,
     choose6,
     endpoint6,
+    reply6,
+    insert_reply6,
+    remove_reply6,
     own_connection6,
     route6,
     routed_back6,

@@ -22,28 +22,28 @@ const CONTROL: u32 = 0x45c0_0000;
 /// Identification 0, don't fragment, offset 0.
 const DONT_FRAGMENT: u32 = 0x4000;
 
-/// What an answer says.
+/// What an answer says: the longest IP packet in bytes that the next link takes, or 0 for used-up hops.
+///
+/// One number, for the verifier of Linux 6.1: of an enumeration it refuses a register that only one of the kinds has set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// The packet does not fit the next link: "fragmentation needed", or "packet too big".
-    TooBig {
-        /// The longest IP packet that does, in bytes.
-        mtu: u16,
-    },
-    /// Its time to live or hop limit is used up.
-    TimeExceeded,
-}
+pub struct Kind(u32);
 
 impl Kind {
+    /// Time to live, or hop limit, is used up.
+    pub const TIME_EXCEEDED: Self = Self(0);
+
+    /// The packet does not fit the next link, which takes so many bytes: "fragmentation needed", or "packet too big".
+    #[inline(always)]
+    #[must_use]
+    pub const fn too_big(mtu: u16) -> Self {
+        Self(mtu as u32)
+    }
+
     /// Type and code, and the word behind the checksum, in host byte order.
     #[inline(always)]
     const fn words<const W: usize>(self) -> (u32, u32) {
-        match (self, W) {
-            (Self::TooBig { mtu }, 1) => (0x0304_0000, mtu as u32),
-            (Self::TooBig { mtu }, _) => (0x0200_0000, mtu as u32),
-            (Self::TimeExceeded, 1) => (0x0b00_0000, 0),
-            (Self::TimeExceeded, _) => (0x0300_0000, 0),
-        }
+        let (big, exceeded) = if W == 1 { (0x0304_0000, 0x0b00_0000) } else { (0x0200_0000, 0x0300_0000) };
+        (if self.0 == 0 { exceeded } else { big }, self.0)
     }
 }
 
@@ -55,7 +55,7 @@ pub fn is_due<const W: usize, P: Packet>(packet: &P, headers: &Headers<W>, kind:
     if group & 1 == 1 || !is_one_host(&headers.tuple.source) {
         return false;
     }
-    if W != 1 || kind == Kind::TimeExceeded {
+    if W != 1 || kind.0 == 0 {
         return true;
     }
     packet.load::<2>(headers.network + 6).is_some_and(|fragment| u16::from_be_bytes(fragment) & 0x4000 != 0)
@@ -221,7 +221,7 @@ mod tests {
         for (payload, quoted) in [(8, 28), (9, 28), (12, 32), (107, 124), (108, 128), (1400, 128)] {
             for tags in [&[][..], &[0x81, 0, 0, 7], &[0x88, 0xa8, 0, 9, 0x81, 0, 0, 7]] {
                 let frame = datagram(tags, payload);
-                let answer = answered(&frame, Kind::TooBig { mtu: 1400 });
+                let answer = answered(&frame, Kind::too_big(1400));
                 let network = 14 + tags.len();
                 assert_eq!(answer.len(), network + 28 + quoted);
                 assert_eq!(answer[..6], MACS[6..]);
@@ -244,7 +244,7 @@ mod tests {
             change(&mut frame);
             is_due(&frame, &parse::ipv4(&frame, 14).unwrap(), kind)
         };
-        let (big, hops) = (Kind::TooBig { mtu: 1400 }, Kind::TimeExceeded);
+        let (big, hops) = (Kind::too_big(1400), Kind::TIME_EXCEEDED);
         assert!(due(&|_| {}, big) && due(&|_| {}, hops));
         assert!(!due(&|frame| frame[0] = 0xff, hops), "a frame to all");
         for first in [0, 127, 224, 255] {

@@ -5,7 +5,7 @@
 //! between the look-up of the service and that of the member, the choice falls on a member of either ring: a ring
 //! is written whole beside the old one before the service points to it.
 
-use crate::abi::{BACKEND_MEMBER, BucketKey, RING_PLACES, SERVICE_HASH, SERVICE_LEAST, Service};
+use crate::abi::{BACKEND_MEMBER, Backend, BucketKey, RING_PLACES, SERVICE_HASH, SERVICE_LEAST, Service};
 use crate::address::{Address, Family, Tuple};
 use crate::tables::{Step, Tables};
 use crate::verdict::Reason;
@@ -92,6 +92,21 @@ pub fn hash<const W: usize>(tuple: &Tuple<W>) -> u32 {
     (mixed >> 32) as u32
 }
 
+/// The member at a place of a service's ring, when it has room.
+#[inline(always)]
+pub fn with_room<T: Tables>(service: &Service, place: u32, tables: &T) -> Option<(u32, Backend)> {
+    let slot = tables.member(service.ring, place as usize & (RING_PLACES - 1))?;
+    let backend = tables.backend(slot)?;
+    let room = backend.limit == 0 || tables.active(slot) < u64::from(backend.limit);
+    if room && backend.state == BACKEND_MEMBER { Some((slot, backend)) } else { None }
+}
+
+/// The place after this one.
+#[inline(always)]
+pub const fn after(service: &Service, place: u32) -> u32 {
+    if place + 1 < service.places { place + 1 } else { 0 }
+}
+
 /// The first member with room from a place of the ring on, or the one with the fewest flows.
 #[inline(always)]
 fn search<T: Tables>(service: &Service, place: u32, tables: &T) -> Result<u32, Reason> {
@@ -127,7 +142,7 @@ impl<T: Tables> Step for Search<'_, T> {
         }
         self.left -= 1;
         let place = self.place as usize & (RING_PLACES - 1);
-        self.place = if self.place + 1 < self.service.places { self.place + 1 } else { 0 };
+        self.place = after(self.service, self.place);
         let Some(slot) = self.tables.member(self.service.ring, place) else { return true };
         let Some(backend) = self.tables.backend(slot) else { return true };
         if backend.state != BACKEND_MEMBER {

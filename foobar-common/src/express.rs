@@ -14,7 +14,7 @@ use crate::address::{Address, Be16, Ipv4, Ipv6, Tuple};
 use crate::checksum::Sum;
 use crate::packet::Packet;
 use crate::parse::{ACK, ETHERNET, FIN, Headers, RST, SYN, TCP, UDP, URG};
-use crate::rewrite::{Egress, End, Translation};
+use crate::rewrite::{Egress, Translation};
 use crate::tables::Tables;
 use crate::verdict::{Reason, Verdict};
 
@@ -79,13 +79,13 @@ const _: () = assert!(crate::abi::RULE_COUNTERS < NO_RULE as u32);
 pub struct Forwarded<'w, const W: usize> {
     /// Its headers before.
     pub headers: &'w Headers<W>,
-    /// Its new end.
+    /// Its new ends, of which one is as it was.
     pub translation: &'w Translation<W>,
     /// The link by which it leaves.
     pub egress: &'w Egress,
     /// Generation of rules in force.
     pub generation: u32,
-    /// Counter slot of the rule that counts such packets; `None`: no rule does.
+    /// Counter slot of the rule that counts such packets; `None`: no rule does, because they are replies, whose source changes.
     pub rule: Option<u16>,
     /// Slot of the backend.
     pub backend: u32,
@@ -147,11 +147,13 @@ pub fn learn<const W: usize, P: Packet, T: Tables>(
     let Forwarded { headers, translation, .. } = way;
     let Some(macs) = packet.load::<12>(0) else { return };
     let tuple = &headers.tuple;
-    let (old, old_port, kind) = match translation.end {
-        End::Source => (tuple.source, tuple.source_port, SOURCE),
-        End::Destination => (tuple.destination, tuple.destination_port, DESTINATION),
+    let to = &translation.to;
+    let (old, old_port, new, new_port, kind) = if way.rule.is_none() {
+        (tuple.source, tuple.source_port, to.source, to.source_port, SOURCE)
+    } else {
+        (tuple.destination, tuple.destination_port, to.destination, to.destination_port, DESTINATION)
     };
-    let ports = (u16::from_ne_bytes(old_port.bytes()), u16::from_ne_bytes(translation.port.bytes()));
+    let ports = (u16::from_ne_bytes(old_port.bytes()), u16::from_ne_bytes(new_port.bytes()));
     // Written in place, field by field: on the stack it would be too much, and a copy of the whole a call.
     entry.kind = NOTHING;
     entry.tuple = *tuple;
@@ -160,9 +162,9 @@ pub fn learn<const W: usize, P: Packet, T: Tables>(
         u32::from_ne_bytes([macs[4], macs[5], macs[6], macs[7]]),
         u32::from_ne_bytes([macs[8], macs[9], macs[10], macs[11]]),
     ];
-    entry.address = translation.address;
-    (entry.port, entry.mtu) = (translation.port, way.egress.mtu);
-    entry.change = Sum::new().change_address(old.0, translation.address.0).change16(ports.0, ports.1).folded();
+    entry.address = new;
+    (entry.port, entry.mtu) = (new_port, way.egress.mtu);
+    entry.change = Sum::new().change_address(old.0, new.0).change16(ports.0, ports.1).folded();
     (entry.ingress, entry.egress) = (tables.interface(), way.egress.interface);
     (entry.generation, entry.epoch) = (way.generation, tables.epoch());
     entry.until = tick(tables.now_ns()).wrapping_add(KEPT);

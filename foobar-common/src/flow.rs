@@ -1,17 +1,24 @@
 //! Flows: which backend a connection through the balancer belongs to, in both directions, by one entry.
 //!
 //! The entry is keyed by the client's tuple towards the VIP. A reply finds it through the endpoint table: an
-//! endpoint (backend, port, protocol) stands behind one VIP, so the VIP gives the client's tuple.
+//! endpoint (backend, port, protocol) that stands behind one VIP gives the client's tuple by it; another leads to the replies' own
+//! table, see `reply`.
 //!
 //! A TCP flow is half open, in a table of its own, until its client acknowledges the number that the backend has chosen:
 //! who only sends SYNs, or cannot see the answers to a forged source, drives out nothing that is established.
 
-use crate::abi::{BACKEND_MEMBER, FLOW_ANSWERED, FLOW_BACKEND_FIN, FLOW_CLIENT_FIN, FLOW_RESET, Flow, FlowTable};
-use crate::address::{Address, Family, SocketKey, Tuple};
+use crate::abi::{
+    BACKEND_MEMBER, ENDPOINT_REPLIES, FLOW_ANSWERED, FLOW_BACKEND_FIN, FLOW_CLIENT_FIN, FLOW_REPLIES, FLOW_RESET, Flow,
+    FlowTable,
+};
+use crate::address::{Address, Be16, Family, SocketKey, Tuple};
 use crate::express::Express;
 use crate::packet::Packet;
 use crate::parse::{ACK, FIN, Headers, RST, SYN, UDP};
+use crate::path::Of;
+use crate::reply::Ask;
 use crate::tables::Tables;
+use crate::verdict::Reason;
 
 /// A UDP flow without a packet for so long is over.
 pub const UDP_IDLE_NS: u64 = 30_000_000_000;
@@ -76,49 +83,87 @@ where
     Address::<W>::flow(tables, FlowTable::HalfOpen, key).map(|flow| Found { flow, table: FlowTable::HalfOpen })
 }
 
-/// The living flow that a client's packet belongs to.
-///
-/// An entry is passed over when the packet opens a connection and the old one has finished, for clients use ports again,
-/// or its backend is no member any more: who still waits for the answer of a dead one is given another.
-#[inline(always)]
-pub fn of_client<const W: usize, T: Tables>(headers: &Headers<W>, tables: &T) -> Option<Found>
-where
-    Address<W>: Family<W>,
-{
-    let found = find(&headers.tuple, tables)?;
-    if !headers.opens() {
-        return Some(found);
-    }
-    let flow = &found.flow;
-    let idle = found.table == FlowTable::Datagrams && tables.now_ns().saturating_sub(flow.last_seen_ns) > UDP_IDLE_NS;
-    let member = tables.backend(flow.backend).is_some_and(|backend| backend.state == BACKEND_MEMBER);
-    let closed = closed(flow.state);
-    if idle || closed || !member {
-        if !closed {
-            tables.add_active(flow.backend, -1);
-        }
-        // Its successor begins in another table, where it must not be found in front of it.
-        Address::<W>::express(tables, &headers.tuple, Express::forget);
-        Address::<W>::remove_flow(tables, found.table, &headers.tuple);
-        return None;
-    }
-    Some(found)
+/// Whether, and what for, a packet belongs to a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Belongs {
+    /// To none.
+    No,
+    /// To the one that is left in the packet's work.
+    Yes,
+    /// To one that is looked for in a stage of its own, see [`Tables::APART`].
+    Apart,
 }
 
-/// The flow that a backend's packet replies to; the client's tuple towards the VIP is left in `key`.
+/// Whether a client's packet belongs to a living flow, which is left in `work`.
+///
+/// An entry is passed over when the packet opens a connection and the old one has finished, for clients use ports again,
+/// or its backend is no member any more: who still waits for the answer of a dead one is given another. So is one whose replies
+/// would find another flow, or none.
 #[inline(always)]
-pub fn of_backend<const W: usize, T: Tables>(headers: &Headers<W>, tables: &T, key: &mut Tuple<W>) -> Option<Found>
+pub fn of_client<const W: usize, T: Tables>(work: &mut Of<W>, tables: &T) -> Belongs
 where
     Address<W>: Family<W>,
 {
-    let tuple = &headers.tuple;
-    let endpoint = Address::<W>::endpoint(tables, &SocketKey::new(tuple.source, tuple.source_port, tuple.protocol))?;
-    key.source = tuple.destination;
-    key.destination = Address::<W>::vip(&endpoint);
-    key.source_port = tuple.destination_port;
-    key.destination_port = endpoint.port;
-    let found = find(key, tables)?;
-    if found.flow.backend == endpoint.backend { Some(found) } else { None }
+    let Some(found) = find(&work.headers.tuple, tables) else { return Belongs::No };
+    work.found = found;
+    let state = found.flow.state;
+    if !T::APART && state & FLOW_REPLIES != 0 {
+        return Belongs::Apart;
+    }
+    let lost = T::APART
+        && state & FLOW_REPLIES != 0
+        && found.table != FlowTable::Established
+        && Address::<W>::replies(tables, Ask::Has, work) != Reason::NewFlow;
+    if !work.headers.opens() && !lost {
+        return Belongs::Yes;
+    }
+    let idle =
+        found.table == FlowTable::Datagrams && tables.now_ns().saturating_sub(found.flow.last_seen_ns) > UDP_IDLE_NS;
+    let member = tables.backend(found.flow.backend).is_some_and(|backend| backend.state == BACKEND_MEMBER);
+    let closed = closed(state);
+    if idle || closed || !member || lost {
+        if !closed {
+            tables.add_active(found.flow.backend, -1);
+        }
+        if T::APART && state & FLOW_REPLIES != 0 {
+            Address::<W>::replies(tables, Ask::Release, work);
+        }
+        // Its successor begins in another table, where it must not be found in front of it.
+        Address::<W>::express(tables, &work.headers.tuple, Express::forget);
+        Address::<W>::remove_flow(tables, found.table, &work.headers.tuple);
+        return Belongs::No;
+    }
+    Belongs::Yes
+}
+
+/// Whether a backend's packet replies to a flow; it, and the client's tuple towards the VIP, are left in `work`.
+#[inline(always)]
+pub fn of_backend<const W: usize, T: Tables>(work: &mut Of<W>, tables: &T) -> Belongs
+where
+    Address<W>: Family<W>,
+{
+    let tuple = &work.headers.tuple;
+    let Some(endpoint) =
+        Address::<W>::endpoint(tables, &SocketKey::new(tuple.source, tuple.source_port, tuple.protocol))
+    else {
+        return Belongs::No;
+    };
+    if endpoint.flags & ENDPOINT_REPLIES != 0 {
+        if !T::APART {
+            return Belongs::Apart;
+        }
+        if Address::<W>::replies(tables, Ask::Find, work) == Reason::NewFlow {
+            return Belongs::Yes;
+        }
+    }
+    // Also the flows from before an endpoint stood behind more than one VIP.
+    let (tuple, key) = (&work.headers.tuple, &mut work.key);
+    (key.source, key.source_port) = (tuple.destination, tuple.destination_port);
+    (key.destination, key.destination_port) = (Address::<W>::vip(&endpoint), endpoint.port);
+    let Some(found) = find(key, tables) else { return Belongs::No };
+    work.found = found;
+    let same = found.flow.backend == endpoint.backend && found.flow.source_port.is(Be16::new(0));
+    if same { Belongs::Yes } else { Belongs::No }
 }
 
 /// Both sides have closed, or either has reset.
@@ -141,18 +186,11 @@ pub const fn table_of_new(protocol: u8) -> FlowTable {
 /// Two CPUs may do this for one flow at once: the later store wins, and what can be lost is a mark of FIN, an answer or a
 /// time, which the next packet brings again; backend and key never change here.
 #[inline(always)]
-pub fn note<const W: usize, P: Packet, T: Tables>(
-    packet: &P,
-    headers: &Headers<W>,
-    tables: &T,
-    key: &Tuple<W>,
-    found: &mut Found,
-    judged: bool,
-    from: From,
-) where
+pub fn note<const W: usize, P: Packet, T: Tables>(packet: &P, tables: &T, work: &mut Of<W>, judged: bool, from: From)
+where
     Address<W>: Family<W>,
 {
-    let Found { flow, table } = found;
+    let Of { headers, found: Found { flow, table }, .. } = work;
     let before = *table;
     let now = tables.now_ns();
     let stale = now.saturating_sub(flow.last_seen_ns) > REFRESH_NS;
@@ -166,7 +204,15 @@ pub fn note<const W: usize, P: Packet, T: Tables>(
     if *table == FlowTable::HalfOpen {
         changed |= shake(packet, headers, tables, flow, table, from);
     }
+    if T::APART && *table != before && flow.state & FLOW_REPLIES != 0 {
+        let established = Address::<W>::replies(tables, Ask::Establish, work) == Reason::NewFlow;
+        if !established {
+            // There is no room for its replies: it stays as it was.
+            work.found.table = before;
+        }
+    }
     if changed {
+        let Of { key, found: Found { flow, table }, .. } = work;
         flow.last_seen_ns = now;
         if *table == before {
             Address::<W>::amend_flow(tables, before, key, flow);

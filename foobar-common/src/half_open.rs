@@ -18,7 +18,7 @@ pub const WAYS: u32 = 4;
 /// Sets; a power of two.
 const SETS: u32 = MAX_HALF_OPEN / WAYS;
 
-/// A place. A cache line for IPv4, two for IPv6.
+/// A place: two cache lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C, align(64))]
 pub struct HalfOpen<const W: usize> {
@@ -30,7 +30,7 @@ pub struct HalfOpen<const W: usize> {
     pub flow: Flow,
 }
 
-const _: () = assert!(size_of::<HalfOpen<1>>() == 64 && size_of::<HalfOpen<4>>() == 128 && SETS.is_power_of_two());
+const _: () = assert!(size_of::<HalfOpen<1>>() == 128 && size_of::<HalfOpen<4>>() == 128 && SETS.is_power_of_two());
 
 /// Index of the first place of a tuple's set.
 #[inline(always)]

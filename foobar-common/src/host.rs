@@ -15,6 +15,7 @@ use crate::bucket;
 use crate::express::Express;
 use crate::generation::{Generation, RuleEntry};
 use crate::parse::{Headers, TCP};
+use crate::reply::{Reply, Room};
 use crate::rules::compile::Compiled;
 use crate::tables::{Route, RouteQuery, Step, Tables};
 use crate::verdict::Reason;
@@ -93,6 +94,12 @@ pub struct HostTables {
     pub express6: RefCell<HashMap<Tuple<4>, Express<4>>>,
     /// See [`Tables::epoch`].
     pub epoch: u32,
+    /// Replies, as they come.
+    pub replies4: RefCell<HashMap<(FlowTable, Tuple<1>), Reply<1>>>,
+    /// The same for IPv6.
+    pub replies6: RefCell<HashMap<(FlowTable, Tuple<4>), Reply<4>>>,
+    /// Source addresses by ring and index.
+    pub sources: HashMap<(u32, u32), [u32; 4]>,
     /// Interface by which each source would be answered, the longest prefix first in force; others by none.
     pub ways_back: Vec<(IpNet, u32)>,
     /// Token buckets of limits.
@@ -146,6 +153,9 @@ impl HostTables {
             express4: RefCell::default(),
             express6: RefCell::default(),
             epoch: 0,
+            replies4: RefCell::default(),
+            replies6: RefCell::default(),
+            sources: HashMap::new(),
             ways_back: Vec::new(),
             buckets: RefCell::default(),
             open: HashMap::new(),
@@ -190,6 +200,16 @@ impl HostTables {
             None => Route::Unreachable,
         }
     }
+}
+
+/// Inserts an entry where none is.
+fn insert_new<K: Eq + std::hash::Hash, V>(table: &RefCell<HashMap<K, V>>, key: K, value: V) -> bool {
+    let mut table = table.borrow_mut();
+    let vacant = !table.contains_key(&key);
+    if vacant {
+        table.insert(key, value);
+    }
+    vacant
 }
 
 fn bound_to_link(address: Ipv6Addr) -> bool {
@@ -288,6 +308,35 @@ impl Tables for HostTables {
     }
     fn endpoint6(&self, key: &SocketKey<4>) -> Option<Endpoint> {
         self.endpoints6.get(key).copied()
+    }
+    fn reply4(&self, table: FlowTable, room: &mut Room<1>) -> bool {
+        let found = self.replies4.borrow().get(&(table, room.tuple)).copied();
+        found.is_some_and(|reply| {
+            room.reply = reply;
+            true
+        })
+    }
+    fn insert_reply4(&self, table: FlowTable, room: &mut Room<1>) -> bool {
+        insert_new(&self.replies4, (table, room.tuple), room.reply)
+    }
+    fn remove_reply4(&self, table: FlowTable, room: &mut Room<1>) {
+        self.replies4.borrow_mut().remove(&(table, room.tuple));
+    }
+    fn reply6(&self, table: FlowTable, room: &mut Room<4>) -> bool {
+        let found = self.replies6.borrow().get(&(table, room.tuple)).copied();
+        found.is_some_and(|reply| {
+            room.reply = reply;
+            true
+        })
+    }
+    fn insert_reply6(&self, table: FlowTable, room: &mut Room<4>) -> bool {
+        insert_new(&self.replies6, (table, room.tuple), room.reply)
+    }
+    fn remove_reply6(&self, table: FlowTable, room: &mut Room<4>) {
+        self.replies6.borrow_mut().remove(&(table, room.tuple));
+    }
+    fn source(&self, ring: u32, index: u32) -> Option<[u32; 4]> {
+        self.sources.get(&(ring, index)).copied()
     }
     fn advance(&self, slot: u32) -> Option<u64> {
         let mut cursors = self.cursors.borrow_mut();

@@ -13,10 +13,11 @@
 use crate::abi::{BACKEND_ABSENT, BUCKET_ERRORS, BucketKey, FORWARD_DIRECT};
 use crate::address::{Address, Be16, Family, Tuple};
 use crate::checksum::Sum;
-use crate::flow;
+use crate::flow::{self, Belongs};
 use crate::packet::{MAX_DEPTH, Packet};
 use crate::parse::{Headers, ICMP, ICMPV6, TCP, UDP};
 use crate::path::{self, Of};
+use crate::reply;
 use crate::rewrite::{self, update};
 use crate::tables::{Mac, Route, RouteQuery, Tables};
 use crate::verdict::{Reason, Verdict};
@@ -121,8 +122,10 @@ where
     }
     tables.count_backend(backend.service, slot, 0, 1, work.bytes());
     if backend.forward == FORWARD_DIRECT {
-        let Of { headers, about, egress, .. } = work;
-        return match rewrite::relay(packet, headers, &about.destination, egress, tables) {
+        let Of { headers, about, translation, egress, .. } = work;
+        (translation.to.source, translation.to.destination) = (headers.tuple.source, about.destination);
+        translation.by_source = false;
+        return match rewrite::relay(packet, headers, translation, egress, tables) {
             Reason::Flow => Ok(Verdict::Forward { reason: Reason::IcmpError, interface: egress.interface }),
             reason => Err(reason),
         };
@@ -181,27 +184,49 @@ fn find<const W: usize, T: Tables>(tables: &T, work: &mut Of<W>) -> bool
 where
     Address<W>: Family<W>,
 {
-    let Of { headers, key, found, about, .. } = work;
-    let quoted = about.quoted;
-    if headers.tuple.destination != quoted.source {
+    let Of { headers, key, found, about, .. } = &mut *work;
+    if headers.tuple.destination != about.quoted.source {
         return false;
     }
-    let (ends, ports) = ((quoted.destination, quoted.source), (quoted.destination_port, quoted.source_port));
-    *key = Tuple::new(ends, ports, quoted.protocol);
-    let of_reply = flow::find(key, tables);
-    // Else as if the backend had answered the packet.
-    let known = match of_reply {
-        Some(known) => Some(known),
-        None => flow::of_backend(&Headers { flags: 0, tuple: *key, ..*headers }, tables, key),
+    // The quoted packet's way back, end by end: the kernel's stack has no room for a tuple.
+    (key.source, key.source_port) = (about.quoted.destination, about.quoted.destination_port);
+    (key.destination, key.destination_port) = (about.quoted.source, about.quoted.source_port);
+    key.protocol = about.quoted.protocol;
+    let of_reply = match flow::find(key, tables) {
+        Some(known) => {
+            *found = known;
+            true
+        }
+        None => false,
     };
-    let Some(known) = known else { return false };
-    *found = known;
-    let Some(backend) = tables.backend(known.flow.backend) else { return false };
+    if !of_reply {
+        // Else as if the backend had answered the packet; the error's own tuple waits where there is room.
+        about.becomes = headers.tuple;
+        headers.tuple = *key;
+        let belongs = flow::of_backend(work, tables);
+        work.headers.tuple = work.about.becomes;
+        if belongs != Belongs::Yes {
+            return false;
+        }
+    }
+    becomes(tables, work, of_reply)
+}
+
+/// What the error and its quote become; false: the flow's backend is gone.
+#[inline(never)]
+fn becomes<const W: usize, T: Tables>(tables: &T, work: &mut Of<W>, of_reply: bool) -> bool
+where
+    Address<W>: Family<W>,
+{
+    let Of { headers, key, found, about, .. } = work;
+    let Some(backend) = tables.backend(found.flow.backend) else { return false };
     let at_backend = Address::<W>::backend_address(&backend);
     let source = headers.tuple.source;
-    if of_reply.is_some() {
+    if of_reply {
         // A reply did not reach the client: the backend reads its own packet.
-        about.becomes = Tuple { source: at_backend, source_port: backend.port, ..quoted };
+        let (destination, destination_port) = reply::sender(key, &found.flow);
+        let ends = ((at_backend, destination), (backend.port, destination_port));
+        about.becomes = Tuple::new(ends.0, ends.1, about.quoted.protocol);
         (about.source, about.destination, about.by_source) = (source, at_backend, !rewrite::is_global(source));
     } else {
         // Who the client knows as the VIP complains as the VIP; a router stays who it is.

@@ -32,6 +32,7 @@ pub mod packet;
 pub mod parse;
 pub mod path;
 pub mod prefixes;
+pub mod reply;
 pub mod rewrite;
 #[cfg(feature = "std")]
 pub mod rules;

@@ -1,16 +1,17 @@
 //! The way of a packet: parse, flow, service, firewall, choice, rewriting, verdict.
 
-use crate::abi::{BACKEND_ABSENT, FORWARD_DIRECT, Flow, FlowTable, Service};
+use crate::abi::{BACKEND_ABSENT, FLOW_REPLIES, FORWARD_DIRECT, Flow, FlowTable, SERVICE_REPLIES, Service};
 use crate::address::{Address, Be16, Family, Tuple};
 use crate::choose;
 use crate::express::{self, Forwarded};
 use crate::firewall::{self, Allowed};
-use crate::flow::{self, Found, From};
+use crate::flow::{self, Belongs, Found, From};
 use crate::generation::{USES_BALANCER, USES_REVERSE_PATH};
 use crate::icmp::{self, About};
 use crate::packet::Packet;
 use crate::parse::{self, ACK, Headers, Network, RST, SYN, TCP, UDP};
-use crate::rewrite::{self, Egress, End, Translation};
+use crate::reply::{self, Ask, Reply, Room};
+use crate::rewrite::{self, Egress, Translation};
 use crate::service;
 use crate::tables::Tables;
 use crate::verdict::{Reason, Stage, Verdict};
@@ -35,9 +36,11 @@ pub struct Of<const W: usize> {
     /// Its flow.
     pub(crate) found: Found,
     /// The service that it asks for.
-    service: Service,
-    /// The other end that it gets.
+    pub(crate) service: Service,
+    /// The ends that it gets.
     pub(crate) translation: Translation<W>,
+    /// For look-ups of replies.
+    pub room: Room<W>,
     /// The link by which it leaves.
     pub(crate) egress: Egress,
     /// An ICMP error's flow.
@@ -70,7 +73,8 @@ impl<const W: usize> Of<W> {
         let tuple = Tuple::new((nowhere, nowhere), (none, none), 0);
         let headers = Headers { network: 0, transport: 0, length: 0, hops: 0, flags: 0, icmp_type: 0, tuple };
         let found = Found { flow: Flow::default(), table: FlowTable::Established };
-        let translation = Translation { end: End::Source, address: nowhere, port: none };
+        let translation = Translation { to: tuple, by_source: false };
+        let room = Room { tuple, reply: Reply::new(&tuple, 0) };
         Self {
             bytes: 0,
             headers,
@@ -78,7 +82,8 @@ impl<const W: usize> Of<W> {
             found,
             service: Service::default(),
             translation,
-            egress: Egress::default(),
+            room,
+            egress: Egress::nowhere(),
             about: About::new(tuple),
         }
     }
@@ -178,6 +183,16 @@ pub(crate) fn told<const W: usize, P: Packet, T: Tables>(
     }
 }
 
+/// Judges a packet whose headers lie in `work` and whose flow has replies with entries of their own.
+#[inline(always)]
+pub fn apart<const W: usize, P: Packet, T: Tables>(packet: &mut P, tables: &T, work: &mut Of<W>) -> Verdict
+where
+    Address<W>: Family<W>,
+{
+    let result = route(packet, tables, work);
+    told(packet, Some(&work.headers), result, tables)
+}
+
 /// What a packet is to the balancer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Way {
@@ -189,6 +204,8 @@ enum Way {
     Unknown,
     /// A backend's reply.
     Reply,
+    /// What is found out in a stage of its own.
+    Apart,
 }
 
 impl Way {
@@ -197,7 +214,7 @@ impl Way {
         match self {
             Self::Unknown => Reason::NewFlow,
             Self::Reply => Reason::FlowReply,
-            Self::Local | Self::Known => Reason::Flow,
+            Self::Local | Self::Known | Self::Apart => Reason::Flow,
         }
     }
 }
@@ -208,24 +225,26 @@ fn way<const W: usize, T: Tables>(tables: &T, work: &mut Of<W>) -> Way
 where
     Address<W>: Family<W>,
 {
-    let Of { headers, key, found, service, .. } = work;
-    *key = headers.tuple;
-    if let Some(known) = flow::of_client(headers, tables) {
-        *found = known;
-        return Way::Known;
+    work.key = work.headers.tuple;
+    match flow::of_client(work, tables) {
+        Belongs::Yes => return Way::Known,
+        Belongs::Apart => return Way::Apart,
+        Belongs::No => {}
     }
-    if let Some(known) = service::on_wire(headers, tables) {
+    if let Some(known) = service::on_wire(&work.headers, tables) {
+        let service = &mut work.service;
         // Field by field: a copy of the whole would be a call.
         (service.slot, service.ring, service.places) = (known.slot, known.ring, known.places);
-        (service.flags, service.affinity_s) = (known.flags, known.affinity_s);
+        (service.flags, service.affinity_s, service.sources) = (known.flags, known.affinity_s, known.sources);
+        if !T::APART && known.flags & SERVICE_REPLIES != 0 {
+            return Way::Apart;
+        }
         return Way::Unknown;
     }
-    match flow::of_backend(headers, tables, key) {
-        Some(known) => {
-            *found = known;
-            Way::Reply
-        }
-        None => Way::Local,
+    match flow::of_backend(work, tables) {
+        Belongs::Yes => Way::Reply,
+        Belongs::Apart => Way::Apart,
+        Belongs::No => Way::Local,
     }
 }
 
@@ -243,6 +262,9 @@ where
     }
     let may_be_forwarded = generation.uses(USES_BALANCER) && matches!(work.headers.tuple.protocol, TCP | UDP);
     let way = if may_be_forwarded { way(tables, work) } else { Way::Local };
+    if way == Way::Apart {
+        return Ok(Verdict::Stage(if W == 1 { Stage::Apart4 } else { Stage::Apart6 }));
+    }
     if way != Way::Local {
         untagged(&work.headers)?;
     }
@@ -262,6 +284,16 @@ where
     }
     if way == Way::Unknown {
         match Address::<W>::assign(tables, work) {
+            Reason::NewFlow => {}
+            reason => return Err(reason),
+        }
+        if T::APART && work.service.flags & SERVICE_REPLIES != 0 {
+            match Address::<W>::replies(tables, Ask::Claim, work) {
+                Reason::NewFlow => {}
+                reason => return Err(reason),
+            }
+        }
+        match begin(tables, work) {
             Reason::NewFlow => {}
             reason => return Err(reason),
         }
@@ -292,8 +324,7 @@ fn forward<const W: usize, P: Packet, T: Tables>(
 where
     Address<W>: Family<W>,
 {
-    let Of { bytes, headers, key, found, translation, egress, .. } = work;
-    let Some(backend) = tables.backend(found.flow.backend) else { return Reason::NoFlow };
+    let Some(backend) = tables.backend(work.found.flow.backend) else { return Reason::NoFlow };
     if backend.state == BACKEND_ABSENT {
         return Reason::NoFlow;
     }
@@ -303,15 +334,20 @@ where
         _ if direct => From::ClientAlone,
         _ => From::Client,
     };
-    flow::note(packet, headers, tables, key, found, judged, from);
+    flow::note(packet, tables, work, judged, from);
+    let Of { bytes, headers, key, found, translation, egress, .. } = work;
     tables.count_backend(backend.service, found.flow.backend, 0, 1, *bytes);
-    *translation = if way == Way::Reply {
-        Translation { end: End::Source, address: key.destination, port: key.destination_port }
+    let to = &mut translation.to;
+    if way == Way::Reply {
+        (to.source, to.source_port) = (key.destination, key.destination_port);
+        (to.destination, to.destination_port) = (key.source, key.source_port);
     } else {
-        Translation { end: End::Destination, address: Address::<W>::backend_address(&backend), port: backend.port }
-    };
+        (to.source, to.source_port) = reply::sender(key, &found.flow);
+        (to.destination, to.destination_port) = (Address::<W>::backend_address(&backend), backend.port);
+    }
+    translation.by_source = way == Way::Reply;
     if direct {
-        rewrite::relay(packet, headers, &translation.address, egress, tables)
+        rewrite::relay(packet, headers, translation, egress, tables)
     } else {
         rewrite::forward(packet, headers, translation, egress, tables)
     }
@@ -329,7 +365,9 @@ where
     let Of { headers, found, translation, egress, .. } = work;
     let (Some(generation), Some(backend)) = (tables.generation(), tables.backend(found.flow.backend)) else { return };
     let settled = reply || found.flow.generation == generation.head.number;
-    if !settled || found.table == FlowTable::HalfOpen || !express::is_plain(headers) {
+    // Entries for replies are kept in use by the packets that look for them.
+    let apart = found.flow.state & FLOW_REPLIES != 0;
+    if !settled || apart || found.table == FlowTable::HalfOpen || !express::is_plain(headers) {
         return;
     }
     let way = Forwarded {
@@ -396,7 +434,7 @@ where
     }
 }
 
-/// The first packet of a flow is given a backend, which is left in the flow; returns [`Reason::NewFlow`] or why it is dropped.
+/// The first packet of a flow is given a backend, which is left in the flow that is to begin; returns [`Reason::NewFlow`] or why it is dropped.
 #[inline(always)]
 pub fn assign<const W: usize, T: Tables>(tables: &T, work: &mut Of<W>) -> Reason
 where
@@ -411,13 +449,27 @@ where
         Ok(slot) => slot,
         Err(reason) => return reason,
     };
-    found.flow = Flow { backend: slot, state: 0, answer: 0, last_seen_ns: now_ns, ..found.flow };
+    let (rule, generation) = (found.flow.rule, found.flow.generation);
+    found.flow = Flow { backend: slot, rule, generation, last_seen_ns: now_ns, ..Flow::default() };
     found.table = flow::table_of_new(headers.tuple.protocol);
-    if !Address::<W>::insert_flow(tables, found.table, &headers.tuple, &found.flow) {
+    Reason::NewFlow
+}
+
+/// Puts a new flow into its table; returns [`Reason::NewFlow`] or why its packet is dropped.
+#[inline(always)]
+fn begin<const W: usize, T: Tables>(tables: &T, work: &mut Of<W>) -> Reason
+where
+    Address<W>: Family<W>,
+{
+    if !Address::<W>::insert_flow(tables, work.found.table, &work.headers.tuple, &work.found.flow) {
+        if T::APART && work.found.flow.state & FLOW_REPLIES != 0 {
+            Address::<W>::replies(tables, Ask::Release, work);
+        }
         return Reason::FlowTable;
     }
+    let slot = work.found.flow.backend;
     tables.add_active(slot, 1);
-    tables.count_backend(service.slot, slot, 1, 0, 0);
+    tables.count_backend(work.service.slot, slot, 1, 0, 0);
     Reason::NewFlow
 }
 

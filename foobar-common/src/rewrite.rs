@@ -1,48 +1,51 @@
-//! NAT: addresses, ports, hop count and checksums in place, then the next hop's MAC addresses.
+//! NAT: one end or both, addresses, ports, hop count and checksums in place, then the next hop's MAC addresses.
 //!
 //! Checksums are changed incrementally (RFC 1624); a UDP checksum of zero stays absent in IPv4 (RFC 768).
 
-use crate::address::{Address, Be16, Family};
+use core::hint::black_box;
+
+use crate::address::{Address, Be16, Family, Tuple};
 use crate::checksum::Sum;
 use crate::packet::Packet;
 use crate::parse::{Headers, TCP};
 use crate::tables::{Mac, Route, RouteQuery, Tables};
 use crate::verdict::Reason;
 
-/// Which end of the tuple NAT replaces.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// The destination: client to backend (DNAT).
-    Destination,
-    /// The source: backend to client.
-    Source,
-}
-
-/// The new value of one end.
+/// The ends that a packet is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Translation<const W: usize> {
-    /// Which end.
-    pub end: End,
-    /// Its new address.
-    pub address: Address<W>,
-    /// Its new port.
-    pub port: Be16,
+    /// Its new tuple, of which one end may be as it was; the protocol is not looked at.
+    pub to: Tuple<W>,
+    /// Whether the way may depend on the source: that of a reply does.
+    pub by_source: bool,
 }
 
 /// The link by which a packet leaves.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Egress {
     /// Interface index.
     pub interface: u32,
     /// Longest IP packet that the way takes, in bytes.
     pub mtu: u16,
+    /// MAC address of this host there.
+    pub source: Mac,
+    /// MAC address of the next hop.
+    pub destination: Mac,
+}
+
+impl Egress {
+    /// Not asked for yet.
+    #[must_use]
+    pub const fn nowhere() -> Self {
+        Self { interface: 0, mtu: 0, source: Mac(0), destination: Mac(0) }
+    }
 }
 
 /// Translates the packet for its next hop; the link by which it leaves is left in `egress`. Returns [`Reason::Flow`],
 /// [`Reason::Neighbour`] when the stack has to forward it, or the reason for which it is dropped; it is then as it came.
 ///
-/// A function of its own: what the route needs of the stack is given back before other stages need theirs.
-#[inline(never)]
+/// The way and the translation are functions of their own, one after the other: the kernel's stack has no room for both at once.
+#[inline(always)]
 pub fn forward<const W: usize, P: Packet, T: Tables>(
     packet: &mut P,
     headers: &Headers<W>,
@@ -56,33 +59,30 @@ where
     if headers.hops <= 1 {
         return Reason::TimeExceeded;
     }
-    let query = query(headers, translation);
-    let hop = match Address::<W>::route(tables, &query) {
-        Route::Hop { interface, source, destination, mtu, .. } => {
-            *egress = Egress { interface, mtu };
-            Some((source, destination))
-        }
-        Route::NoNeighbour => None,
-        Route::TooBig { .. } => return Reason::TooBig,
-        Route::Unreachable => return Reason::Unreachable,
+    // What has no neighbour yet the stack forwards: it counts the hop and resolves the neighbour on the way.
+    let way = match way(headers, translation, egress, tables) {
+        Reason::OffLink => Reason::Flow,
+        way => way,
     };
-    if translate(packet, headers, translation).is_none() {
+    if !matches!(way, Reason::Flow | Reason::NoNeighbour) {
+        return way;
+    }
+    if !translate(packet, headers, translation) {
         return Reason::Truncated;
     }
-    let Some((source, destination)) = hop else {
-        // The stack forwards it, counts the hop and resolves the neighbour on the way.
-        return Reason::Neighbour;
-    };
-    readdress(packet, headers, source, destination).map_or(Reason::Truncated, |()| Reason::Flow)
+    match way {
+        Reason::NoNeighbour => Reason::Neighbour,
+        _ => readdress(packet, headers, egress.source, egress.destination).map_or(Reason::Truncated, |()| Reason::Flow),
+    }
 }
 
-/// Sends the packet as it is to the backend whose address is given (direct server return); the link by which it leaves is
+/// Sends the packet as it is to the backend that `translation` leads to (direct server return); the link by which it leaves is
 /// left in `egress`. Returns [`Reason::Flow`] or the reason for which it is dropped; it is then as it came.
-#[inline(never)]
+#[inline(always)]
 pub fn relay<const W: usize, P: Packet, T: Tables>(
     packet: &mut P,
     headers: &Headers<W>,
-    backend: &Address<W>,
+    translation: &Translation<W>,
     egress: &mut Egress,
     tables: &T,
 ) -> Reason
@@ -92,17 +92,36 @@ where
     if headers.hops <= 1 {
         return Reason::TimeExceeded;
     }
-    let source = headers.tuple.source;
-    let (protocol, length) = (headers.tuple.protocol, headers.length);
-    let query = RouteQuery { source, destination: *backend, protocol, length, by_source: !is_global(source) };
-    match Address::<W>::route(tables, &query) {
-        // A router would send the packet, which still bears the VIP, back here.
-        Route::Hop { gateway: true, .. } => Reason::OffLink,
-        Route::Hop { interface, source, destination, mtu, .. } => {
-            *egress = Egress { interface, mtu };
-            readdress(packet, headers, source, destination).map_or(Reason::Truncated, |()| Reason::Flow)
+    match way(headers, translation, egress, tables) {
+        Reason::Flow => {
+            readdress(packet, headers, egress.source, egress.destination).map_or(Reason::Truncated, |()| Reason::Flow)
         }
-        // The stack would take the packet for its own. Health checks keep the neighbours of members resolved.
+        // A router would send the packet, which still bears the VIP, back here. One without a neighbour the stack would take for
+        // its own; health checks keep the neighbours of members resolved.
+        reason => reason,
+    }
+}
+
+/// The way of the translated packet, left in `egress`: [`Reason::Flow`] to its destination's own link, [`Reason::OffLink`] by a
+/// router, [`Reason::NoNeighbour`], or why there is none.
+#[inline(never)]
+fn way<const W: usize, T: Tables>(
+    headers: &Headers<W>,
+    translation: &Translation<W>,
+    egress: &mut Egress,
+    tables: &T,
+) -> Reason
+where
+    Address<W>: Family<W>,
+{
+    let query = query(headers, translation);
+    match Address::<W>::route(tables, &query) {
+        Route::Hop { interface, source, destination, gateway, mtu } => {
+            // Field by field: a copy of the whole would be a call.
+            (egress.interface, egress.mtu) = (interface, mtu);
+            (egress.source, egress.destination) = (source, destination);
+            if gateway { Reason::OffLink } else { Reason::Flow }
+        }
         Route::NoNeighbour => Reason::NoNeighbour,
         Route::TooBig { .. } => Reason::TooBig,
         Route::Unreachable => Reason::Unreachable,
@@ -125,11 +144,8 @@ pub(crate) fn readdress<const W: usize, P: Packet>(
 /// The question for the next hop of the translated packet.
 #[inline(always)]
 pub(crate) fn query<const W: usize>(headers: &Headers<W>, translation: &Translation<W>) -> RouteQuery<W> {
-    let (source, destination) = match translation.end {
-        End::Source => (translation.address, headers.tuple.destination),
-        End::Destination => (headers.tuple.source, translation.address),
-    };
-    let by_source = translation.end == End::Source || !is_global(source);
+    let (source, destination) = (translation.to.source, translation.to.destination);
+    let by_source = translation.by_source || !is_global(source);
     RouteQuery { source, destination, protocol: headers.tuple.protocol, length: headers.length, by_source }
 }
 
@@ -142,47 +158,46 @@ pub(crate) const fn is_global<const W: usize>(address: Address<W>) -> bool {
     W == 1 || first >> 29 == 1 || first >> 25 == 0xfc >> 1
 }
 
-/// Replaces one end of the tuple, with all checksums.
-#[inline(always)]
-fn translate<const W: usize, P: Packet>(
-    packet: &mut P,
-    headers: &Headers<W>,
-    translation: &Translation<W>,
-) -> Option<()> {
-    let tuple = &headers.tuple;
-    let (old, old_port) = match translation.end {
-        End::Source => (tuple.source, tuple.source_port),
-        End::Destination => (tuple.destination, tuple.destination_port),
-    };
-    let addresses = Sum::new().change_address(old.0, translation.address.0);
-    store_address(packet, headers, translation)?;
-    if W == 1 {
-        update(packet, headers.network + 10, addresses)?;
-    }
-    let port = headers.transport + if translation.end == End::Source { 0 } else { 2 };
-    packet.store::<2>(port, translation.port.bytes())?;
-    let change = addresses.change16(u16::from_ne_bytes(old_port.bytes()), u16::from_ne_bytes(translation.port.bytes()));
-    if tuple.protocol == TCP {
-        return update(packet, headers.transport + 16, change);
-    }
-    update_udp(packet, headers.transport + 6, change, W == 1)
+/// Replaces the tuple, with all checksums; false: the frame is shorter than its headers said.
+#[inline(never)]
+fn translate<const W: usize, P: Packet>(packet: &mut P, headers: &Headers<W>, translation: &Translation<W>) -> bool
+where
+    Address<W>: Family<W>,
+{
+    replace(packet, headers, translation).is_some()
 }
 
-/// Writes the new address into the IP header.
+/// See [`translate`]. An end that stays adds nothing to the checksums: ones to a sum of ones.
 #[inline(always)]
-fn store_address<const W: usize, P: Packet>(
-    packet: &mut P,
-    headers: &Headers<W>,
-    translation: &Translation<W>,
-) -> Option<()> {
-    let (source, destination) = if W == 1 { (12, 16) } else { (8, 24) };
-    let offset = headers.network + if translation.end == End::Source { source } else { destination };
-    let mut word = 0;
-    while word < W {
-        packet.store::<4>(offset + word * 4, translation.address.0[word].to_ne_bytes())?;
-        word += 1;
+fn replace<const W: usize, P: Packet>(packet: &mut P, headers: &Headers<W>, translation: &Translation<W>) -> Option<()>
+where
+    Address<W>: Family<W>,
+{
+    let (old, new) = (&headers.tuple, &translation.to);
+    let addresses =
+        Sum::new().change_address(old.source.0, new.source.0).change_address(old.destination.0, new.destination.0);
+    // Hidden from the compiler each time, which would lead one offset over another, where the verifier loses its bounds.
+    let (network, transport) = (headers.network, || black_box(headers.transport));
+    let first = network + if W == 1 { 12 } else { 8 };
+    new.source.store(packet, first)?;
+    new.destination.store(packet, black_box(first) + W * 4)?;
+    if W == 1 {
+        update(packet, black_box(network) + 10, addresses)?;
     }
-    Some(())
+    packet.store::<2>(transport(), new.source_port.bytes())?;
+    packet.store::<2>(transport() + 2, new.destination_port.bytes())?;
+    let change = change_port(addresses, old.source_port, new.source_port);
+    let change = change_port(change, old.destination_port, new.destination_port);
+    if old.protocol == TCP {
+        return update(packet, transport() + 16, change);
+    }
+    update_udp(packet, transport() + 6, change, W == 1)
+}
+
+/// Notes that a port changes.
+#[inline(always)]
+const fn change_port(sum: Sum, old: Be16, new: Be16) -> Sum {
+    sum.change16(u16::from_ne_bytes(old.bytes()), u16::from_ne_bytes(new.bytes()))
 }
 
 /// Decrements time to live or hop limit.
@@ -193,10 +208,10 @@ fn count_hop<const W: usize, P: Packet>(packet: &mut P, headers: &Headers<W>) ->
     packet.store::<1>(offset, [hops])?;
     if W == 1 {
         let old = u16::from_ne_bytes([headers.hops, 0]);
-        // Hidden from the compiler, which would lead this offset over the one before, where the verifier loses its bounds.
+        // Hidden as in `translate`.
         return update(
             packet,
-            core::hint::black_box(headers.network) + 10,
+            black_box(headers.network) + 10,
             Sum::new().change16(old, u16::from_ne_bytes([hops, 0])),
         );
     }

@@ -50,12 +50,12 @@ where
 {
     let headers = work.headers();
     let (kind, told, silent) = if headers.hops <= 1 {
-        (Kind::TimeExceeded, Reason::TimeAnswered, Reason::TimeExceeded)
+        (Kind::TIME_EXCEEDED, Reason::TimeAnswered, Reason::TimeExceeded)
     } else {
         // Asked once more: the packet's way here had no room for the answer's one number.
         let query = rewrite::query(headers, &work.translation);
         let Route::TooBig { mtu } = Address::<W>::route(tables, &query) else { return Err(Reason::TooBig) };
-        (Kind::TooBig { mtu }, Reason::TooBigAnswered, Reason::TooBig)
+        (Kind::too_big(mtu), Reason::TooBigAnswered, Reason::TooBig)
     };
     let backend = tables.backend(work.found.flow.backend).ok_or(silent)?;
     let bucket = BucketKey::new(BUCKET_ANSWERS, W as u32, [backend.service, 0, 0, 0]);

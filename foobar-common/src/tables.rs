@@ -6,6 +6,7 @@ use crate::express::Express;
 use crate::generation::{Generation, RuleEntry};
 use crate::parse::Headers;
 use crate::path::{self, Of};
+use crate::reply::{self, Ask, Room};
 use crate::verdict::Reason;
 
 /// A question to the kernel's routing and neighbour tables.
@@ -81,6 +82,10 @@ pub trait Step {
 
 /// Look-ups and counters of the packet path; methods ending in 4 and 6 are the same for each family.
 pub trait Tables {
+    /// Whether packets of flows whose replies have entries of their own go their whole way here. In the kernel they go on in a
+    /// stage, so that no others pay for what these need of the stack and of the verifier's budget.
+    const APART: bool = true;
+
     /// The rules in force; the same for the whole way of a packet.
     fn generation(&self) -> Option<&Generation>;
     /// Interface on which the packet came.
@@ -116,6 +121,21 @@ pub trait Tables {
         Self: Sized,
     {
         path::assign(self, work)
+    }
+
+    /// See [`reply::answer`]; a function of its own in the kernel, as [`Tables::admit4`] is.
+    fn replies4(&self, ask: Ask, work: &mut Of<1>) -> Reason
+    where
+        Self: Sized,
+    {
+        reply::answer(ask, self, work)
+    }
+    /// See [`Tables::replies4`].
+    fn replies6(&self, ask: Ask, work: &mut Of<4>) -> Reason
+    where
+        Self: Sized,
+    {
+        reply::answer(ask, self, work)
     }
 
     /// The flow of a client's tuple.
@@ -166,6 +186,21 @@ pub trait Tables {
     fn endpoint4(&self, key: &SocketKey<1>) -> Option<Endpoint>;
     /// The VIP behind which a backend's endpoint answers.
     fn endpoint6(&self, key: &SocketKey<4>) -> Option<Endpoint>;
+    /// The flow that the reply in `room`, as it comes, belongs to, which is left there; false: none. An entry is in the table of
+    /// its flow's kind.
+    fn reply4(&self, table: FlowTable, room: &mut Room<1>) -> bool;
+    /// See [`Tables::reply4`].
+    fn reply6(&self, table: FlowTable, room: &mut Room<4>) -> bool;
+    /// Inserts the entry in `room` where none is; false: there is one, or no place.
+    fn insert_reply4(&self, table: FlowTable, room: &mut Room<1>) -> bool;
+    /// See [`Tables::insert_reply4`].
+    fn insert_reply6(&self, table: FlowTable, room: &mut Room<4>) -> bool;
+    /// Removes the entry of the reply in `room`.
+    fn remove_reply4(&self, table: FlowTable, room: &mut Room<1>);
+    /// See [`Tables::remove_reply4`].
+    fn remove_reply6(&self, table: FlowTable, room: &mut Room<4>);
+    /// A source address (below [`crate::abi::MAX_SOURCES`]) of the service with this ring.
+    fn source(&self, ring: u32, index: u32) -> Option<[u32; 4]>;
     /// Takes a service's cursor and moves it on, atomically over all CPUs and both hooks.
     fn advance(&self, slot: u32) -> Option<u64>;
     /// The backend slot at a place (below [`crate::abi::RING_PLACES`]) of a ring.

@@ -21,11 +21,15 @@ pub enum Stage {
     Answer4 = 6,
     /// The same for IPv6.
     Answer6 = 7,
+    /// The rest of the way of an IPv4 packet whose flow's replies have entries of their own, see [`crate::reply`].
+    Apart4 = 8,
+    /// The same for IPv6.
+    Apart6 = 9,
 }
 
 impl Stage {
     /// Every one.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::Path4,
         Self::Path6,
         Self::Handshake4,
@@ -34,6 +38,8 @@ impl Stage {
         Self::Error6,
         Self::Answer4,
         Self::Answer6,
+        Self::Apart4,
+        Self::Apart6,
     ];
 
     /// Name of its program in the object.
@@ -48,6 +54,8 @@ impl Stage {
             Self::Error6 => "error6",
             Self::Answer4 => "answer4",
             Self::Answer6 => "answer6",
+            Self::Apart4 => "apart4",
+            Self::Apart6 => "apart6",
         }
     }
 
@@ -158,6 +166,23 @@ macro_rules! reasons {
                 }
             }
 
+            /// What came of a question for replies, by its number.
+            #[inline(always)]
+            #[must_use]
+            pub const fn of_replies(number: u32) -> Self {
+                const NEW_FLOW: u32 = Reason::NewFlow as u32;
+                const NO_FLOW: u32 = Reason::NoFlow as u32;
+                const SOURCE_PORTS: u32 = Reason::SourcePorts as u32;
+                const REPLY_TAKEN: u32 = Reason::ReplyTaken as u32;
+                match number {
+                    NEW_FLOW => Self::NewFlow,
+                    NO_FLOW => Self::NoFlow,
+                    SOURCE_PORTS => Self::SourcePorts,
+                    REPLY_TAKEN => Self::ReplyTaken,
+                    _ => Self::Internal,
+                }
+            }
+
             /// Whether a rule has decided so; rules tell of their packets themselves.
             #[inline(always)]
             #[must_use]
@@ -243,6 +268,10 @@ reasons! {
     /// It ends a handshake that never began, while SYNs are answered with cookies.
     BadCookie = 55, "drop", "bad_cookie";
 
+    /// No port of the service's source addresses is free for a new flow to its backend.
+    SourcePorts = 26, "drop", "source_ports";
+    /// The client talks from this port to every backend already, by another VIP.
+    ReplyTaken = 27, "drop", "reply_taken";
     /// Every healthy backend of the service has as many connections as it may have.
     BackendsFull = 54, "drop", "backends_full";
     /// A backend that is reached by its MAC address alone has no neighbour entry yet.

@@ -8,6 +8,7 @@ use foobar_common::abi::{
 };
 use foobar_common::address::{Address, Peer, SocketKey, Tuple};
 use foobar_common::generation::{Generation, Head, Interface, RuleEntry, RuleSet};
+use foobar_common::reply::Reply;
 
 macro_rules! layout {
     ($text:ident, $type:ty, $($field:ident),+) => {
@@ -32,12 +33,14 @@ const GOLDEN: (u32, &str) = (
      BucketKey 24: rule@0 family@4 source@8\n\
      Event 64: time_ns@0 rule@8 reason@12 interface@16 length@20 source@24 destination@40 source_port@56 destination_port@58 protocol@60 family@61 detail@62 shadow@63\n\
      Trace 272: reason@0 steps@4 rules@8 service@264 backend@268\n\
-     Service 24: slot@0 ring@4 places@8 flags@12 affinity_s@16 _pad@20\n\
+     Service 24: slot@0 ring@4 places@8 flags@12 affinity_s@16 sources@20\n\
      Ring 8192: places@0\n\
      Stuck 16: backend@0 _pad@4 last_seen_ns@8\n\
      Backend 32: address@0 port@16 state@18 forward@19 service@20 limit@24 weight@28\n\
-     Endpoint 24: vip@0 port@16 _pad@18 backend@20\n\
-     Flow 24: backend@0 generation@4 state@8 rule@10 answer@12 last_seen_ns@16\n\
+     Endpoint 24: vip@0 port@16 flags@18 backend@20\n\
+     Flow 48: backend@0 generation@4 state@8 rule@10 answer@12 last_seen_ns@16 source@24 source_port@40 _pad@42\n\
+     Reply<1> 16: client@0 vip@4 client_port@8 vip_port@10 backend@12\n\
+     Reply<4> 40: client@0 vip@16 client_port@32 vip_port@34 backend@36\n\
      Tuple<1> 16: source@0 destination@4 source_port@8 destination_port@10 protocol@12 _pad@13 _pad_more@14\n\
      Tuple<4> 40: source@0 destination@16 source_port@32 destination_port@34 protocol@36 _pad@37 _pad_more@38\n\
      SocketKey<1> 8: address@0 port@4 protocol@6 _pad@7\n\
@@ -107,12 +110,14 @@ fn the_layout_changes_only_with_the_version() {
         shadow
     );
     layout!(text, Trace, reason, steps, rules, service, backend);
-    layout!(text, Service, slot, ring, places, flags, affinity_s, _pad);
+    layout!(text, Service, slot, ring, places, flags, affinity_s, sources);
     layout!(text, Ring, places);
     layout!(text, Stuck, backend, _pad, last_seen_ns);
     layout!(text, Backend, address, port, state, forward, service, limit, weight);
-    layout!(text, Endpoint, vip, port, _pad, backend);
-    layout!(text, Flow, backend, generation, state, rule, answer, last_seen_ns);
+    layout!(text, Endpoint, vip, port, flags, backend);
+    layout!(text, Flow, backend, generation, state, rule, answer, last_seen_ns, source, source_port, _pad);
+    layout!(text, Reply<1>, client, vip, client_port, vip_port, backend);
+    layout!(text, Reply<4>, client, vip, client_port, vip_port, backend);
     layout!(text, Tuple<1>, source, destination, source_port, destination_port, protocol, _pad, _pad_more);
     layout!(text, Tuple<4>, source, destination, source_port, destination_port, protocol, _pad, _pad_more);
     layout!(text, SocketKey<1>, address, port, protocol, _pad);

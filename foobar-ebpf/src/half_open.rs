@@ -131,8 +131,8 @@ unsafe fn is_of<const W: usize>(place: Place<W>, tuple: &Tuple<W>) -> bool {
     let mut differs = 0;
     // SAFETY: words of both, which are aligned to them.
     unsafe {
-        let (entry, wanted) = ((&raw const (*place).tuple).cast::<u32>(), core::ptr::from_ref(tuple).cast::<u32>());
-        for word in 0..size_of::<Tuple<W>>() / 4 {
+        let (entry, wanted) = ((&raw const (*place).tuple).cast::<u64>(), core::ptr::from_ref(tuple).cast::<u64>());
+        for word in 0..size_of::<Tuple<W>>() / 8 {
             differs |= read_volatile(entry.add(word)) ^ read_volatile(wanted.add(word));
         }
     }
@@ -155,6 +155,14 @@ unsafe fn read<const W: usize>(place: Place<W>) -> Flow {
             rule: read_volatile(&raw const (*flow).rule),
             answer: read_volatile(&raw const (*flow).answer),
             last_seen_ns: read_volatile(&raw const (*flow).last_seen_ns),
+            source: [
+                read_volatile(&raw const (*flow).source[0]),
+                read_volatile(&raw const (*flow).source[1]),
+                read_volatile(&raw const (*flow).source[2]),
+                read_volatile(&raw const (*flow).source[3]),
+            ],
+            source_port: read_volatile(&raw const (*flow).source_port),
+            _pad: [0; 3],
         }
     }
 }

@@ -7,21 +7,24 @@ use aya_ebpf::maps::{Array, LruHashMap};
 use aya_ebpf::programs::XdpContext;
 use core::ffi::c_void;
 use core::ptr::write_volatile;
-use foobar_common::abi::{Backend, BucketKey, Endpoint, Flow, FlowTable, Membership, RING_PLACES, Service, Stuck};
+use foobar_common::abi::{
+    Backend, BucketKey, Endpoint, Flow, FlowTable, MAX_SOURCES, Membership, RING_PLACES, Service, Stuck,
+};
 use foobar_common::address::{Address, Peer, SocketKey, Tuple};
 use foobar_common::express::{self, Express};
 use foobar_common::generation::{Generation, RuleEntry, in_force};
 use foobar_common::parse::Headers;
 use foobar_common::path::Of;
+use foobar_common::reply::{Ask, Room};
 use foobar_common::tables::{Route, RouteQuery, Step, Tables};
 use foobar_common::verdict::Reason;
 
 use crate::maps::{
     ACTIVE, ASKED4, ASKED6, BACKENDS, CHOSEN4, CHOSEN6, CONTROL, CURSORS, DATAGRAMS4, DATAGRAMS6, ENDPOINTS4,
     ENDPOINTS6, EPOCH, EXPRESS4, EXPRESS6, FLOWS4, FLOWS6, HALF_OPEN4, HALF_OPEN6, LOCAL_ACTIVE, MEMBERS, MEMBERSHIPS,
-    RINGS, RULES, SERVICES4, SERVICES6, STUCK, SYN_SETTINGS,
+    RINGS, RULES, SERVICES4, SERVICES6, SOURCES, STUCK, SYN_SETTINGS,
 };
-use crate::{atomic, count, events, failures, half_open, limits, maps, own, route, stages, trace};
+use crate::{atomic, count, events, failures, half_open, limits, maps, own, replies, route, stages, trace};
 
 /// Index in `CONTROL` of the word that says whether somebody watches.
 const WATCHED: u32 = 1;
@@ -29,13 +32,18 @@ const WATCHED: u32 = 1;
 /// One in so many SYNs is looked at for a flood.
 const SYNS_A_SAMPLE: u32 = 16;
 
+/// Maps and helpers, for all packets but those that go on in a stage of their own.
+pub(crate) type Kernel = Context<false>;
+/// The same for these.
+pub(crate) type Apart = Context<true>;
+
 /// Maps and helpers, on behalf of one program's context.
-pub(crate) struct Kernel {
+pub(crate) struct Context<const APART: bool> {
     context: *mut c_void,
     ingress: u32,
 }
 
-impl Kernel {
+impl<const APART: bool> Context<APART> {
     /// For a packet.
     #[inline(always)]
     pub(crate) fn new(context: &XdpContext) -> Self {
@@ -63,7 +71,9 @@ impl Kernel {
     }
 }
 
-impl Tables for Kernel {
+impl<const APART: bool> Tables for Context<APART> {
+    const APART: bool = APART;
+
     #[inline(always)]
     fn generation(&self) -> Option<&Generation> {
         // Volatile: user space writes it through a mapping, at any time.
@@ -95,6 +105,14 @@ impl Tables for Kernel {
     #[inline(always)]
     fn assign6(&self, _: &mut Of<4>) -> Reason {
         stages::assign_ipv6(self.context.cast())
+    }
+    #[inline(always)]
+    fn replies4(&self, ask: Ask, _: &mut Of<1>) -> Reason {
+        stages::replies_ipv4(self.context.cast(), ask)
+    }
+    #[inline(always)]
+    fn replies6(&self, ask: Ask, _: &mut Of<4>) -> Reason {
+        stages::replies_ipv6(self.context.cast(), ask)
     }
     #[inline(always)]
     fn flow4(&self, table: FlowTable, key: &Tuple<1>) -> Option<Flow> {
@@ -246,6 +264,35 @@ impl Tables for Kernel {
     fn endpoint6(&self, key: &SocketKey<4>) -> Option<Endpoint> {
         // SAFETY: as in `flow4`.
         unsafe { ENDPOINTS6.get(key).copied() }
+    }
+    #[inline(always)]
+    fn reply4(&self, table: FlowTable, room: &mut Room<1>) -> bool {
+        replies::find_ipv4(table, room)
+    }
+    #[inline(always)]
+    fn insert_reply4(&self, table: FlowTable, room: &mut Room<1>) -> bool {
+        replies::insert_ipv4(table, room)
+    }
+    #[inline(always)]
+    fn remove_reply4(&self, table: FlowTable, room: &mut Room<1>) {
+        replies::remove_ipv4(table, room);
+    }
+    #[inline(always)]
+    fn reply6(&self, table: FlowTable, room: &mut Room<4>) -> bool {
+        replies::find_ipv6(table, room)
+    }
+    #[inline(always)]
+    fn insert_reply6(&self, table: FlowTable, room: &mut Room<4>) -> bool {
+        replies::insert_ipv6(table, room)
+    }
+    #[inline(always)]
+    fn remove_reply6(&self, table: FlowTable, room: &mut Room<4>) {
+        replies::remove_ipv6(table, room);
+    }
+    #[inline(always)]
+    fn source(&self, ring: u32, index: u32) -> Option<[u32; 4]> {
+        // SAFETY: an address of a map value, masked to its length.
+        SOURCES.get_ptr(ring).map(|sources| unsafe { (*sources)[index as usize & (MAX_SOURCES as usize - 1)] })
     }
     #[inline(always)]
     fn advance(&self, slot: u32) -> Option<u64> {

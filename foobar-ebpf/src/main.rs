@@ -20,6 +20,7 @@ mod log;
 mod maps;
 mod open;
 mod own;
+mod replies;
 mod route;
 mod segment;
 mod stages;
@@ -37,7 +38,7 @@ use foobar_common::stage;
 use foobar_common::verdict::{Reason, Stage, Verdict};
 
 use crate::frame::{Frame, Movable};
-use crate::kernel::Kernel;
+use crate::kernel::{Apart, Kernel};
 
 /// Firewall and balancer of one interface: packets of flows that this CPU knows, and all others by way of `path4` and `path6`.
 #[xdp(frags)]
@@ -47,17 +48,17 @@ fn foobar(context: XdpContext) -> u32 {
     let tables = Kernel::new(&context);
     let bytes = frame.length() as u64;
     if let Some(verdict) = express::forward(&mut frame, &tables) {
-        return end(verdict, &tables, bytes);
+        return end(verdict, tables.ingress(), bytes);
     }
     let stage = match path::enter(&frame, &tables) {
         Entered::Ipv4 => Stage::Path4,
         Entered::Ipv6 => Stage::Path6,
-        Entered::Done(verdict) => return end(verdict, &tables, bytes),
+        Entered::Done(verdict) => return end(verdict, tables.ingress(), bytes),
     };
     // SAFETY: the context of the running program.
     unsafe { maps::STAGES.tail_call(&context, stage as u32) };
     // The stage is not there, which a loading never leaves so: closed.
-    end(Verdict::Drop(Reason::Internal), &tables, bytes)
+    end(Verdict::Drop(Reason::Internal), tables.ingress(), bytes)
 }
 
 /// The whole way of an IPv4 packet.
@@ -72,7 +73,7 @@ fn path4(context: XdpContext) -> u32 {
     // SAFETY: a map value of this CPU, on which one packet at a time is on its way.
     let verdict = path::ipv4(&mut frame, &tables, unsafe { &mut (*work).v4 });
     go_on(&context, verdict);
-    end(verdict, &tables, bytes)
+    end(verdict, tables.ingress(), bytes)
 }
 
 /// The same for IPv6.
@@ -85,7 +86,33 @@ fn path6(context: XdpContext) -> u32 {
     // SAFETY: as in `path4`.
     let verdict = path::ipv6(&mut frame, &tables, unsafe { &mut (*work).v6 });
     go_on(&context, verdict);
-    end(verdict, &tables, bytes)
+    end(verdict, tables.ingress(), bytes)
+}
+
+/// The rest of the way of an IPv4 packet whose flow's replies have entries of their own.
+#[xdp(frags)]
+#[inline(always)]
+fn apart4(context: XdpContext) -> u32 {
+    let (mut frame, tables) = (Frame::new(&context), Apart::new(&context));
+    let bytes = frame.length() as u64;
+    let Some(work) = maps::WORK.get_ptr_mut(0) else { return XDP_DROP };
+    // SAFETY: a map value of this CPU, in which `path4` has left what it knows of this packet.
+    let verdict = path::apart(&mut frame, &tables, unsafe { &mut (*work).v4 });
+    go_on(&context, verdict);
+    end(verdict, tables.ingress(), bytes)
+}
+
+/// The same for IPv6.
+#[xdp(frags)]
+#[inline(always)]
+fn apart6(context: XdpContext) -> u32 {
+    let (mut frame, tables) = (Frame::new(&context), Apart::new(&context));
+    let bytes = frame.length() as u64;
+    let Some(work) = maps::WORK.get_ptr_mut(0) else { return XDP_DROP };
+    // SAFETY: as in `apart4`.
+    let verdict = path::apart(&mut frame, &tables, unsafe { &mut (*work).v6 });
+    go_on(&context, verdict);
+    end(verdict, tables.ingress(), bytes)
 }
 
 /// Another stage has the last word, if the verdict says so. Comes back only when it is not there, as those of handshakes are not
@@ -100,14 +127,14 @@ fn go_on(context: &XdpContext, verdict: Verdict) {
 
 /// The one exit of the packet path: counts a verdict, and carries it out.
 #[inline(always)]
-fn end(verdict: Verdict, tables: &Kernel, bytes: u64) -> u32 {
+fn end(verdict: Verdict, ingress: u32, bytes: u64) -> u32 {
     if maps::dry() {
         trace::verdict(verdict.reason());
     } else {
         count::verdict(verdict.reason(), bytes);
         log::verdict(verdict, bytes);
     }
-    carry_out(verdict, tables.ingress())
+    carry_out(verdict, ingress)
 }
 
 /// The action of a verdict over a packet that has come by an interface.
@@ -130,7 +157,7 @@ fn handshake4(context: XdpContext) -> u32 {
     let Some(work) = maps::WORK.get_ptr_mut(0) else { return XDP_DROP };
     // SAFETY: a map value of this CPU, in which `foobar` has left what it knows of this packet.
     let verdict = cookies::judge::<1, 20>(&context, unsafe { (*work).v4.headers() });
-    end(verdict, &Kernel::new(&context), Frame::new(&context).length() as u64)
+    end(verdict, Kernel::new(&context).ingress(), Frame::new(&context).length() as u64)
 }
 
 /// The same for IPv6.
@@ -140,7 +167,7 @@ fn handshake6(context: XdpContext) -> u32 {
     let Some(work) = maps::WORK.get_ptr_mut(0) else { return XDP_DROP };
     // SAFETY: as in `handshake4`.
     let verdict = cookies::judge::<4, 40>(&context, unsafe { (*work).v6.headers() });
-    end(verdict, &Kernel::new(&context), Frame::new(&context).length() as u64)
+    end(verdict, Kernel::new(&context).ingress(), Frame::new(&context).length() as u64)
 }
 
 /// An IPv4 ICMP error, which may be about a flow.
@@ -150,8 +177,8 @@ fn error4(context: XdpContext) -> u32 {
     let Some(work) = maps::WORK.get_ptr_mut(0) else { return XDP_DROP };
     // SAFETY: as in `handshake4`.
     let work = unsafe { &mut (*work).v4 };
-    let verdict = stage::error(&mut Movable::new(&context), &Kernel::new(&context), work);
-    end(verdict, &Kernel::new(&context), work.bytes())
+    let verdict = stage::error(&mut Movable::new(&context), &Apart::new(&context), work);
+    end(verdict, Kernel::new(&context).ingress(), work.bytes())
 }
 
 /// The same for IPv6.
@@ -161,8 +188,8 @@ fn error6(context: XdpContext) -> u32 {
     let Some(work) = maps::WORK.get_ptr_mut(0) else { return XDP_DROP };
     // SAFETY: as in `handshake4`.
     let work = unsafe { &mut (*work).v6 };
-    let verdict = stage::error(&mut Movable::new(&context), &Kernel::new(&context), work);
-    end(verdict, &Kernel::new(&context), work.bytes())
+    let verdict = stage::error(&mut Movable::new(&context), &Apart::new(&context), work);
+    end(verdict, Kernel::new(&context).ingress(), work.bytes())
 }
 
 /// An IPv4 packet of a service that cannot be sent on.
@@ -173,7 +200,7 @@ fn answer4(context: XdpContext) -> u32 {
     // SAFETY: as in `handshake4`.
     let work = unsafe { &mut (*work).v4 };
     let verdict = stage::unsent(&mut Movable::new(&context), &Kernel::new(&context), work);
-    end(verdict, &Kernel::new(&context), work.bytes())
+    end(verdict, Kernel::new(&context).ingress(), work.bytes())
 }
 
 /// The same for IPv6.
@@ -184,7 +211,7 @@ fn answer6(context: XdpContext) -> u32 {
     // SAFETY: as in `handshake4`.
     let work = unsafe { &mut (*work).v6 };
     let verdict = stage::unsent(&mut Movable::new(&context), &Kernel::new(&context), work);
-    end(verdict, &Kernel::new(&context), work.bytes())
+    end(verdict, Kernel::new(&context).ingress(), work.bytes())
 }
 
 /// What any balancer pays: it parses the frame and sends it back. The yardstick of `cargo xtask bench`.

@@ -1,13 +1,13 @@
 //! The maps. State lives on over generations of rules and restarts of the agent; rules belong to one generation.
 
-use aya_ebpf::bindings::bpf_fib_lookup;
+use aya_ebpf::bindings::{BPF_F_NO_PREALLOC, bpf_fib_lookup};
 use aya_ebpf::btf_maps::SkStorage;
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
 use foobar_common::abi::{
     Backend, BucketKey, ConnectFailures, Counter, DEFAULT_FLOWS, EVENT_BYTES, Endpoint, Flow, LOG_BUCKETS,
-    MAX_BACKENDS, MAX_BUCKETS, MAX_CLASSES, MAX_HALF_OPEN, MAX_PEERS, MAX_SERVICES, MAX_STUCK, Membership,
-    RULE_COUNTERS, Ring, Service, Stuck, SynSettings, Trace, Traffic,
+    MAX_BACKENDS, MAX_BUCKETS, MAX_CLASSES, MAX_HALF_OPEN, MAX_PEERS, MAX_REPLIES, MAX_SERVICES, MAX_SOURCES,
+    MAX_STUCK, Membership, RULE_COUNTERS, Ring, Service, Stuck, SynSettings, Trace, Traffic,
 };
 use foobar_common::address::{Peer, SocketKey, Tuple};
 use foobar_common::express::Express;
@@ -15,6 +15,7 @@ use foobar_common::generation::Generation;
 use foobar_common::half_open::HalfOpen;
 use foobar_common::open::{BUCKETS as OPEN_BUCKETS, WAYS};
 use foobar_common::path::Work;
+use foobar_common::reply::Reply;
 use foobar_common::verdict::{REASONS, Stage};
 
 use crate::open::Counted;
@@ -91,6 +92,25 @@ pub(crate) static HALF_OPEN6: Array<HalfOpen<4>> = Array::with_max_entries(MAX_H
 pub(crate) static DATAGRAMS4: LruHashMap<Tuple<1>, Flow> = LruHashMap::with_max_entries(MAX_HALF_OPEN, 0);
 #[map]
 pub(crate) static DATAGRAMS6: LruHashMap<Tuple<4>, Flow> = LruHashMap::with_max_entries(MAX_HALF_OPEN, 0);
+/// Replies of established flows, see `foobar_common::reply`. Not preallocated: a server whose services need none pays nothing,
+/// and the kernel's own allocator serves programs from each CPU's list (Linux 6.1).
+#[map]
+pub(crate) static REPLIES4: HashMap<Tuple<1>, Reply<1>> = HashMap::with_max_entries(MAX_REPLIES, BPF_F_NO_PREALLOC);
+#[map]
+pub(crate) static REPLIES6: HashMap<Tuple<4>, Reply<4>> = HashMap::with_max_entries(MAX_REPLIES, BPF_F_NO_PREALLOC);
+/// Those of half-open flows: as many as there can be.
+#[map]
+pub(crate) static HALF_OPEN_REPLIES4: LruHashMap<Tuple<1>, Reply<1>> = LruHashMap::with_max_entries(MAX_HALF_OPEN, 0);
+#[map]
+pub(crate) static HALF_OPEN_REPLIES6: LruHashMap<Tuple<4>, Reply<4>> = LruHashMap::with_max_entries(MAX_HALF_OPEN, 0);
+/// Those of datagrams.
+#[map]
+pub(crate) static DATAGRAM_REPLIES4: LruHashMap<Tuple<1>, Reply<1>> = LruHashMap::with_max_entries(MAX_HALF_OPEN, 0);
+#[map]
+pub(crate) static DATAGRAM_REPLIES6: LruHashMap<Tuple<4>, Reply<4>> = LruHashMap::with_max_entries(MAX_HALF_OPEN, 0);
+/// Source addresses of services, for each ring.
+#[map]
+pub(crate) static SOURCES: Array<[[u32; 4]; MAX_SOURCES as usize]> = Array::with_max_entries(MAX_SERVICES * 2, 0);
 /// Token buckets of limits, see `foobar_common::bucket`.
 #[map]
 pub(crate) static BUCKETS: LruHashMap<BucketKey, u64> = LruHashMap::with_max_entries(MAX_BUCKETS, 0);

@@ -31,6 +31,7 @@ fn service(kind: CheckKind, backends: &[(&str, SocketAddr)]) -> ServicePlan {
         protocol: Transport::Tcp,
         vips: Vec::new(),
         scope: Scope::Local,
+        sources: Vec::new(),
         balance: Balance::default(),
         select: Select::Any,
         backends: backends.iter().map(backend).collect(),

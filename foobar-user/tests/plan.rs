@@ -216,6 +216,35 @@ fn the_balancer_holds_vips_and_terminates_tls() {
 }
 
 #[test]
+fn backends_of_a_service_with_sources_see_these_alone() {
+    use Packet::Tcp;
+    let text = edited("forward = \"nat\"", "forward = \"nat\"\nsource = [\"10.0.1.100\", \"fd00:1::100\"]");
+    let of = |server: &str| plan(&site(&text), server).expect("a plan");
+    let (lb1, web1) = (of("lb1"), of("web1"));
+    let sources: Vec<String> = lb1.sources.iter().map(ToString::to_string).collect();
+    assert_eq!(sources, ["10.0.1.100", "fd00:1::100"]);
+    assert_eq!(lb1.held().len(), lb1.vips.len() + 2);
+    assert_eq!(lb1.services[1].sources, lb1.sources);
+    assert!(web1.sources.is_empty() && planned("lb1").sources.is_empty());
+    for (from, to, expected) in [
+        ("10.0.1.100", "10.0.1.11", Some("service-plain")),
+        ("fd00:1::100", "fd00:1::11", Some("service-plain")),
+        // Its checks.
+        ("10.0.1.1", "10.0.1.11", Some("service-plain")),
+        ("10.0.1.101", "10.0.1.11", None),
+        (CLIENT, "10.0.1.11", None),
+        (CLIENT6, "fd00:1::11", None),
+    ] {
+        assert_eq!(allowed(&web1, from, to, Tcp(8080)), expected, "{from}");
+    }
+    // Everybody may ask the VIP, and nobody a source, nor be one.
+    assert_eq!(allowed(&lb1, CLIENT, "203.0.113.10", Tcp(8080)), Some("vip-plain"));
+    assert_eq!(allowed(&lb1, CLIENT, "10.0.1.100", Tcp(8080)), None);
+    assert_eq!(allowed(&lb1, "10.0.1.100", "203.0.113.10", Tcp(8080)), None);
+    assert!(show(&lb1).contains("seen as     10.0.1.100, fd00:1::100"), "{}", show(&lb1));
+}
+
+#[test]
 fn processes_carry_their_whole_configuration() {
     let web1 = planned("web1");
     let ProcessKind::Nginx(nginx) = &web1.processes[0].kind else { panic!() };

@@ -153,6 +153,7 @@ async fn a_tls_listener_wants_a_certificate_of_the_sites_ca() {
         name: name.into(),
         protocol: Transport::Tcp,
         vips: Vec::new(),
+        sources: Vec::new(),
         scope: Scope::Local,
         balance: Balance::default(),
         select: Select::Any,

@@ -77,6 +77,7 @@ fn service(place: &Place, name: &str, select: Select, port: u16) -> ServicePlan 
         name: name.into(),
         protocol: Transport::Tcp,
         vips: Vec::new(),
+        sources: Vec::new(),
         scope: Scope::Local,
         balance: Balance::default(),
         select,

@@ -48,7 +48,7 @@ pub fn tables() -> HostTables {
 
 fn add(tables: &mut HostTables, slot: u32, protocol: u8, vip: (IpAddr, Be16), backend: (IpAddr, Be16)) {
     let service = Service { slot, ring: slot, places: 1, flags: SERVICE_WIRE, ..Service::default() };
-    let endpoint = Endpoint { vip: words(vip.0), port: vip.1, _pad: 0, backend: slot };
+    let endpoint = Endpoint { vip: words(vip.0), port: vip.1, flags: 0, backend: slot };
     match (vip.0, backend.0) {
         (IpAddr::V4(a), IpAddr::V4(b)) => {
             tables.services4.insert(SocketKey::new(Address::from(a), vip.1, protocol), service);

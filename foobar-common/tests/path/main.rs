@@ -5,5 +5,6 @@ mod express;
 mod held;
 mod members;
 mod nat;
+mod replies;
 mod sockets;
 mod support;

@@ -125,7 +125,7 @@ pub(crate) fn balancer(vip: (IpAddr, u16), backend: (IpAddr, u16), protocol: u8)
     let mut tables = HostTables::new(compile(&[all], &surroundings).expect("one rule"));
     let service = Service { places: 1, flags: SERVICE_WIRE, ..Service::default() };
     let (port, to) = (Be16::new(vip.1), Be16::new(backend.1));
-    let endpoint = Endpoint { vip: words(vip.0), port, _pad: 0, backend: 5 };
+    let endpoint = Endpoint { vip: words(vip.0), port, flags: 0, backend: 5 };
     match (vip.0, backend.0) {
         (IpAddr::V4(a), IpAddr::V4(b)) => {
             tables.services4.insert(SocketKey::new(Address::from(a), port, protocol), service);

@@ -64,6 +64,8 @@ pub struct FlowEntry {
     pub backend: String,
     /// The backend's endpoint.
     pub endpoint: Option<SocketAddr>,
+    /// From where the backend sees it; `None`: from the client's own address and port.
+    pub source: Option<SocketAddr>,
     /// `half-open`, `established`, `closing`, `closed`, `reset` or `udp`.
     pub state: String,
     /// Milliseconds since its entry was last written: up to a second more than since its last packet.
@@ -152,6 +154,7 @@ fn entry(known: &Known, place: Option<&Place>, now_ns: u64) -> FlowEntry {
         service: name(|place| &place.service),
         backend: name(|place| &place.server),
         endpoint: place.map(|place| place.endpoint),
+        source: known.source,
         state: state(known).to_owned(),
         idle_ms: now_ns.saturating_sub(known.flow.last_seen_ns) / 1_000_000,
     }

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use tracing::warn;
 
 use crate::datapath::clock;
-use crate::datapath::flows::{FlowTables, Swept};
+use crate::datapath::flows::{FlowTables, Sweep};
 
 /// Time between two walks, at the least: a flow is taken out so much later than it might be.
 const PAUSE: Duration = Duration::from_secs(5);
@@ -21,6 +21,7 @@ const PAUSES: u32 = 9;
 pub(super) struct Told {
     used: [[AtomicU64; 2]; 3],
     removed: [AtomicU64; 3],
+    replies: [[AtomicU64; 2]; 3],
     sizes: [AtomicU64; 3],
 }
 
@@ -35,13 +36,21 @@ impl Told {
         self.removed.each_ref().map(|removed| removed.load(Ordering::Relaxed))
     }
 
+    /// Entries for replies, of each table in each family.
+    pub(super) fn replies(&self) -> [[u64; 2]; 3] {
+        self.replies.each_ref().map(|families| families.each_ref().map(|used| used.load(Ordering::Relaxed)))
+    }
+
     /// Entries that each table can hold, of each family.
     pub(super) fn sizes(&self) -> [u64; 3] {
         self.sizes.each_ref().map(|size| size.load(Ordering::Relaxed))
     }
 
-    fn note(&self, all: [[Swept; 2]; 3]) {
-        for (table, families) in all.into_iter().enumerate() {
+    fn note(&self, all: &Sweep) {
+        for (told, found) in self.replies.iter().flatten().zip(all.replies.iter().flatten()) {
+            told.store(*found, Ordering::Relaxed);
+        }
+        for (table, families) in all.flows.into_iter().enumerate() {
             for (family, swept) in families.into_iter().enumerate() {
                 self.used[table][family].store(swept.used, Ordering::Relaxed);
                 self.removed[table].fetch_add(swept.removed, Ordering::Relaxed);
@@ -60,7 +69,7 @@ pub(super) fn keep(mut tables: FlowTables) -> Result<Arc<Told>> {
         while let Some(told) = Weak::upgrade(&listener) {
             let begun = Instant::now();
             match clock::now_ns().and_then(|now| tables.sweep(now)) {
-                Ok(all) => told.note(all),
+                Ok(all) => told.note(&all),
                 Err(error) => warn_once(&mut fault, &error),
             }
             drop(told);

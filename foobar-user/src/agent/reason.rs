@@ -12,6 +12,8 @@ pub(super) const fn words(reason: Reason) -> &'static str {
         Reason::NewFlow => "it opens a connection to a service, and a rule allows it",
         Reason::Flow => "it belongs to a known connection to a service",
         Reason::FlowReply => "it is a backend's answer to a known connection",
+        Reason::SourcePorts => "no port of its service's source addresses is free for a connection to its backend",
+        Reason::ReplyTaken => "its client talks from this port to every backend of its service already, by another VIP",
         Reason::IcmpError => "it is an ICMP error about a known connection, and goes to that one's other end",
         Reason::IcmpLimit => "it is an ICMP error about a service's connection, and there are too many of them",
         Reason::TooBigAnswered => "it does not fit the link to the next hop, and its sender is told so",

@@ -132,7 +132,7 @@ impl Server {
             links::index(interface)?;
         }
         settings::before_vips(&new.plan, &settings::memory(self.folders.run()))?;
-        let earlier_vips = vips::hold(self.folders.run(), &new.plan.vips, new.plan.vip_interfaces()).await?;
+        let earlier_vips = vips::hold(self.folders.run(), &new.plan.held(), new.plan.vip_interfaces()).await?;
         let earlier_sets = self.sets.declare(new.declared.clone(), Now::read())?;
         let applied = self
             .replan_edge(&new.plan)
@@ -262,7 +262,7 @@ impl Put {
         if let Some(edge) = &server.edge {
             edge.retire();
         }
-        let let_go = vips::let_go(server.folders.run(), &plan.vips).await;
+        let let_go = vips::let_go(server.folders.run(), &plan.held()).await;
         let set = settings::apply(&plan, &settings::memory(server.folders.run()));
         server.members.forget();
         lock(&server.health).apply(&plan.services);

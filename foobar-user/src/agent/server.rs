@@ -259,7 +259,7 @@ async fn close_firewall(
     let mut datapath = Datapath::open(datapath_options, &options.server)?;
     let adopted = datapath.adopted();
     settings::before_vips(plan, &settings::memory(folders.run()))?;
-    let earlier_vips = vips::hold(folders.run(), &plan.vips, plan.vip_interfaces()).await?;
+    let earlier_vips = vips::hold(folders.run(), &plan.held(), plan.vip_interfaces()).await?;
     let prepared = prepare_edge(plan, folders)
         .and_then(|edge| datapath.apply(plan, sets, None).context("cannot put the firewall in force").map(|()| edge));
     let edge = match prepared {
@@ -269,7 +269,7 @@ async fn close_firewall(
             return Err(error);
         }
     };
-    vips::let_go(folders.run(), &plan.vips).await?;
+    vips::let_go(folders.run(), &plan.held()).await?;
     settings::apply(plan, &settings::memory(folders.run()))?;
     info!(adopted, modes = ?datapath.modes(), rules = plan.rules.len(), "the firewall is in force");
     Ok((datapath, edge))

@@ -1,7 +1,7 @@
 //! A server's services with their backends, for `foobar services`.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -35,6 +35,8 @@ pub struct ServiceReport {
     pub vips: Vec<SocketAddr>,
     /// `nat` or `direct` on the wire, `socket` for local processes alone.
     pub forward: String,
+    /// Addresses from which backends see its connections; empty: they see the clients'.
+    pub sources: Vec<IpAddr>,
     /// Which backend is next.
     pub schedule: String,
     /// Seconds for which a client stays with its backend; 0: it does not.
@@ -117,6 +119,7 @@ fn described(plan: &ServicePlan) -> ServiceReport {
             Scope::Local => "socket",
         }
         .to_owned(),
+        sources: plan.sources.clone(),
         schedule: plan.balance.schedule.as_str().to_owned(),
         affinity_s: plan.balance.affinity_s,
         max_connections: plan.balance.max_connections,
@@ -203,6 +206,10 @@ impl ServiceReport {
         let vips: Vec<String> = self.vips.iter().map(ToString::to_string).collect();
         let mut head =
             format!("{}: {} {}, {}, {}", self.name, self.protocol, vips.join(", "), self.forward, self.schedule);
+        if !self.sources.is_empty() {
+            let sources: Vec<String> = self.sources.iter().map(ToString::to_string).collect();
+            head += &format!(", from {}", sources.join(" and "));
+        }
         if self.affinity_s > 0 {
             let time = std::time::Duration::from_secs(self.affinity_s.into());
             head += &format!(", affinity {}", crate::sets::ttl::format(time));
@@ -299,6 +306,7 @@ mod tests {
             protocol: "tcp".to_owned(),
             vips: vec![([203, 0, 113, 10], 8080).into()],
             forward: "nat".to_owned(),
+            sources: vec![[10, 0, 1, 100].into()],
             schedule: "round-robin".to_owned(),
             affinity_s: 600,
             max_connections: 1000,
@@ -308,7 +316,7 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(
             lines[0],
-            "www: tcp 203.0.113.10:8080, nat, round-robin, affinity 10m, at most 1000 connections each"
+            "www: tcp 203.0.113.10:8080, nat, round-robin, from 10.0.1.100, affinity 10m, at most 1000 connections each"
         );
         assert_eq!(
             lines[1],

@@ -116,7 +116,7 @@ fn read_datapath(
 }
 
 fn flow_tables(flows: &Told) -> Vec<FlowTable> {
-    let (used, removed, sizes) = (flows.used(), flows.removed(), flows.sizes());
+    let (used, removed, sizes, replies) = (flows.used(), flows.removed(), flows.sizes(), flows.replies());
     let tables = TABLES.into_iter().enumerate();
     let told = tables.map(|(index, table)| FlowTable {
         table: match table {
@@ -127,6 +127,9 @@ fn flow_tables(flows: &Told) -> Vec<FlowTable> {
         used: used[index],
         limit: sizes[index],
         removed: removed[index],
+        replies: replies[index],
+        // A flow has one entry at the most.
+        replies_limit: sizes[index],
     });
     told.collect()
 }

@@ -106,6 +106,7 @@ fn list(report: &FlowsReport) -> String {
         Column::Text("service"),
         Column::Text("backend"),
         Column::Text("endpoint"),
+        Column::Text("from source"),
         Column::Text("state"),
         Column::Number("idle"),
     ];
@@ -116,6 +117,7 @@ fn list(report: &FlowsReport) -> String {
             flow.service.clone(),
             flow.backend.clone(),
             flow.endpoint.map_or_else(String::new, |endpoint| endpoint.to_string()),
+            flow.source.map_or_else(String::new, |source| source.to_string()),
             flow.state.clone(),
             ttl::format(std::time::Duration::from_millis(flow.idle_ms)),
         ]

@@ -6,19 +6,21 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use aya::maps::{Array, Map, MapData};
 use foobar_common::abi::{Flow, FlowTable, MAX_BACKENDS};
-use foobar_common::address::{Address, Tuple};
+use foobar_common::address::{Address, Family, Tuple};
 use foobar_common::flow;
+use foobar_common::reply::{self, Reply};
 
 use super::epoch::Epoch;
 use super::flow_map::{FlowMap, Walked};
 use super::mapping::Mapping;
+use super::replies::Replies;
 use super::state::State;
 use super::wire::Wire;
 
 /// All flow tables of both families.
 pub(super) struct Flows {
-    v4: [FlowMap<1>; 3],
-    v6: [FlowMap<4>; 3],
+    pub(super) v4: [FlowMap<1>; 3],
+    pub(super) v6: [FlowMap<4>; 3],
 }
 
 impl Flows {
@@ -35,6 +37,7 @@ impl Flows {
 /// Handles of their own on the flow tables: a walk through them takes a while, and nobody shall wait for it.
 pub struct FlowTables {
     flows: Flows,
+    replies: Replies,
     /// How many each backend has.
     active: Mapping,
     epoch: Epoch,
@@ -53,6 +56,8 @@ pub struct Known {
     pub client: SocketAddr,
     /// The VIP that it asked for.
     pub vip: SocketAddr,
+    /// From where its backend sees it, when that is not the client.
+    pub source: Option<SocketAddr>,
     /// Its table.
     pub table: FlowTable,
     /// Its entry.
@@ -68,6 +73,15 @@ pub struct Swept {
     pub removed: u64,
     /// Entries that it can hold.
     pub size: u32,
+}
+
+/// What one walk has found: tables in the order of [`TABLES`], of IPv4 and of IPv6.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sweep {
+    /// Flows.
+    pub flows: [[Swept; 2]; 3],
+    /// Entries for their replies that are left.
+    pub replies: [[u64; 2]; 3],
 }
 
 impl FlowTables {
@@ -88,15 +102,19 @@ impl FlowTables {
             Ok(if HALF_OPEN.contains(&name) { Map::Array(map) } else { Map::LruHashMap(map) })
         };
         let flows = Flows::of(&mut { table }, seed.get(&0, 0)?)?;
-        Ok(Self { flows, active, epoch })
+        let replies = Replies::of(&mut |name| {
+            let map = pinned(name)?;
+            Ok(if Replies::drives_out(name) { Map::LruHashMap(map) } else { Map::HashMap(map) })
+        })?;
+        Ok(Self { flows, replies, active, epoch })
     }
 
-    /// Takes out of every table what is over at `now_ns` of the coarse monotonic clock, and corrects how many each backend
-    /// has; takes about two microseconds for each entry. Tables in the order of [`TABLES`], of IPv4 and of IPv6.
+    /// Takes out of every table what is over at `now_ns` of the coarse monotonic clock, also replies of flows that are gone, and
+    /// corrects how many each backend has; takes about two microseconds for each entry.
     ///
     /// # Errors
     /// A table cannot be read or changed.
-    pub fn sweep(&mut self, now_ns: u64) -> Result<[[Swept; 2]; 3]> {
+    pub fn sweep(&mut self, now_ns: u64) -> Result<Sweep> {
         let mut all = [[Swept::default(); 2]; 3];
         let mut count = Count::begin(&self.active);
         for (index, table) in TABLES.into_iter().enumerate() {
@@ -106,7 +124,7 @@ impl FlowTables {
             ];
         }
         count.correct();
-        Ok(all)
+        Ok(Sweep { flows: all, replies: self.replies.sweep(&self.flows)? })
     }
 
     /// Shows every flow; those for which `end` says so are taken out. Returns how many were.
@@ -121,6 +139,7 @@ impl FlowTables {
         }
         if ended > 0 {
             self.epoch.begin();
+            self.replies.sweep(&self.flows)?;
         }
         Ok(ended)
     }
@@ -202,12 +221,15 @@ fn walk<const W: usize>(
 ) -> Result<u64>
 where
     Wire<Tuple<W>>: aya::Pod,
+    Address<W>: Family<W>,
     IpAddr: From<Address<W>>,
 {
     let ends = |key: &Tuple<W>, flow: &Flow| {
         let client = SocketAddr::new(key.source.into(), key.source_port.host());
         let vip = SocketAddr::new(key.destination.into(), key.destination_port.host());
-        end(&Known { client, vip, table, flow: *flow })
+        let (source, port) = reply::sender(key, flow);
+        let source = (flow.source_port.host() != 0).then(|| SocketAddr::new(source.into(), port.host()));
+        end(&Known { client, vip, source, table, flow: *flow })
     };
     Ok(map.take_out(false, ends, |flow| release(active, flow))?.removed)
 }
@@ -243,6 +265,22 @@ impl State {
         entries(&self.flows.v6)
     }
 
+    /// All IPv4 replies, as they come, with what they belong to.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub fn replies4(&self) -> Result<Vec<(Tuple<1>, Reply<1>)>> {
+        self.replies.v4()
+    }
+
+    /// The same for IPv6.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub fn replies6(&self) -> Result<Vec<(Tuple<4>, Reply<4>)>> {
+        self.replies.v6()
+    }
+
     /// Writes an IPv4 flow.
     ///
     /// # Errors
@@ -267,7 +305,7 @@ impl State {
         self.flows.v4.iter_mut().try_for_each(clear)?;
         self.flows.v6.iter_mut().try_for_each(clear)?;
         self.forget_ways();
-        Ok(())
+        self.replies.clear()
     }
 }
 

@@ -23,6 +23,7 @@ mod mapping;
 pub mod object;
 pub mod pins;
 pub mod programs;
+mod replies;
 mod ring;
 mod rules;
 mod services;

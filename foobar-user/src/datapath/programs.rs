@@ -20,7 +20,7 @@ use tracing::warn;
 use super::{listeners, object, shapes};
 
 /// Maps that outlive programs and agents, by their names in the object.
-pub const STATE_MAPS: [&str; 35] = [
+pub const STATE_MAPS: [&str; 42] = [
     "VERDICTS",
     "RULE_COUNTS",
     "SERVICE_COUNTS",
@@ -48,6 +48,13 @@ pub const STATE_MAPS: [&str; 35] = [
     "HALF_OPEN6",
     "DATAGRAMS4",
     "DATAGRAMS6",
+    "REPLIES4",
+    "REPLIES6",
+    "HALF_OPEN_REPLIES4",
+    "HALF_OPEN_REPLIES6",
+    "DATAGRAM_REPLIES4",
+    "DATAGRAM_REPLIES6",
+    "SOURCES",
     "BUCKETS",
     "OPEN_COUNTS",
     "SEED",
@@ -73,7 +80,7 @@ pub const FOLLOWER: &str = "connections";
 pub const CLOSER: &str = "closed";
 
 /// The tables whose size the site file says.
-const SIZED: [&str; 2] = ["FLOWS4", "FLOWS6"];
+const SIZED: [&str; 4] = ["FLOWS4", "FLOWS6", "REPLIES4", "REPLIES6"];
 /// What they hold where no flows are forwarded: maps must have a size.
 const LEAST_FLOWS: u32 = 1024;
 

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result, ensure};
 use foobar_common::abi::{
-    BACKEND_ABSENT, BACKEND_KEPT, BACKEND_MEMBER, Backend, FORWARD_DIRECT, FORWARD_NAT, MAX_MEMBERS, SERVICE_HASH,
-    SERVICE_LEAST, SERVICE_LOCAL, SERVICE_WIRE, Service,
+    BACKEND_ABSENT, BACKEND_KEPT, BACKEND_MEMBER, Backend, ENDPOINT_REPLIES, FORWARD_DIRECT, FORWARD_NAT, MAX_MEMBERS,
+    SERVICE_HASH, SERVICE_LEAST, SERVICE_LOCAL, SERVICE_REPLIES, SERVICE_WIRE, Service,
 };
 use foobar_common::parse::{TCP, UDP};
 
@@ -27,6 +27,8 @@ pub(super) struct Planned {
     flags: u32,
     scope: Scope,
     balance: Balance,
+    /// Addresses from which its backends see its flows.
+    sources: Vec<IpAddr>,
     pub(super) backends: Vec<PlannedBackend>,
 }
 
@@ -70,17 +72,14 @@ pub(super) fn names(services: &[ServicePlan]) -> (Vec<String>, Vec<String>) {
 
 /// Services with their slots.
 pub(super) fn plan(services: &[ServicePlan], slots: &Slots) -> Result<Vec<Planned>> {
-    families(services).map(|(service, ipv4, vips)| planned(service, ipv4, &vips, slots)).collect()
+    let planned = families(services).map(|(service, ipv4, vips)| planned(service, ipv4, &vips, slots));
+    let mut services = planned.collect::<Result<Vec<_>>>()?;
+    join(&mut services);
+    Ok(services)
 }
 
 fn planned(service: &ServicePlan, ipv4: bool, vips: &[SocketAddr], slots: &Slots) -> Result<Planned> {
     let protocol = protocol(service);
-    ensure!(
-        service.scope != Scope::Nat || vips.len() == 1,
-        "service `{}` has {} VIPs of one address family, but replies of a nat service find back to one",
-        service.name,
-        vips.len()
-    );
     let backends = endpoints(service, ipv4)
         .map(|(backend, endpoint)| {
             let slot = slots.backends.slot(&backend_name(&service.name, &backend.server, endpoint));
@@ -108,6 +107,7 @@ fn planned(service: &ServicePlan, ipv4: bool, vips: &[SocketAddr], slots: &Slots
         },
         scope: service.scope,
         balance: service.balance,
+        sources: service.sources.iter().copied().filter(|source| source.is_ipv4() == ipv4).collect(),
         backends,
     })
 }
@@ -125,15 +125,63 @@ impl Planned {
         Service { slot: self.slot, flags: self.flags, affinity_s: self.balance.affinity_s, ..Service::default() }
     }
 
-    /// The way back from each backend to the VIP, for services whose replies pass here.
-    fn endpoints(&self) -> impl Iterator<Item = (Socket, SocketAddr, u32)> {
-        let wire = self.vips.first().filter(|_| self.scope == Scope::Nat);
-        wire.into_iter().flat_map(|vip| {
+    /// Every endpoint of a backend with every VIP that it stands behind, for services whose replies pass here.
+    fn ways_back(&self) -> impl Iterator<Item = (Socket, WayBack)> {
+        let vips = self.vips.iter().filter(|_| self.scope == Scope::Nat);
+        vips.flat_map(|vip| {
             self.backends.iter().map(|backend| {
-                (Socket { address: backend.endpoint, protocol: vip.protocol }, vip.address, backend.slot)
+                let endpoint = Socket { address: backend.endpoint, protocol: vip.protocol };
+                (endpoint, WayBack { vip: vip.address, backend: backend.slot, seen: !self.sources.is_empty() })
             })
         })
     }
+}
+
+/// A VIP that an endpoint stands behind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct WayBack {
+    vip: SocketAddr,
+    backend: u32,
+    /// Whether the backend sees an address of the balancer's own.
+    seen: bool,
+}
+
+/// The ways back of every endpoint.
+fn ways_back(services: &[Planned]) -> BTreeMap<Socket, Vec<WayBack>> {
+    let mut endpoints: BTreeMap<Socket, Vec<WayBack>> = BTreeMap::new();
+    for (endpoint, way) in services.iter().flat_map(Planned::ways_back) {
+        endpoints.entry(endpoint).or_default().push(way);
+    }
+    endpoints
+}
+
+/// Whether replies from an endpoint are told apart by entries of their own.
+fn needs_replies(ways: &[WayBack]) -> bool {
+    ways.len() > 1 || ways.iter().any(|way| way.seen)
+}
+
+/// Has each service know whether its flows need entries for their replies: also by services beside it.
+fn join(services: &mut [Planned]) {
+    let endpoints = ways_back(services);
+    for service in services {
+        if service.ways_back().any(|(endpoint, _)| endpoints.get(&endpoint).is_some_and(|ways| needs_replies(ways))) {
+            service.flags |= SERVICE_REPLIES;
+        }
+    }
+}
+
+/// Writes the way back from each endpoint.
+fn add_ways_back(state: &mut State, services: &[Planned]) -> Result<()> {
+    for (endpoint, ways) in ways_back(services) {
+        // Flows from before there were more of them go on by the one that there was.
+        let before = state.find_endpoint(endpoint);
+        let unseen = || ways.iter().filter(|way| !way.seen);
+        let known = unseen().find(|way| Some(way.vip) == before).or_else(|| unseen().next());
+        let Some(way) = known.or(ways.first()) else { continue };
+        let flags = if needs_replies(&ways) { ENDPOINT_REPLIES } else { 0 };
+        state.set_endpoint(endpoint, way.vip, way.backend, flags)?;
+    }
+    Ok(())
 }
 
 /// Writes what is new beside what is in force: backends, endpoints, and services with the members they had.
@@ -145,10 +193,9 @@ pub(super) fn add(state: &mut State, services: &[Planned], fresh_services: &[u32
     for slot in fresh {
         state.clear_backend(*slot)?;
     }
+    // Before the first flow that needs them.
+    add_ways_back(state, services)?;
     for service in services {
-        for (endpoint, vip, backend) in service.endpoints() {
-            state.set_endpoint(endpoint, vip, backend)?;
-        }
         // With the plan's weights; health says soon what they are now.
         let before = state.members(&service.vips, service.slot)?;
         let stays = |backend: &&PlannedBackend| before.contains(&backend.slot);
@@ -185,7 +232,7 @@ fn write_members(state: &mut State, service: &Planned, weights: &[(u32, u32)], d
         Some(Share { slot, weight, name: backend_name(&service.name, &backend.server, backend.endpoint) })
     });
     let ring = ring::build(service.balance.schedule, &shares.collect::<Vec<_>>());
-    state.set_ring(&service.vips, service.kernel(), &ring)?;
+    state.set_ring(&service.vips, service.kernel(), &ring, &service.sources)?;
     state.forget_ways();
     Ok(())
 }
@@ -199,7 +246,7 @@ pub(super) fn remove_others(
 ) -> Result<()> {
     let vips: Vec<Socket> = services.iter().flat_map(|service| service.vips.iter().copied()).collect();
     state.retain_services(&vips)?;
-    let planned = services.iter().flat_map(Planned::endpoints).map(|(socket, ..)| socket);
+    let planned = services.iter().flat_map(Planned::ways_back).map(|(endpoint, _)| endpoint);
     let left = leaving
         .keys()
         .filter_map(|name| Place::named(name))

@@ -7,14 +7,15 @@ use anyhow::{Context, Result, ensure};
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, PerCpuValues};
 use aya::util::nr_cpus;
 use foobar_common::abi::{
-    BACKEND_KEPT, Backend, ConnectFailures, Counter, Endpoint, RING_PLACES, Ring, Service, Traffic,
+    BACKEND_KEPT, Backend, ConnectFailures, Counter, Endpoint, MAX_SOURCES, RING_PLACES, Ring, Service, Traffic,
 };
-use foobar_common::address::{Address, Be16, SocketKey, words};
+use foobar_common::address::{Address, Be16, Family as _, SocketKey, words};
 use foobar_common::verdict::Reason;
 
 use super::epoch::Epoch;
 use super::flows::Flows;
 use super::programs::Programs;
+use super::replies::Replies;
 use super::wire::Wire;
 
 /// Handles on the state maps; the maps live on in their pins.
@@ -30,12 +31,14 @@ pub struct State {
     endpoints4: HashMap<MapData, Wire<SocketKey<1>>, Wire<Endpoint>>,
     endpoints6: HashMap<MapData, Wire<SocketKey<4>>, Wire<Endpoint>>,
     rings: Array<MapData, Wire<Ring>>,
+    sources: Array<MapData, [[u32; 4]; MAX_SOURCES as usize]>,
     active: Array<MapData, u64>,
     local_active: Array<MapData, u64>,
     connect_failures: Array<MapData, Wire<ConnectFailures>>,
     epoch: Epoch,
     table: Array<MapData, Wire<Backend>>,
     pub(super) flows: Flows,
+    pub(super) replies: Replies,
 }
 
 /// A VIP or an endpoint: address, port, IANA protocol number.
@@ -73,12 +76,14 @@ impl State {
             endpoints4: take("ENDPOINTS4")?.try_into()?,
             endpoints6: take("ENDPOINTS6")?.try_into()?,
             rings: take("RINGS")?.try_into()?,
+            sources: take("SOURCES")?.try_into()?,
             active: take("ACTIVE")?.try_into()?,
             local_active: take("LOCAL_ACTIVE")?.try_into()?,
             connect_failures: take("CONNECT_FAILURES")?.try_into()?,
             epoch: Epoch::of(take("EPOCH")?)?,
             table: take("BACKENDS")?.try_into()?,
             flows: Flows::of(&mut take, seed)?,
+            replies: Replies::of(&mut take)?,
         })
     }
 
@@ -207,11 +212,11 @@ impl State {
 
     /// Replaces the ring of a service at one instant: it is written whole beside the one in force.
     ///
-    /// `service` says how one of the places is chosen; its ring and number of places are filled in.
+    /// `service` says how one of the places is chosen; its ring, its numbers of places and of source addresses are filled in.
     ///
     /// # Errors
     /// A map cannot be written.
-    pub fn set_ring(&mut self, vips: &[Socket], service: Service, places: &[u16]) -> Result<()> {
+    pub fn set_ring(&mut self, vips: &[Socket], service: Service, places: &[u16], sources: &[IpAddr]) -> Result<()> {
         let halves = [service.slot * 2, service.slot * 2 + 1];
         let in_force = vips.iter().find_map(|vip| self.find_service(*vip)).map(|service| service.ring);
         let ring = if in_force == Some(halves[0]) { halves[1] } else { halves[0] };
@@ -219,9 +224,17 @@ impl State {
         let mut whole = Ring { places: [0; RING_PLACES] };
         whole.places[..places.len()].copy_from_slice(places);
         self.rings.set(ring, Wire(whole), 0)?;
-        let places = u32::try_from(places.len())?;
+        ensure!(
+            sources.len() <= MAX_SOURCES as usize,
+            "{} source addresses, {MAX_SOURCES} are the limit",
+            sources.len()
+        );
+        let mut addresses = [[0; 4]; MAX_SOURCES as usize];
+        addresses.iter_mut().zip(sources).for_each(|(place, source)| *place = words(*source));
+        self.sources.set(ring, addresses, 0)?;
+        let (places, sources) = (u32::try_from(places.len())?, u32::try_from(sources.len())?);
         for vip in vips {
-            self.set_service(*vip, Service { ring, places, ..service })?;
+            self.set_service(*vip, Service { ring, places, sources, ..service })?;
         }
         Ok(())
     }
@@ -264,17 +277,32 @@ impl State {
         retain(&mut self.vips6, keep, Address::<4>::socket)
     }
 
-    /// Writes the way back from a backend's endpoint to its VIP.
+    /// Writes the way back from a backend's endpoint to its VIP; `flags`: `ENDPOINT_*`.
     ///
     /// # Errors
     /// The map cannot be written.
-    pub fn set_endpoint(&mut self, endpoint: Socket, vip: SocketAddr, backend: u32) -> Result<()> {
-        let value = Wire(Endpoint { vip: words(vip.ip()), port: Be16::new(vip.port()), _pad: 0, backend });
+    pub fn set_endpoint(&mut self, endpoint: Socket, vip: SocketAddr, backend: u32, flags: u16) -> Result<()> {
+        let value = Wire(Endpoint { vip: words(vip.ip()), port: Be16::new(vip.port()), flags, backend });
         match endpoint.address.ip() {
             IpAddr::V4(ip) => self.endpoints4.insert(key(ip.into(), endpoint), value, 0),
             IpAddr::V6(ip) => self.endpoints6.insert(key(ip.into(), endpoint), value, 0),
         }
         .with_context(|| format!("cannot write the endpoint {}", endpoint.address))
+    }
+
+    /// The VIP that is the way back from a backend's endpoint, as far as one alone is.
+    #[must_use]
+    pub fn find_endpoint(&self, endpoint: Socket) -> Option<SocketAddr> {
+        match endpoint.address.ip() {
+            IpAddr::V4(ip) => {
+                let found = self.endpoints4.get(&key(ip.into(), endpoint), 0).ok()?.0;
+                Some(SocketAddr::new(Address::<1>::from_words(found.vip).into(), found.port.host()))
+            }
+            IpAddr::V6(ip) => {
+                let found = self.endpoints6.get(&key(ip.into(), endpoint), 0).ok()?.0;
+                Some(SocketAddr::new(Address::<4>::from_words(found.vip).into(), found.port.host()))
+            }
+        }
     }
 
     /// Removes the endpoints that are not in `keep`.

@@ -6,6 +6,7 @@ use foobar_common::abi::{
     Traffic,
 };
 use foobar_common::address::{Address, SocketKey, Tuple};
+use foobar_common::reply::Reply;
 
 /// A shared type on its way into a map.
 #[derive(Clone, Copy, Debug)]
@@ -23,5 +24,5 @@ macro_rules! wire {
 }
 
 wire!(Backend, BucketKey, ConnectFailures, Counter, Endpoint, Flow, Membership, Ring, Service, SynSettings, Trace);
-wire!(Traffic);
+wire!(Traffic, Reply<1>, Reply<4>);
 wire!(Address<1>, Address<4>, SocketKey<1>, SocketKey<4>, Tuple<1>, Tuple<4>);

@@ -101,6 +101,10 @@ pub struct FlowTable {
     pub limit: u64,
     /// Entries that were over, and taken out since the agent's start.
     pub removed: u64,
+    /// Entries for replies to its flows, of IPv4 and of IPv6.
+    pub replies: [u64; 2],
+    /// How many of these there may be, of each family.
+    pub replies_limit: u64,
 }
 
 impl FlowTable {
@@ -154,6 +158,9 @@ impl Collector for Datapath {
         self.encode_backends(encoder)?;
         encode::gauge(encoder, &names::FLOWS, self.flows.iter().flat_map(|f| f.families(f.used)))?;
         encode::gauge(encoder, &names::FLOWS_LIMIT, self.flows.iter().flat_map(|f| f.families([f.limit; 2])))?;
+        encode::gauge(encoder, &names::FLOW_REPLIES, self.flows.iter().flat_map(|f| f.families(f.replies)))?;
+        let limits = self.flows.iter().flat_map(|f| f.families([f.replies_limit; 2]));
+        encode::gauge(encoder, &names::FLOW_REPLIES_LIMIT, limits)?;
         encode::counter(encoder, &names::FLOWS_ENDED, self.flows.iter().map(|f| ([f.table], f.removed)))?;
         let modes = self.interfaces.iter().flat_map(|interface| {
             let of = |mode: XdpMode| ([interface.name.as_str(), mode.label()], u64::from(mode == interface.mode));

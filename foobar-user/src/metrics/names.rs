@@ -119,6 +119,15 @@ pub const FLOWS: Family = Family::gauge(
 /// Flow table's size.
 pub const FLOWS_LIMIT: Family =
     Family::gauge("foobar_flows_limit", &["table", "family"], "Entries that a flow table can hold");
+/// Entries for replies.
+pub const FLOW_REPLIES: Family = Family::gauge(
+    "foobar_flow_replies",
+    &["table", "family"],
+    "Flows whose replies have an entry of their own: of services with source addresses, or with more VIPs than one",
+);
+/// How many of them there may be.
+pub const FLOW_REPLIES_LIMIT: Family =
+    Family::gauge("foobar_flow_replies_limit", &["table", "family"], "Entries for replies that a table can hold");
 /// Flows that are over.
 pub const FLOWS_ENDED: Family = Family::counter(
     "foobar_flows_ended",
@@ -293,6 +302,8 @@ pub const ALL: &[Family] = &[
     BACKEND_CHECKS,
     FLOWS,
     FLOWS_LIMIT,
+    FLOW_REPLIES,
+    FLOW_REPLIES_LIMIT,
     FLOWS_ENDED,
     SYN_COOKIES,
     SYN_FLOODS,

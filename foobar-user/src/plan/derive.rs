@@ -47,6 +47,7 @@ pub fn plan(site: &Site, server: &str) -> Result<Plan, PlanError> {
         addresses: server.addresses().collect(),
         interfaces: server.interfaces.iter().map(|interface| interface.value.clone()).collect(),
         vips: held_vips(site, server),
+        sources: held_sources(site, server),
         sets: sets::derive(site, &rules),
         rules,
         reverse_path: server.reverse_path,
@@ -74,4 +75,17 @@ pub(super) fn held_vips(site: &Site, server: &Server) -> Vec<IpAddr> {
         }
     }
     vips
+}
+
+/// Addresses from which backends see a server: of a balancer those of its nat services.
+pub(super) fn held_sources(site: &Site, server: &Server) -> Vec<IpAddr> {
+    let mut sources = Vec::new();
+    if server.role == Role::Balancer {
+        for source in site.services.iter().flat_map(|service| &service.sources) {
+            if !sources.contains(&source.value) {
+                sources.push(source.value);
+            }
+        }
+    }
+    sources
 }

@@ -40,6 +40,8 @@ pub struct Plan {
     pub interfaces: Vec<String>,
     /// VIPs that this server holds, see [`Plan::vip_interfaces`].
     pub vips: Vec<IpAddr>,
+    /// Addresses from which the backends of its services see it, and which it therefore holds beside.
+    pub sources: Vec<IpAddr>,
     /// Firewall rules in order, with where each comes from.
     pub rules: Vec<PlannedRule>,
     /// Named sets that the rules name, in the file's order.
@@ -66,6 +68,12 @@ impl Plan {
     #[must_use]
     pub fn vip_interfaces(&self) -> &[String] {
         if self.role == Role::Balancer { &self.interfaces } else { &[] }
+    }
+
+    /// Every address that it holds beside its own.
+    #[must_use]
+    pub fn held(&self) -> Vec<IpAddr> {
+        [self.vips.as_slice(), &self.sources].concat()
     }
 }
 
@@ -133,6 +141,8 @@ pub struct ServicePlan {
     pub vips: Vec<SocketAddr>,
     /// Which hooks serve it.
     pub scope: Scope,
+    /// Addresses from which backends see connections from the wire; empty: they see the clients'.
+    pub sources: Vec<IpAddr>,
     /// How connections are spread.
     pub balance: Balance,
     /// Which backends may be members.

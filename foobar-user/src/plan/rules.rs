@@ -9,7 +9,7 @@ use foobar_common::rules::{Action, FlagMatch, Protocol, Rule};
 use ipnet::IpNet;
 
 use super::bogons;
-use super::derive::held_vips;
+use super::derive::{held_sources, held_vips};
 use super::services::{check_sources, serves};
 use super::sources::Sources;
 use super::{Origin, PlannedRule, Role, Transport};
@@ -45,7 +45,7 @@ pub fn derive_rules(site: &Site, server: &Server) -> Vec<PlannedRule> {
             firewall.check_answers(service);
         }
     }
-    firewall.deny("spoofed", "own addresses and no one's", bogons::spoofed(&firewall.all()), &[]);
+    firewall.deny("spoofed", "own addresses and no one's", bogons::spoofed(&firewall.held()), &[]);
     firewall.failsafe();
     firewall.deny("bogons", "outside", bogons::bogons(site, server), &server.outside);
     for rule in site.rules.iter().filter(|rule| rule.stands_on(server)) {
@@ -75,6 +75,8 @@ struct Firewall<'s> {
     own: Vec<IpNet>,
     /// Its VIPs.
     vips: Vec<IpNet>,
+    /// Addresses from which backends see it.
+    sources: Vec<IpNet>,
     rules: Vec<PlannedRule>,
 }
 
@@ -88,12 +90,18 @@ fn one(port: u16) -> Vec<RangeInclusive<u16>> {
 
 impl<'s> Firewall<'s> {
     fn new(site: &'s Site, server: &'s Server) -> Self {
-        Self { site, server, own: hosts(server.addresses()), vips: hosts(held_vips(site, server)), rules: Vec::new() }
+        let (vips, sources) = (hosts(held_vips(site, server)), hosts(held_sources(site, server)));
+        Self { site, server, own: hosts(server.addresses()), vips, sources, rules: Vec::new() }
     }
 
     /// Own addresses and VIPs.
     fn all(&self) -> Vec<IpNet> {
         self.own.iter().chain(&self.vips).copied().collect()
+    }
+
+    /// All that nobody else sends from: a packet from a source address would be a reply's end, too.
+    fn held(&self) -> Vec<IpNet> {
+        self.all().into_iter().chain(self.sources.iter().copied()).collect()
     }
 
     fn derived(&mut self, name: &str, from: &str, sources: Sources, destinations: Vec<IpNet>, protocol: Protocol) {
@@ -204,6 +212,11 @@ impl<'s> Firewall<'s> {
         let clients = match &service.forward {
             // Of a direct service only the checks come to the backend's own address.
             Forward::Tls(_) | Forward::Direct => Sources::nobody().with_role(self.site, Role::Balancer),
+            // They see the balancer's sources alone; who may connect is asked at the VIP.
+            Forward::Nat if !service.sources.is_empty() => {
+                let sources = service.sources.iter().map(|source| IpNet::from(source.value));
+                Sources::these(sources).with_role(self.site, Role::Balancer)
+            }
             Forward::Nat => Sources::of(self.site, &service.from).with_role(self.site, Role::Balancer),
             Forward::Socket => Sources::of(self.site, &service.from),
         };

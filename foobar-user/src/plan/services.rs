@@ -41,6 +41,7 @@ fn one(site: &Site, service: &Service, server: &Server) -> ServicePlan {
             Forward::Direct => Scope::Direct,
             Forward::Tls(_) | Forward::Socket => Scope::Local,
         },
+        sources: service.sources.iter().map(|source| source.value).collect(),
         balance: balance(service),
         select: service.select,
         backends: backends(site, service),

@@ -18,6 +18,7 @@ pub fn show(plan: &Plan) -> String {
         ("addresses", list(&plan.addresses)),
         ("interfaces", list(&plan.interfaces)),
         ("VIPs", list(&plan.vips)),
+        ("seen as", list(&plan.sources)),
         ("metrics", list(&plan.metrics)),
         ("handshakes", handshakes(plan)),
         ("sources", if plan.reverse_path { "dropped when not routed back".to_owned() } else { String::new() }),
@@ -103,6 +104,9 @@ fn services(plan: &Plan) -> Vec<Vec<String>> {
             service.name.clone(),
             format!("{transport} {}", list(&service.vips)),
             match service.scope {
+                Scope::Nat if !service.sources.is_empty() => {
+                    format!("XDP (from {}) and connect()", list(&service.sources))
+                }
                 Scope::Nat => "XDP and connect()".to_owned(),
                 Scope::Direct => "XDP (direct) and connect()".to_owned(),
                 Scope::Local => "connect()".to_owned(),

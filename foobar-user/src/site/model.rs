@@ -119,6 +119,8 @@ pub struct Service {
     pub to: At<Target>,
     /// How connections reach them.
     pub forward: Forward,
+    /// Addresses of the balancer's own from which backends see connections; empty: they see the clients'.
+    pub sources: Vec<At<IpAddr>>,
     /// How connections are spread over them.
     pub balance: Balance,
     /// Who may connect.

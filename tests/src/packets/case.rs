@@ -23,6 +23,8 @@ pub struct Case {
     pub steps: Vec<Step>,
     /// In which table a client's flow is at the end.
     pub ends: Option<(Frame, FlowTable)>,
+    /// How many entries for replies there are at the end.
+    pub replies: Option<usize>,
 }
 
 /// A flow that is there before.
@@ -85,7 +87,7 @@ pub struct Given {
 
 /// A case without flows.
 pub fn case(name: &str, steps: Vec<Step>) -> Case {
-    Case { name: name.to_owned(), rules: RuleSet::Site, flows: Vec::new(), steps, ends: None }
+    Case { name: name.to_owned(), rules: RuleSet::Site, flows: Vec::new(), steps, ends: None, replies: None }
 }
 
 impl Case {
@@ -103,6 +105,13 @@ impl Case {
         self
     }
 
+    /// At whose end there are so many entries for replies.
+    #[must_use]
+    pub const fn leaves_replies(mut self, entries: usize) -> Self {
+        self.replies = Some(entries);
+        self
+    }
+
     /// With a flow to a member of a service.
     #[must_use]
     pub fn flow(mut self, packet: &Frame, service: &str, member: u32, generation: u32, age_ns: u64) -> Self {
@@ -110,7 +119,7 @@ impl Case {
         // Counted by `vip`; by the first rule where it has to be judged again.
         let vip = || self.rules.rules().iter().position(|rule| rule.name == "vip").expect("a rule of the world");
         let rule = if generation == GENERATION { vip() as u16 } else { 0 };
-        let flow = Flow { backend, generation, state: 0, rule, answer: 0, last_seen_ns: 0 };
+        let flow = Flow { backend, generation, rule, ..Flow::default() };
         self.flows.push(Seed { packet: packet.clone(), flow, age_ns });
         self
     }

@@ -85,10 +85,18 @@ pub fn check(case: &Case, rules: &[Rule], core: &mut Core, kernel: Option<&mut K
             faults.push(format!("its flow is in {:?} instead of {table:?}", found.collect::<Vec<_>>()));
         }
     }
-    if let Some(kernel) = kernel
-        && core.flows() != kernel.flows()?
+    if let Some(kernel) = kernel {
+        if core.flows() != kernel.flows()? {
+            faults.push(format!("flows: core {:?}, kernel {:?}", core.flows(), kernel.flows()?));
+        }
+        if core.replies() != kernel.replies()? {
+            faults.push(format!("replies: core {:?}, kernel {:?}", core.replies(), kernel.replies()?));
+        }
+    }
+    if let Some(entries) = case.replies
+        && core.replies().iter().map(Vec::len).sum::<usize>() != entries
     {
-        faults.push(format!("flows: core {:?}, kernel {:?}", core.flows(), kernel.flows()?));
+        faults.push(format!("{entries} entries for replies are expected, and these are there: {:?}", core.replies()));
     }
     Ok(faults)
 }

@@ -78,6 +78,15 @@ impl Core {
         self.tables.now_ns += ns;
     }
 
+    /// All entries for replies, of IPv4 and of IPv6.
+    pub fn replies(&self) -> [Vec<String>; 2] {
+        let (four, six) = (self.tables.replies4.borrow(), self.tables.replies6.borrow());
+        [
+            told_apart(four.iter().map(|((_, tuple), reply)| (tuple, reply))),
+            told_apart(six.iter().map(|((_, tuple), reply)| (tuple, reply))),
+        ]
+    }
+
     /// All flows, sorted, without their times.
     pub fn flows(&self) -> Vec<(String, Flow)> {
         let four = self
@@ -100,6 +109,13 @@ impl Core {
     }
 }
 
+/// Entries for replies with their keys in words, sorted.
+pub fn told_apart<K: std::fmt::Debug, V: std::fmt::Debug>(entries: impl IntoIterator<Item = (K, V)>) -> Vec<String> {
+    let mut all: Vec<String> = entries.into_iter().map(|entry| format!("{entry:?}")).collect();
+    all.sort();
+    all
+}
+
 /// A flow with its key in words, without its time.
 pub fn named<K: std::fmt::Debug>(key: &K, flow: Flow) -> (String, Flow) {
     (format!("{key:?}"), Flow { last_seen_ns: 0, ..flow })
@@ -107,14 +123,15 @@ pub fn named<K: std::fmt::Debug>(key: &K, flow: Flow) -> (String, Flow) {
 
 fn add(tables: &mut HostTables, slot: u32, service: &Served, v6: bool) {
     let value = service.kernel(slot);
-    if v6 {
-        tables
-            .services6
-            .insert(SocketKey::new(Address::from(VIP.v6), Be16::new(service.port), service.protocol), value);
-    } else {
-        tables
-            .services4
-            .insert(SocketKey::new(Address::from(VIP.v4), Be16::new(service.port), service.protocol), value);
+    for port in service.ports().map(Be16::new) {
+        if v6 {
+            tables.services6.insert(SocketKey::new(Address::from(VIP.v6), port, service.protocol), value);
+        } else {
+            tables.services4.insert(SocketKey::new(Address::from(VIP.v4), port, service.protocol), value);
+        }
+    }
+    for (index, source) in (0..).zip(service.sources) {
+        tables.sources.insert((value.ring, index), words(source.address(v6)));
     }
     for (place, backend) in service.ring(slot).iter().enumerate() {
         tables.rings.insert((value.ring, place), u32::from(*backend));
@@ -132,7 +149,12 @@ fn add_backend(tables: &mut HostTables, backend: u32, slot: u32, service: &Serve
     if !service.has_way_back() {
         return;
     }
-    let value = Endpoint { vip: words(VIP.address(v6)), port: Be16::new(service.port), _pad: 0, backend };
+    let value = Endpoint {
+        vip: words(VIP.address(v6)),
+        port: Be16::new(service.port),
+        flags: service.endpoint_flags(),
+        backend,
+    };
     if v6 {
         tables.endpoints6.insert(SocketKey::new(Address::from(host.v6), port, service.protocol), value);
     } else {
@@ -144,6 +166,8 @@ impl Shell for Core {
     fn reset(&mut self) -> Result<()> {
         self.tables.flows4.borrow_mut().clear();
         self.tables.flows6.borrow_mut().clear();
+        self.tables.replies4.borrow_mut().clear();
+        self.tables.replies6.borrow_mut().clear();
         self.tables.cursors.borrow_mut().clear();
         self.tables.active.borrow_mut().clear();
         self.tables.connect_failures.borrow_mut().clear();

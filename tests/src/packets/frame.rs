@@ -178,6 +178,24 @@ impl Frame {
         sent
     }
 
+    /// The same from another source.
+    #[must_use]
+    pub const fn seen_from(mut self, source: Host, port: u16) -> Self {
+        let (_, destination_port) = self.ports();
+        self.source = source.address(self.source.is_ipv6());
+        self.set_ports(port, destination_port);
+        self
+    }
+
+    /// The same to another destination.
+    #[must_use]
+    pub const fn sent_on_to(mut self, destination: Host, port: u16) -> Self {
+        let (source_port, _) = self.ports();
+        self.destination = destination.address(self.source.is_ipv6());
+        self.set_ports(source_port, port);
+        self
+    }
+
     /// As the balancer sends it on to a backend that has the VIP itself.
     #[must_use]
     pub fn relayed(&self, backend: Host) -> Self {

@@ -95,6 +95,10 @@ pub const EDGE: Host = Host::front(60);
 pub const LB1: Host = Host::back(1);
 /// A second address of the balancer, for connections with itself.
 pub const LB1_TOO: Host = Host::back(2);
+/// An address of the balancer's, from which backends see flows.
+pub const SOURCE: Host = Host::back(100);
+/// Another one.
+pub const SOURCE2: Host = Host::back(101);
 /// A web server.
 pub const WEB1: Host = Host::back(11);
 /// A web server.

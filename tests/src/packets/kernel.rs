@@ -16,7 +16,7 @@ use std::time::Duration;
 use zerocopy::FromBytes as _;
 
 use super::case::GENERATION;
-use super::core::named;
+use super::core::{named, told_apart};
 use super::counters::Counters;
 use super::hosts::{VIP, Wire};
 use super::members;
@@ -76,6 +76,12 @@ impl Kernel {
         self.instance.programs()
     }
 
+    /// All entries for replies, of IPv4 and of IPv6.
+    pub fn replies(&self) -> Result<[Vec<String>; 2]> {
+        let state = self.instance.state();
+        Ok([told_apart(state.replies4()?), told_apart(state.replies6()?)])
+    }
+
     /// All flows, sorted, without their times.
     pub fn flows(&self) -> Result<Vec<(String, Flow)>> {
         let four = self
@@ -117,16 +123,19 @@ pub fn prepare(programs: &mut Programs) -> Result<()> {
 }
 
 fn add(state: &mut State, slot: u32, service: &Served, v6: bool) -> Result<()> {
-    let vip = Socket { address: SocketAddr::new(VIP.address(v6), service.port), protocol: service.protocol };
+    let vip = |port| Socket { address: SocketAddr::new(VIP.address(v6), port), protocol: service.protocol };
+    let vips: Vec<Socket> = service.ports().map(vip).collect();
+    let sources: Vec<_> = service.sources.iter().map(|source| source.address(v6)).collect();
     for (member, host) in (0..).zip(service.members) {
         let backend = MEMBERS * slot + member;
         let endpoint = SocketAddr::new(host.address(v6), service.backend_port);
         state.set_backend(backend, endpoint, service.backend(slot))?;
         if service.has_way_back() {
-            state.set_endpoint(Socket { address: endpoint, protocol: service.protocol }, vip.address, backend)?;
+            let (endpoint, vip) = (Socket { address: endpoint, protocol: service.protocol }, vips[0].address);
+            state.set_endpoint(endpoint, vip, backend, service.endpoint_flags())?;
         }
     }
-    state.set_ring(&[vip], service.kernel(slot), &service.ring(slot))
+    state.set_ring(&vips, service.kernel(slot), &service.ring(slot), &sources)
 }
 
 /// Empties the token buckets of limits, and forgets who stays with which backend.

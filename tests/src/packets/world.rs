@@ -1,14 +1,14 @@
 //! The rules and services that the packet tables run on: one world for all cases, so that programs are loaded once.
 
 use foobar_common::abi::{
-    BACKEND_MEMBER, Backend, FORWARD_DIRECT, FORWARD_NAT, SERVICE_HASH, SERVICE_LEAST, SERVICE_LOCAL, SERVICE_WIRE,
-    Service,
+    BACKEND_MEMBER, Backend, ENDPOINT_REPLIES, FORWARD_DIRECT, FORWARD_NAT, SERVICE_HASH, SERVICE_LEAST, SERVICE_LOCAL,
+    SERVICE_REPLIES, SERVICE_WIRE, Service,
 };
 use foobar_common::generation::{USES_BALANCER, USES_REVERSE_PATH};
 use foobar_common::rules::{Action, Protocol, Rule};
 
 use super::everything;
-use super::hosts::{EDGE, Host, NARROW, NOWHERE, SILENT, WEB1, WEB2, WEB3};
+use super::hosts::{EDGE, Host, NARROW, NOWHERE, SILENT, SOURCE, SOURCE2, WEB1, WEB2, WEB3};
 
 /// A service of the world, at [`super::hosts::VIP`] in both families.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +17,8 @@ pub struct Served {
     pub name: &'static str,
     /// Port of the VIP.
     pub port: u16,
+    /// Another port of it; 0: none.
+    pub also: u16,
     /// IANA protocol number.
     pub protocol: u8,
     /// Hooks.
@@ -31,6 +33,8 @@ pub struct Served {
     pub limit: u32,
     /// How packets reach the members.
     pub forward: u8,
+    /// From where members see its flows; none: from the clients.
+    pub sources: &'static [Host],
     /// Places of each member in the ring, or its weight where the fewest flows decide.
     pub weights: [u16; 3],
 }
@@ -39,7 +43,18 @@ impl Served {
     /// What the kernel knows of it, but for its ring.
     pub fn kernel(&self, slot: u32) -> Service {
         let (ring, places) = (2 * slot, self.ring(slot).len() as u32);
-        Service { slot, ring, places, flags: self.flags, affinity_s: self.affinity_s, _pad: 0 }
+        let sources = self.sources.len() as u32;
+        Service { slot, ring, places, flags: self.flags, affinity_s: self.affinity_s, sources }
+    }
+
+    /// Its ports.
+    pub fn ports(&self) -> impl Iterator<Item = u16> {
+        [self.port, self.also].into_iter().filter(|port| *port != 0)
+    }
+
+    /// Flags of its members' endpoints.
+    pub const fn endpoint_flags(&self) -> u16 {
+        if self.flags & SERVICE_REPLIES == 0 { 0 } else { ENDPOINT_REPLIES }
     }
 
     /// Whether replies pass the balancer.
@@ -65,11 +80,17 @@ impl Served {
 const fn served(name: &'static str, port: u16, members: &'static [Host]) -> Served {
     let flags = SERVICE_WIRE | SERVICE_LOCAL;
     let (backend_port, weights, forward) = (port + 1000, [1; 3], FORWARD_NAT);
-    Served { name, port, protocol: 6, flags, members, backend_port, affinity_s: 0, limit: 0, forward, weights }
+    let (also, protocol, affinity_s, limit, sources) = (0, 6, 0, 0, &[]);
+    Served { name, port, also, protocol, flags, members, backend_port, affinity_s, limit, forward, sources, weights }
+}
+
+/// A service whose replies have entries of their own.
+const fn told_apart(name: &'static str, port: u16, members: &'static [Host]) -> Served {
+    Served { flags: SERVICE_WIRE | SERVICE_REPLIES, ..served(name, port, members) }
 }
 
 /// The services; the slot in a family is `2 * index + family`.
-pub const SERVICES: [Served; 17] = [
+pub const SERVICES: [Served; 22] = [
     served("www", 8080, &[WEB1, WEB2]),
     Served { protocol: 17, ..served("echo", 7007, &[WEB1, WEB2]) },
     served("three", 8082, &[WEB1, WEB2, WEB3]),
@@ -87,6 +108,11 @@ pub const SERVICES: [Served; 17] = [
     Served { forward: FORWARD_DIRECT, backend_port: 8076, ..served("direct", 8076, &[WEB1, WEB2]) },
     Served { forward: FORWARD_DIRECT, backend_port: 8077, protocol: 17, ..served("direct-udp", 8077, &[WEB1, WEB2]) },
     Served { forward: FORWARD_DIRECT, backend_port: 8078, ..served("direct-silent", 8078, &[SILENT]) },
+    Served { also: 8061, ..told_apart("many", 8060, &[WEB1, WEB2]) },
+    Served { backend_port: 9060, ..told_apart("shared", 8062, &[WEB1, WEB2]) },
+    Served { also: 8064, sources: &[SOURCE], ..told_apart("pooled", 8063, &[WEB1]) },
+    Served { sources: &[SOURCE, SOURCE2], ..told_apart("pooled-two", 8065, &[WEB1, WEB2]) },
+    Served { protocol: 17, sources: &[SOURCE], ..told_apart("pooled-udp", 7010, &[WEB1, WEB2]) },
 ];
 
 /// Members of a service at the most; the backend slot is `MEMBERS * service slot + member`.
@@ -159,8 +185,8 @@ fn site() -> Vec<Rule> {
         rule("discovery", &[], &[], Icmpv6(vec![133, 134, 135, 136]), Allow),
         rule("echo", &["203.0.113.0/24"], &lb1, Icmp(vec![8]), Allow),
         rule("echo6", &["2001:db8::/64"], &lb1, Icmpv6(vec![128]), Allow),
-        rule("vip", &[], &vip, tcp(8070, 8090), Allow),
-        rule("vip-udp", &[], &vip, Udp(vec![7007..=7007, 8077..=8077]), Allow),
+        rule("vip", &[], &vip, tcp(8060, 8090), Allow),
+        rule("vip-udp", &[], &vip, Udp(vec![7007..=7007, 7010..=7010, 8077..=8077]), Allow),
         rule("office-high", &["198.51.100.128/25", "2001:db8:64:8000::/49"], &lb1, tcp(443, 443), Deny),
         rule("office", &office, &lb1, Tcp(vec![443..=443, 8000..=8010]), Allow),
         rule("office-late", &office, &[], tcp(8010, 8010), Deny),

@@ -1,4 +1,5 @@
-//! Addresses: each belongs to one server, or to services, never to both; each port of a VIP belongs to one service.
+//! Addresses: each belongs to one server, to VIPs or to services' sources, never to two of them; each port of a VIP belongs to
+//! one service.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -22,7 +23,56 @@ pub(super) fn check(site: &Site, faults: &Collector) {
             }
         }
     }
+    for service in &site.services {
+        sources(site, service, &servers, faults);
+    }
     endpoints(site, faults);
+}
+
+/// Source addresses are for this alone: every port of theirs may be a flow's.
+fn sources(site: &Site, service: &Service, servers: &BTreeMap<IpAddr, &str>, faults: &Collector) {
+    let name = &service.name.value;
+    for (index, source) in service.sources.iter().enumerate() {
+        let vip = |other: &&Service| other.listen.iter().any(|listen| listen.ip() == source.value);
+        let message = if let Some(server) = servers.get(&source.value) {
+            format!(
+                "the source {} of service `{name}` is the address of server `{server}`, whose own connections use its ports; \
+                 name an address that no server has",
+                source.value,
+            )
+        } else if let Some(other) = site.services.iter().find(vip) {
+            format!(
+                "the source {} of service `{name}` is a VIP of service `{}`, so packets to it would be a client's or a \
+                 backend's; name an address that is nobody's",
+                source.value, other.name.value,
+            )
+        } else if service.sources[..index].iter().any(|before| before.value == source.value) {
+            format!("{} is named twice in `source` of service `{name}`; name it once", source.value)
+        } else if !service.listen.iter().any(|listen| listen.is_ipv6() == source.is_ipv6()) {
+            format!(
+                "service `{name}` listens on no {} address, so the source {} would never be used; leave it out",
+                family(source.is_ipv6()),
+                source.value,
+            )
+        } else {
+            continue;
+        };
+        faults.error(source.span, message);
+    }
+    let Some(first) = service.sources.first() else { return };
+    let without = |v6: bool| !service.sources.iter().any(|source| source.is_ipv6() == v6);
+    if let Some(listen) = service.listen.iter().find(|listen| without(listen.is_ipv6())) {
+        let family = family(listen.is_ipv6());
+        let message = format!(
+            "service `{name}` listens on {}, and its `source` has no {family} address for those connections; add one",
+            listen.value,
+        );
+        faults.error(first.span, message);
+    }
+}
+
+const fn family(v6: bool) -> &'static str {
+    if v6 { "IPv6" } else { "IPv4" }
 }
 
 /// Who has which address.

@@ -1,4 +1,4 @@
-//! Services against servers: backends exist in the right families, a balancer serves them, and replies find their way.
+//! Services against servers: backends exist in the right families, and a balancer serves them.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,6 @@ pub(super) fn check(site: &Site, faults: &Collector) {
         }
     }
     one_balancer(site, faults);
-    reply_paths(site, faults);
     web_ports(site, faults);
     database_port(site, faults);
 }
@@ -138,22 +137,6 @@ fn shares(site: &Site, service: &Service, faults: &Collector) {
         && site.of_role(role).all(steps_in)
     {
         faults.warning(first.span, "every server is a fallback, which is the same as none; leave `fallback` out");
-    }
-}
-
-/// A reply from (backend, port, protocol) is given its VIP back: that must be one service's.
-fn reply_paths(site: &Site, faults: &Collector) {
-    let mut seen: BTreeMap<(Role, u16, bool), &Service> = BTreeMap::new();
-    for service in site.services.iter().filter(|service| service.forward == Forward::Nat) {
-        let key = (service.to.role, service.to.port, service.protocol == Transport::Udp);
-        if let Some(other) = seen.insert(key, service) {
-            let message = format!(
-                "nat services `{}` and `{}` lead to the same backends and port, so a reply could be either's; \
-                 give one another port, or list both addresses in one `listen`",
-                other.name.value, service.name.value,
-            );
-            faults.error(service.to.span, message);
-        }
     }
 }
 

@@ -1,6 +1,9 @@
 //! `[service.name]`: where it listens, how it forwards, who may connect, how members are checked.
 
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
+
+use foobar_common::abi::MAX_SOURCES;
 
 use super::{Reader, balance, reads};
 use crate::plan::{Reads, Role, Select, Transport};
@@ -39,6 +42,7 @@ pub(super) fn read(reader: &Reader<'_>, name: At<String>, mut section: Section<'
     let protocol = section.parse("protocol", "a string", transport);
     let protocol = protocol.map_or(Transport::Tcp, |protocol| protocol.value);
     let forward = forward(reader, &mut section, protocol);
+    let sources = sources(&mut section, forward.as_ref());
     let balance = balance::read(&mut section, protocol, forward.as_ref());
     let from = from(&mut section, forward.as_ref());
     let role = to.as_ref().map(|to| to.role);
@@ -60,6 +64,7 @@ pub(super) fn read(reader: &Reader<'_>, name: At<String>, mut section: Section<'
         protocol,
         to: to?,
         forward: forward?,
+        sources,
         balance,
         from: from?,
         select,
@@ -149,6 +154,36 @@ fn forward(reader: &Reader<'_>, section: &mut Section<'_>, protocol: Transport) 
         None => Some(Forward::Socket),
         Some(forward) => Some(forward.value),
     }
+}
+
+/// A source address is the balancer's alone: it lies in no network.
+fn plain((address, network): (IpAddr, Option<ipnet::IpNet>)) -> Result<IpAddr, String> {
+    match network {
+        None => Ok(address),
+        Some(network) => Err(format!("`{network}` is a network; write `{address}`")),
+    }
+}
+
+/// `source`: from where backends see a nat service's connections.
+fn sources(section: &mut Section<'_>, forward: Option<&Forward>) -> Vec<At<IpAddr>> {
+    let list = section.list("source", "an address, or a list of them", |text| text::address(text).and_then(plain));
+    if !matches!(forward, Some(Forward::Nat) | None) {
+        section
+            .refuse("source", "only `forward = \"nat\"` gives packets another source; leave it out, or set `forward`");
+        return Vec::new();
+    }
+    let Some(list) = list else { return Vec::new() };
+    if list.value.is_empty() {
+        let message = format!("`source` in {} is empty; name an address, or leave it out", section.title);
+        section.faults.error(list.span, message);
+    }
+    for v6 in [false, true] {
+        let mut of_family = list.value.iter().filter(|source| source.is_ipv6() == v6);
+        if let Some(over) = of_family.nth(MAX_SOURCES as usize) {
+            section.faults.error(over.span, format!("more than {MAX_SOURCES} source addresses of one family"));
+        }
+    }
+    list.value
 }
 
 /// `from`: everybody by default for what the balancer serves; sockets must say who.

@@ -105,11 +105,11 @@ fn serve(state: &mut State, slot: u32, port: u16, v6: bool) -> Result<()> {
         let member = Backend { state: BACKEND_MEMBER, service: slot, weight: 1, forward, ..Backend::default() };
         state.set_backend(backend, endpoint.address, member)?;
         if forward == FORWARD_NAT {
-            state.set_endpoint(endpoint, vip.address, backend)?;
+            state.set_endpoint(endpoint, vip.address, backend, 0)?;
         }
     }
     let service = Service { slot, flags: SERVICE_WIRE, ..Service::default() };
-    state.set_ring(&[vip], service, &[first as u16, first as u16 + 1])
+    state.set_ring(&[vip], service, &[first as u16, first as u16 + 1], &[])
 }
 
 /// 997 rules for others, each with an address and a port of its own, before the three that matter.

@@ -15,6 +15,7 @@ mod icmp;
 mod interfaces;
 mod jumbo;
 mod limits;
+mod replies;
 mod routes;
 mod services;
 mod sets;
@@ -34,6 +35,7 @@ pub fn all() -> Vec<Case> {
         services::cases(),
         balance::cases(),
         direct::cases(),
+        replies::cases(),
         flows::cases(),
         failures::cases(),
         datagrams::cases(),
