@@ -228,7 +228,7 @@ pub struct Backend {
     pub port: Be16,
     /// [`BACKEND_ABSENT`], [`BACKEND_KEPT`] or [`BACKEND_MEMBER`].
     pub state: u8,
-    /// How packets reach it: [`FORWARD_NAT`] or [`FORWARD_DIRECT`].
+    /// How packets reach it: [`FORWARD_NAT`], [`FORWARD_DIRECT`] or [`FORWARD_TUNNEL`].
     pub forward: u8,
     /// Slot of its service.
     pub service: u32,
@@ -249,6 +249,16 @@ pub const BACKEND_MEMBER: u8 = 2;
 pub const FORWARD_NAT: u8 = 0;
 /// [`Backend::forward`]: by its MAC address alone; it has the VIP itself, and answers the client without the balancer.
 pub const FORWARD_DIRECT: u8 = 1;
+/// [`Backend::forward`]: in a packet to its own address, out of which its agent's program takes it; for the rest as
+/// [`FORWARD_DIRECT`].
+pub const FORWARD_TUNNEL: u8 = 2;
+
+/// Place in the counters of tunnels: packets that were put into one here.
+pub const TUNNEL_SENT: u32 = 0;
+/// The same: packets that were taken out of one here.
+pub const TUNNEL_RECEIVED: u32 = 1;
+/// Counters of tunnels.
+pub const TUNNEL_WAYS: u32 = 2;
 
 /// The VIP behind which a backend's endpoint answers: the way of replies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -4,6 +4,9 @@
 //! Rules are compiled, not walked: each dimension of a packet (source, destination, protocol with port, source port, TCP
 //! flags, interface) names a [`RuleSet`] of the rules that may match; their AND is what does.
 
+#[cfg(feature = "std")]
+use std::net::IpAddr;
+
 use crate::abi::{MAX_CLASSES, MAX_RULES, RULE_WORDS};
 use crate::prefixes::Words;
 
@@ -38,6 +41,8 @@ pub const SOURCE_PORTS: u32 = KIND_ICMP;
 pub struct Generation {
     /// What concerns all packets.
     pub head: Head,
+    /// The ends of tunnels.
+    pub tunnels: Tunnels,
     /// Rule set of each protocol with port or type, see [`KIND_TCP`].
     pub kinds: [u16; KINDS as usize],
     /// Rule set of each source port, UDP's behind TCP's.
@@ -58,6 +63,50 @@ pub struct Generation {
     pub sets: [RuleSet; MAX_SETS],
     /// Prefix tables, whose values are rule sets.
     pub words: [u64; MAX_WORDS],
+}
+
+impl Tunnels {
+    /// None.
+    pub const NONE: Self = Self {
+        own: [[0; 4]; 2],
+        peers: [[0; 4]; MAX_TUNNEL_PEERS],
+        vips: [[0; 4]; MAX_TUNNEL_VIPS],
+        peer_count: 0,
+        vip_count: 0,
+    };
+}
+
+impl Default for Tunnels {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
+
+#[cfg(feature = "std")]
+impl Tunnels {
+    /// Of a server with these addresses of its own, for the VIPs that these balancers' tunnels reach it at; `None`: there are
+    /// more than [`MAX_TUNNEL_PEERS`] or [`MAX_TUNNEL_VIPS`].
+    #[must_use]
+    pub fn new(own: &[IpAddr], peers: &[IpAddr], vips: &[IpAddr]) -> Option<Self> {
+        let mut tunnels = Self::NONE;
+        for address in own {
+            tunnels.own[usize::from(address.is_ipv6())] = mapped(*address);
+        }
+        tunnels.peers.get_mut(..peers.len())?.iter_mut().zip(peers).for_each(|(place, peer)| *place = mapped(*peer));
+        tunnels.vips.get_mut(..vips.len())?.iter_mut().zip(vips).for_each(|(place, vip)| *place = mapped(*vip));
+        (tunnels.peer_count, tunnels.vip_count) = (peers.len() as u32, vips.len() as u32);
+        Some(tunnels)
+    }
+}
+
+/// The words of an address of IPv6, or of one of IPv4 mapped into it.
+#[cfg(feature = "std")]
+fn mapped(address: IpAddr) -> [u32; 4] {
+    let v6 = match address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped(),
+        IpAddr::V6(v6) => v6,
+    };
+    crate::address::Ipv6::from(v6).0
 }
 
 /// What concerns all packets.
@@ -122,6 +171,30 @@ pub const USES_REVERSE_PATH: u32 = 64;
 
 /// [`Head::uses`]: a rule limits or shadows.
 pub const USES_PASSING: u32 = 128;
+/// [`Head::uses`]: tunnels end at this server.
+pub const USES_TUNNELS: u32 = 512;
+
+/// Servers whose tunnels end at one server, in both families together.
+pub const MAX_TUNNEL_PEERS: usize = 16;
+/// VIPs that one server is reached at by tunnel, in both families together.
+pub const MAX_TUNNEL_VIPS: usize = 64;
+
+/// What a server knows of tunnels. Addresses are of IPv6, those of IPv4 mapped into it (RFC 4291, 2.5.5.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "std", derive(zerocopy::FromZeros, zerocopy::IntoBytes, zerocopy::Immutable))]
+#[repr(C)]
+pub struct Tunnels {
+    /// The server's own addresses, of IPv4 and of IPv6: tunnels begin and end there. All zero: it has none.
+    pub own: [[u32; 4]; 2],
+    /// Addresses of the balancers whose tunnels end here.
+    pub peers: [[u32; 4]; MAX_TUNNEL_PEERS],
+    /// VIPs that packets inside may be for.
+    pub vips: [[u32; 4]; MAX_TUNNEL_VIPS],
+    /// Peers in use.
+    pub peer_count: u32,
+    /// VIPs in use.
+    pub vip_count: u32,
+}
 
 /// An interface that rules name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -193,6 +266,7 @@ pub const LIMIT_CONNECTIONS: u8 = 2;
 pub const LIMIT_OPEN: u8 = 3;
 
 const _: () = assert!(size_of::<RuleSet>() == 144 && size_of::<RuleEntry>() == 48 && size_of::<Head>() == 40);
+const _: () = assert!(size_of::<Tunnels>() == 1320);
 const _: () = assert!(MAX_SETS.is_power_of_two() && MAX_WORDS.is_power_of_two() && MAX_CLASSES.is_power_of_two());
 
 impl Generation {

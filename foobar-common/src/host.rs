@@ -8,7 +8,7 @@ use ipnet::IpNet;
 
 use crate::abi::{
     Backend, BucketKey, ConnectFailures, Counter, Endpoint, Event, Flow, FlowTable, Membership, NO_RULE_SLOT, Service,
-    Stuck, Traffic,
+    Stuck, TUNNEL_WAYS, Traffic,
 };
 use crate::address::{Ipv4, Ipv6, Peer, SocketKey, Tuple};
 use crate::bucket;
@@ -112,6 +112,8 @@ pub struct HostTables {
     pub cursors: RefCell<HashMap<u32, u64>>,
     /// Counters by rule counter slot.
     pub rule_counters: RefCell<HashMap<u32, Counter>>,
+    /// Packets that were put into tunnels, and that were taken out of them.
+    pub tunnel_counters: RefCell<[Counter; TUNNEL_WAYS as usize]>,
     /// Counters by service slot.
     pub service_counters: RefCell<HashMap<u32, Traffic>>,
     /// Counters by backend slot.
@@ -162,6 +164,7 @@ impl HostTables {
             events: RefCell::default(),
             cursors: RefCell::default(),
             rule_counters: RefCell::default(),
+            tunnel_counters: RefCell::default(),
             service_counters: RefCell::default(),
             backend_counters: RefCell::default(),
         }
@@ -441,6 +444,11 @@ impl Tables for HostTables {
     fn count_rule(&self, counter: u32, bytes: u64) {
         let mut counters = self.rule_counters.borrow_mut();
         let counter = counters.entry(counter).or_default();
+        counter.packets += 1;
+        counter.bytes += bytes;
+    }
+    fn count_tunnel(&self, way: u32, bytes: u64) {
+        let counter = &mut self.tunnel_counters.borrow_mut()[way as usize];
         counter.packets += 1;
         counter.bytes += bytes;
     }

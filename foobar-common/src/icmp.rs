@@ -3,14 +3,14 @@
 //! An error quotes the packet that it is about, and by that it belongs to a flow. What comes from the clients' side quotes a
 //! reply, from the VIP to the client, and goes to the flow's backend; what comes from the backends' side quotes what this host
 //! has translated, and goes to the client. For `nat` the quote is translated as the packet was (RFC 5508, REQ-3 to REQ-5), with
-//! every checksum that is in it; for `direct` the error is sent on as it is.
+//! every checksum that is in it; for `direct` and `tunnel` the error is sent on as it is.
 //!
 //! Stated verdicts: rules that deny an error are obeyed, and as many are delivered as a service may have in a second; the flow is
 //! left as it was. All else is for this host's firewall, as any packet is: an error about no flow, to another address than the
 //! quoted sender's, of a packet with IPv4 options, IPv6 extension headers or of a later fragment, or that quotes less than the
 //! eight bytes which RFC 792 asks for; and source quench.
 
-use crate::abi::{BACKEND_ABSENT, BUCKET_ERRORS, BucketKey, FORWARD_DIRECT};
+use crate::abi::{BACKEND_ABSENT, BUCKET_ERRORS, BucketKey, FORWARD_DIRECT, FORWARD_TUNNEL};
 use crate::address::{Address, Be16, Family, Tuple};
 use crate::checksum::Sum;
 use crate::flow::{self, Belongs};
@@ -20,7 +20,7 @@ use crate::path::{self, Of};
 use crate::reply;
 use crate::rewrite::{self, update};
 use crate::tables::{Mac, Route, RouteQuery, Tables};
-use crate::verdict::{Reason, Verdict};
+use crate::verdict::{Reason, Stage, Verdict};
 
 /// Time for which one error of a service counts.
 pub const INTERVAL_NS: u64 = 1_000_000;
@@ -129,6 +129,11 @@ where
             Reason::Flow => Ok(Verdict::Forward { reason: Reason::IcmpError, interface: egress.interface }),
             reason => Err(reason),
         };
+    }
+    if backend.forward == FORWARD_TUNNEL {
+        work.translation.to.destination = work.about.destination;
+        work.reason = Reason::IcmpError;
+        return Ok(Verdict::Stage(if W == 1 { Stage::Encapsulate4 } else { Stage::Encapsulate6 }));
     }
     send(packet, work, tables)
 }

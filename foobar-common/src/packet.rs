@@ -22,6 +22,9 @@ pub trait Resize: Packet {
     /// Makes room for `bytes` in front of the frame, by which all offsets grow; `None`: there is none, and nothing changes.
     fn push(&mut self, bytes: usize) -> Option<()>;
 
+    /// Takes `bytes` off the front, by which all offsets shrink; `None`: it has fewer, and nothing changes.
+    fn pull(&mut self, bytes: usize) -> Option<()>;
+
     /// Ends the frame behind its first `length` bytes; `None`: it has fewer, and nothing changes.
     fn cut(&mut self, length: usize) -> Option<()>;
 }
@@ -59,6 +62,10 @@ impl Resize for Vec<u8> {
     fn push(&mut self, bytes: usize) -> Option<()> {
         self.splice(0..0, vec![0; bytes]);
         Some(())
+    }
+
+    fn pull(&mut self, bytes: usize) -> Option<()> {
+        (bytes <= self.len()).then(|| drop(self.drain(..bytes)))
     }
 
     fn cut(&mut self, length: usize) -> Option<()> {

@@ -11,7 +11,7 @@ use crate::verdict::Reason;
 /// Length of an Ethernet header without tags.
 pub const ETHERNET: usize = 14;
 /// Length of one VLAN tag.
-const TAG: usize = 4;
+pub const TAG: usize = 4;
 /// Length of an IPv4 header without options.
 const IPV4: usize = 20;
 /// Length of an IPv6 header.

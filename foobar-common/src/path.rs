@@ -1,6 +1,9 @@
 //! The way of a packet: parse, flow, service, firewall, choice, rewriting, verdict.
 
-use crate::abi::{BACKEND_ABSENT, FLOW_REPLIES, FORWARD_DIRECT, Flow, FlowTable, SERVICE_REPLIES, Service};
+use crate::abi::{
+    BACKEND_ABSENT, FLOW_REPLIES, FORWARD_DIRECT, FORWARD_NAT, FORWARD_TUNNEL, Flow, FlowTable, SERVICE_REPLIES,
+    Service,
+};
 use crate::address::{Address, Be16, Family, Tuple};
 use crate::choose;
 use crate::express::{self, Forwarded};
@@ -14,6 +17,7 @@ use crate::reply::{self, Ask, Reply, Room};
 use crate::rewrite::{self, Egress, Translation};
 use crate::service;
 use crate::tables::Tables;
+use crate::tunnel;
 use crate::verdict::{Reason, Stage, Verdict};
 
 /// What is known of one packet while it is on its way. The shell brings it: the kernel's stack has no room for it.
@@ -37,12 +41,14 @@ pub struct Of<const W: usize> {
     pub(crate) found: Found,
     /// The service that it asks for.
     pub(crate) service: Service,
-    /// The ends that it gets.
+    /// The ends that it gets, or that its tunnel has.
     pub(crate) translation: Translation<W>,
     /// For look-ups of replies.
     pub room: Room<W>,
     /// The link by which it leaves.
     pub(crate) egress: Egress,
+    /// Why a tunnel takes it.
+    pub(crate) reason: Reason,
     /// An ICMP error's flow.
     pub(crate) about: About<W>,
 }
@@ -84,6 +90,7 @@ impl<const W: usize> Of<W> {
             translation,
             room,
             egress: Egress::nowhere(),
+            reason: Reason::Internal,
             about: About::new(tuple),
         }
     }
@@ -271,13 +278,16 @@ where
     let before = work.found.flow.generation;
     if matches!(way, Way::Local | Way::Unknown) || (way == Way::Known && before != generation.head.number) {
         match Address::<W>::admit(tables, work) {
+            Reason::RuleAllow if way == Way::Local && tunnel::ends_here(&work.headers, generation) => {
+                return Ok(Verdict::Stage(if W == 1 { Stage::Decapsulate4 } else { Stage::Decapsulate6 }));
+            }
             Reason::RuleAllow if way == Way::Local => return Ok(let_in(&work.headers, tables)),
             Reason::RuleAllow => {}
             // What no rule says may still belong to a connection that this host has opened.
             Reason::NoRule if way == Way::Local && Address::<W>::own_connection(tables, &work.headers.tuple) => {
                 return Ok(Verdict::Pass(Reason::OwnConnection));
             }
-            reason => return Err(reason),
+            reason => return Err(tunnel::refused(reason, &work.headers, generation)),
         }
     } else if way == Way::Known {
         tables.count_rule(u32::from(work.found.flow.rule), bytes);
@@ -305,12 +315,19 @@ where
             Ok(Verdict::Forward { reason: way.reason(), interface: work.egress.interface })
         }
         Reason::Neighbour => Ok(Verdict::Pass(Reason::Neighbour)),
+        BY_TUNNEL => {
+            work.reason = way.reason();
+            Ok(Verdict::Stage(if W == 1 { Stage::Encapsulate4 } else { Stage::Encapsulate6 }))
+        }
         reason => unsent::<W>(reason),
     }
 }
 
+/// What [`forward`] returns for a packet that a tunnel has to take: no reason for which one is refused.
+const BY_TUNNEL: Reason = Reason::NewFlow;
+
 /// Sends a packet of a flow on its way; `judged`: the flow bears another generation than it had. Returns as
-/// [`rewrite::forward`] does.
+/// [`rewrite::forward`] does, or [`BY_TUNNEL`].
 ///
 /// A function of its own, so that the firewall need not share the stack with it.
 #[inline(never)]
@@ -328,10 +345,9 @@ where
     if backend.state == BACKEND_ABSENT {
         return Reason::NoFlow;
     }
-    let direct = backend.forward == FORWARD_DIRECT;
     let from = match way {
         Way::Reply => From::Backend,
-        _ if direct => From::ClientAlone,
+        _ if backend.forward != FORWARD_NAT => From::ClientAlone,
         _ => From::Client,
     };
     flow::note(packet, tables, work, judged, from);
@@ -346,10 +362,10 @@ where
         (to.destination, to.destination_port) = (Address::<W>::backend_address(&backend), backend.port);
     }
     translation.by_source = way == Way::Reply;
-    if direct {
-        rewrite::relay(packet, headers, translation, egress, tables)
-    } else {
-        rewrite::forward(packet, headers, translation, egress, tables)
+    match backend.forward {
+        FORWARD_TUNNEL => BY_TUNNEL,
+        FORWARD_DIRECT => rewrite::relay(packet, headers, translation, egress, tables),
+        _ => rewrite::forward(packet, headers, translation, egress, tables),
     }
 }
 
@@ -385,7 +401,7 @@ where
 
 /// A packet that cannot be sent on: of some its sender is told.
 #[inline(always)]
-const fn unsent<const W: usize>(reason: Reason) -> Result<Verdict, Reason> {
+pub(crate) const fn unsent<const W: usize>(reason: Reason) -> Result<Verdict, Reason> {
     match reason {
         Reason::TooBig | Reason::TimeExceeded => {
             Ok(Verdict::Stage(if W == 1 { Stage::Answer4 } else { Stage::Answer6 }))

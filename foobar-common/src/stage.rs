@@ -2,7 +2,7 @@
 //!
 //! [`crate::path::process`] ends in [`Verdict::Stage`], and one of these has the last word. They find in `work` what is known.
 
-use crate::abi::{BUCKET_ANSWERS, BucketKey};
+use crate::abi::{BUCKET_ANSWERS, BucketKey, FORWARD_TUNNEL};
 use crate::address::{Address, Family};
 use crate::answer::{self, Kind};
 use crate::icmp::{self, BURST_NS, INTERVAL_NS};
@@ -10,17 +10,59 @@ use crate::packet::Resize;
 use crate::path::{self, Of, Work};
 use crate::rewrite;
 use crate::tables::{Route, Tables};
+use crate::tunnel::{self, OUTER4, OUTER6};
 use crate::verdict::{Reason, Stage, Verdict};
 
 /// What becomes of a packet in the end: [`path::process`], and the stage in which it has ended.
 pub fn judge<P: Resize, T: Tables>(packet: &mut P, tables: &T, work: &mut Work) -> Verdict {
-    match path::process(packet, tables, work) {
-        Verdict::Stage(Stage::Error4) => error(packet, tables, &mut work.v4),
-        Verdict::Stage(Stage::Error6) => error(packet, tables, &mut work.v6),
-        Verdict::Stage(Stage::Answer4) => unsent(packet, tables, &mut work.v4),
-        Verdict::Stage(Stage::Answer6) => unsent(packet, tables, &mut work.v6),
-        verdict => verdict,
+    let mut verdict = path::process(packet, tables, work);
+    while let Verdict::Stage(stage) = verdict {
+        verdict = match stage {
+            Stage::Path4 => path::ipv4(packet, tables, &mut work.v4),
+            Stage::Path6 => path::ipv6(packet, tables, &mut work.v6),
+            Stage::Error4 => error(packet, tables, &mut work.v4),
+            Stage::Error6 => error(packet, tables, &mut work.v6),
+            Stage::Answer4 => unsent(packet, tables, &mut work.v4),
+            Stage::Answer6 => unsent(packet, tables, &mut work.v6),
+            Stage::Encapsulate4 => encapsulate::<1, OUTER4, P, T>(packet, tables, &mut work.v4),
+            Stage::Encapsulate6 => encapsulate::<4, OUTER6, P, T>(packet, tables, &mut work.v6),
+            Stage::Decapsulate4 => decapsulate::<1, OUTER4, P, T>(packet, tables, &mut work.v4),
+            Stage::Decapsulate6 => decapsulate::<4, OUTER6, P, T>(packet, tables, &mut work.v6),
+            Stage::Apart4 => path::apart(packet, tables, &mut work.v4),
+            Stage::Apart6 => path::apart(packet, tables, &mut work.v6),
+            // Those are the kernel's alone.
+            Stage::Handshake4 | Stage::Handshake6 => return Verdict::Handshake(stage),
+        };
     }
+    verdict
+}
+
+/// A packet that a tunnel takes, see [`tunnel::encapsulate`].
+#[inline(always)]
+pub fn encapsulate<const W: usize, const H: usize, P: Resize, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    work: &mut Of<W>,
+) -> Verdict
+where
+    Address<W>: tunnel::Network<W>,
+{
+    let result = tunnel::encapsulate::<W, H, P, T>(packet, tables, work);
+    path::told(packet, Some(work.headers()), result, tables)
+}
+
+/// A tunnel that may end here, see [`tunnel::decapsulate`].
+#[inline(always)]
+pub fn decapsulate<const W: usize, const H: usize, P: Resize, T: Tables>(
+    packet: &mut P,
+    tables: &T,
+    work: &mut Of<W>,
+) -> Verdict
+where
+    Address<W>: tunnel::Network<W>,
+{
+    let result = tunnel::decapsulate::<W, H, P, T>(packet, tables, work);
+    path::told(packet, Some(work.headers()), result, tables)
 }
 
 /// An ICMP error, see [`icmp::judge`].
@@ -37,7 +79,7 @@ where
 #[inline(always)]
 pub fn unsent<const W: usize, P: Resize, T: Tables>(packet: &mut P, tables: &T, work: &mut Of<W>) -> Verdict
 where
-    Address<W>: Family<W>,
+    Address<W>: tunnel::Network<W>,
 {
     let result = answered(packet, tables, work);
     path::told(packet, Some(work.headers()), result, tables)
@@ -46,18 +88,20 @@ where
 #[inline(always)]
 fn answered<const W: usize, P: Resize, T: Tables>(packet: &mut P, tables: &T, work: &Of<W>) -> Result<Verdict, Reason>
 where
-    Address<W>: Family<W>,
+    Address<W>: tunnel::Network<W>,
 {
     let headers = work.headers();
+    let backend = tables.backend(work.found.flow.backend).ok_or(Reason::Internal)?;
     let (kind, told, silent) = if headers.hops <= 1 {
         (Kind::TIME_EXCEEDED, Reason::TimeAnswered, Reason::TimeExceeded)
     } else {
         // Asked once more: the packet's way here had no room for the answer's one number.
-        let query = rewrite::query(headers, &work.translation);
+        let by_tunnel = backend.forward == FORWARD_TUNNEL;
+        let query = if by_tunnel { tunnel::query(tables, work)? } else { rewrite::query(headers, &work.translation) };
         let Route::TooBig { mtu } = Address::<W>::route(tables, &query) else { return Err(Reason::TooBig) };
+        let mtu = if by_tunnel { tunnel::inside::<W>(mtu) } else { mtu };
         (Kind::too_big(mtu), Reason::TooBigAnswered, Reason::TooBig)
     };
-    let backend = tables.backend(work.found.flow.backend).ok_or(silent)?;
     let bucket = BucketKey::new(BUCKET_ANSWERS, W as u32, [backend.service, 0, 0, 0]);
     if !answer::is_due(packet, headers, kind) || !tables.take(&bucket, INTERVAL_NS, BURST_NS) {
         return Err(silent);

@@ -269,6 +269,9 @@ pub trait Tables {
     fn tell_drop<const W: usize>(&self, headers: Option<&Headers<W>>, reason: Reason, bytes: u64);
     /// Counts one packet for a rule's counter slot.
     fn count_rule(&self, counter: u32, bytes: u64);
+    /// Counts a packet that was put into a tunnel here ([`crate::abi::TUNNEL_SENT`]), or taken out of one
+    /// ([`crate::abi::TUNNEL_RECEIVED`]).
+    fn count_tunnel(&self, way: u32, bytes: u64);
     /// Counts connections, packets and bytes for a service slot and a backend slot.
     fn count_backend(&self, service: u32, backend: u32, connections: u64, packets: u64, bytes: u64);
 }

@@ -25,11 +25,19 @@ pub enum Stage {
     Apart4 = 8,
     /// The same for IPv6.
     Apart6 = 9,
+    /// An IPv4 packet that reaches its backend by a tunnel.
+    Encapsulate4 = 10,
+    /// The same for IPv6.
+    Encapsulate6 = 11,
+    /// A tunnel of IPv4 that may end here.
+    Decapsulate4 = 12,
+    /// The same for IPv6.
+    Decapsulate6 = 13,
 }
 
 impl Stage {
     /// Every one.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 14] = [
         Self::Path4,
         Self::Path6,
         Self::Handshake4,
@@ -40,6 +48,10 @@ impl Stage {
         Self::Answer6,
         Self::Apart4,
         Self::Apart6,
+        Self::Encapsulate4,
+        Self::Encapsulate6,
+        Self::Decapsulate4,
+        Self::Decapsulate6,
     ];
 
     /// Name of its program in the object.
@@ -56,6 +68,10 @@ impl Stage {
             Self::Answer6 => "answer6",
             Self::Apart4 => "apart4",
             Self::Apart6 => "apart6",
+            Self::Encapsulate4 => "encapsulate4",
+            Self::Encapsulate6 => "encapsulate6",
+            Self::Decapsulate4 => "decapsulate4",
+            Self::Decapsulate6 => "decapsulate6",
         }
     }
 
@@ -230,6 +246,11 @@ reasons! {
     TooBigAnswered = 25, "answer", "too_big";
     /// Its sender is told that time to live or hop limit is used up.
     TimeAnswered = 30, "answer", "time_exceeded";
+
+    /// A tunnel that does not come from a balancer to this server, and that no rule allows.
+    ForeignTunnel = 8, "drop", "foreign_tunnel";
+    /// What comes out of a tunnel is for no VIP that this server is reached at by one, or is no packet.
+    TunnelInner = 9, "drop", "tunnel_inner";
 
     /// The frame ends within a header.
     Truncated = 32, "drop", "truncated";

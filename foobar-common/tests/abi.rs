@@ -7,7 +7,7 @@ use foobar_common::abi::{
     Trace, Traffic,
 };
 use foobar_common::address::{Address, Peer, SocketKey, Tuple};
-use foobar_common::generation::{Generation, Head, Interface, RuleEntry, RuleSet};
+use foobar_common::generation::{Generation, Head, Interface, RuleEntry, RuleSet, Tunnels};
 use foobar_common::reply::Reply;
 
 macro_rules! layout {
@@ -24,8 +24,9 @@ const GOLDEN: (u32, &str) = (
     "Counter 16: packets@0 bytes@8\n\
      Traffic 24: connections@0 packets@8 bytes@16\n\
      ConnectFailures 16: total@0 row@8\n\
-     Generation 6014824: head@0 kinds@40 source_ports@263720 flags@525864 interfaces@525992 source_classes@526120 destination_classes@558888 passing@591656 rules@591720 sets@640872 words@1820520\n\
+     Generation 6016144: head@0 tunnels@40 kinds@1360 source_ports@265040 flags@527184 interfaces@527312 source_classes@527440 destination_classes@560208 passing@592976 rules@593040 sets@642192 words@1821840\n\
      Head 40: number@0 uses@4 sources@8 destinations@16 members@24 elsewhere@32 _pad@36\n\
+     Tunnels 1320: own@0 peers@32 vips@288 peer_count@1312 vip_count@1316\n\
      Interface 8: index@0 set@4\n\
      RuleSet 144: summary@0 passing@8 words@16\n\
      RuleEntry 48: action@0 shadow@1 limit@2 per4@3 per6@4 _pad@5 counter@8 open@12 interval_ns@16 burst_ns@24 log_interval_ns@32 passing_before@40\n\
@@ -60,6 +61,7 @@ fn the_layout_changes_only_with_the_version() {
         text,
         Generation,
         head,
+        tunnels,
         kinds,
         source_ports,
         flags,
@@ -72,6 +74,7 @@ fn the_layout_changes_only_with_the_version() {
         words
     );
     layout!(text, Head, number, uses, sources, destinations, members, elsewhere, _pad);
+    layout!(text, Tunnels, own, peers, vips, peer_count, vip_count);
     layout!(text, Interface, index, set);
     layout!(text, RuleSet, summary, passing, words);
     layout!(

@@ -20,6 +20,7 @@ use foobar_common::parse::{ACK, ETHERNET, Headers, RST, SYN, TCP};
 use foobar_common::syn::{ROOM, TCP_MAX};
 use foobar_common::synack::{self, Question, SynAck};
 use foobar_common::tables::Tables as _;
+use foobar_common::tunnel;
 use foobar_common::verdict::{Reason, Verdict};
 
 use crate::frame::Frame;
@@ -47,7 +48,7 @@ const PASS: Verdict = Verdict::Pass(Reason::RuleAllow);
 #[inline(always)]
 pub(crate) fn judge<const W: usize, const H: usize>(context: &XdpContext, headers: &Headers<W>) -> Verdict
 where
-    Address<W>: synack::Network + Keyed<W>,
+    Address<W>: synack::Network + Keyed<W> + tunnel::Network<W>,
 {
     let Some(settings) = SYN_SETTINGS.get(0) else { return PASS };
     // Each with an offset that the compiler knows, for which the verifier need not keep account of frame pointers.
@@ -75,7 +76,7 @@ fn segment<const W: usize, const H: usize>(
     settings: &SynSettings,
 ) -> Verdict
 where
-    Address<W>: synack::Network + Keyed<W>,
+    Address<W>: synack::Network + Keyed<W> + tunnel::Network<W>,
 {
     // Extension headers, and frames for all hosts, are left to the stack.
     let frame = Frame::new(context);
@@ -118,7 +119,7 @@ fn opening<const W: usize, const H: usize>(
     settings: &SynSettings,
 ) -> Verdict
 where
-    Address<W>: synack::Network + Keyed<W>,
+    Address<W>: synack::Network + Keyed<W> + tunnel::Network<W>,
 {
     let mut key = Address::<W>::key(&headers.tuple);
     let Some(listener) = Listener::find(context.as_ptr(), &mut key) else { return PASS };
@@ -164,6 +165,9 @@ where
     let mut mtu = 0_u32;
     // SAFETY: the answer is a word on the stack. It is asked for, not judged: the result does not matter.
     unsafe { bpf_check_mtu(context.as_ptr(), 0, &raw mut mtu, 0, 0) };
+    let tables = Kernel::new(context);
+    let Some(generation) = tables.generation() else { return PASS };
+    let mtu = tunnel::room(generation, headers.tuple.destination, mtu);
     let answer = SynAck::new::<W>(&Question {
         cookie: cookie as u32,
         sequence: u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]),

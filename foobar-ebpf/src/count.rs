@@ -3,7 +3,7 @@
 use foobar_common::abi::{Counter, Traffic};
 use foobar_common::verdict::Reason;
 
-use crate::maps::{BACKEND_COUNTS, RULE_COUNTS, SERVICE_COUNTS, VERDICTS};
+use crate::maps::{BACKEND_COUNTS, RULE_COUNTS, SERVICE_COUNTS, TUNNELS, VERDICTS};
 
 /// Counts a packet's outcome.
 #[inline(always)]
@@ -15,6 +15,12 @@ pub(crate) fn verdict(reason: Reason, bytes: u64) {
 #[inline(always)]
 pub(crate) fn rule(counter: u32, bytes: u64) {
     add(RULE_COUNTS.get_ptr_mut(counter), bytes);
+}
+
+/// Counts a packet that was put into a tunnel or taken out of one.
+#[inline(always)]
+pub(crate) fn tunnel(way: u32, bytes: u64) {
+    add(TUNNELS.get_ptr_mut(way), bytes);
 }
 
 /// Counts for a service and its backend.

@@ -136,6 +136,13 @@ impl Resize for Movable {
     }
 
     #[inline(always)]
+    fn pull(&mut self, bytes: usize) -> Option<()> {
+        // SAFETY: as in `push`.
+        let result = unsafe { bpf_xdp_adjust_head(self.context, bytes as i32) };
+        (result == 0).then_some(())
+    }
+
+    #[inline(always)]
     fn cut(&mut self, length: usize) -> Option<()> {
         let change = length as i64 - self.length() as i64;
         // SAFETY: as in `push`.

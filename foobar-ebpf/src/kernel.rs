@@ -448,6 +448,12 @@ impl<const APART: bool> Tables for Context<APART> {
         }
     }
     #[inline(always)]
+    fn count_tunnel(&self, way: u32, bytes: u64) {
+        if !maps::dry() {
+            count::tunnel(way, bytes);
+        }
+    }
+    #[inline(always)]
     fn count_backend(&self, service: u32, backend: u32, connections: u64, packets: u64, bytes: u64) {
         if maps::dry() {
             trace::backend(service, backend);

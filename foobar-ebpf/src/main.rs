@@ -5,6 +5,7 @@
 #![expect(clippy::needless_pass_by_value, reason = "aya's entry points hand the context over by value")]
 
 mod atomic;
+mod clamp;
 mod connect;
 mod cookies;
 mod count;
@@ -25,6 +26,7 @@ mod route;
 mod segment;
 mod stages;
 mod trace;
+mod tunnel;
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::helpers::bpf_redirect;
@@ -178,6 +180,7 @@ fn error4(context: XdpContext) -> u32 {
     // SAFETY: as in `handshake4`.
     let work = unsafe { &mut (*work).v4 };
     let verdict = stage::error(&mut Movable::new(&context), &Apart::new(&context), work);
+    go_on(&context, verdict);
     end(verdict, Kernel::new(&context).ingress(), work.bytes())
 }
 
@@ -189,6 +192,7 @@ fn error6(context: XdpContext) -> u32 {
     // SAFETY: as in `handshake4`.
     let work = unsafe { &mut (*work).v6 };
     let verdict = stage::error(&mut Movable::new(&context), &Apart::new(&context), work);
+    go_on(&context, verdict);
     end(verdict, Kernel::new(&context).ingress(), work.bytes())
 }
 

@@ -7,7 +7,7 @@ use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, Ring
 use foobar_common::abi::{
     Backend, BucketKey, ConnectFailures, Counter, DEFAULT_FLOWS, EVENT_BYTES, Endpoint, Flow, LOG_BUCKETS,
     MAX_BACKENDS, MAX_BUCKETS, MAX_CLASSES, MAX_HALF_OPEN, MAX_PEERS, MAX_REPLIES, MAX_SERVICES, MAX_SOURCES,
-    MAX_STUCK, Membership, RULE_COUNTERS, Ring, Service, Stuck, SynSettings, Trace, Traffic,
+    MAX_STUCK, Membership, RULE_COUNTERS, Ring, Service, Stuck, SynSettings, TUNNEL_WAYS, Trace, Traffic,
 };
 use foobar_common::address::{Peer, SocketKey, Tuple};
 use foobar_common::express::Express;
@@ -36,6 +36,9 @@ const MMAPABLE: u32 = 1 << 10;
 pub(crate) static VERDICTS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(REASONS, 0);
 #[map]
 pub(crate) static RULE_COUNTS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(RULE_COUNTERS, 0);
+/// Packets that were put into tunnels, and taken out of them.
+#[map]
+pub(crate) static TUNNELS: PerCpuArray<Counter> = PerCpuArray::with_max_entries(TUNNEL_WAYS, 0);
 #[map]
 pub(crate) static SERVICE_COUNTS: PerCpuArray<Traffic> = PerCpuArray::with_max_entries(MAX_SERVICES, 0);
 #[map]

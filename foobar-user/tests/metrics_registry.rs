@@ -26,6 +26,8 @@ async fn values_are_the_sources_own_and_same_names_are_summed() {
         ("foobar_verdict_packets_total{verdict=\"drop\",reason=\"default_deny\"}", 7.0),
         ("foobar_rule_packets_total{rule=\"metrics\"}", 3.0),
         ("foobar_rule_bytes_total{rule=\"metrics\"}", 180.0),
+        ("foobar_tunnel_packets_total{way=\"sent\"}", 8.0),
+        ("foobar_tunnel_bytes_total{way=\"sent\"}", 9.0),
         ("foobar_backend_up{service=\"www\",backend=\"web1\"}", 0.0),
         ("foobar_backend_flows{service=\"www\",backend=\"web1\"}", 7.0),
         ("foobar_backend_member{service=\"www\",backend=\"web1\"}", 1.0),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -65,6 +65,11 @@ impl Cluster {
     /// Its folder, with the site file.
     pub fn folder(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Where a server's agent pins.
+    pub fn pins(&self, server: &str) -> PathBuf {
+        self.network.bpffs().join("foobar").join(server)
     }
 
     /// The namespace of any host of the network.

@@ -19,8 +19,8 @@ use super::{Limited, Places, Rule};
 use crate::abi::{MAX_CLASSES, MAX_RULES};
 use crate::generation::{
     Generation, Head, Interface, KIND_TCP, KIND_UDP, KINDS, MAX_INTERFACES, MAX_PASSING, MAX_SETS, MAX_WORDS,
-    RULE_LIMIT, Roots, RuleEntry, RuleSet, SOURCE_PORTS, USES_DESTINATION_SETS, USES_INTERFACES, USES_OPEN_LIMITS,
-    USES_PASSING, USES_SOURCE_SETS,
+    RULE_LIMIT, Roots, RuleEntry, RuleSet, SOURCE_PORTS, Tunnels, USES_DESTINATION_SETS, USES_INTERFACES,
+    USES_OPEN_LIMITS, USES_PASSING, USES_SOURCE_SETS, USES_TUNNELS,
 };
 use crate::prefixes::{Allocator, OutOfMemory, Prefixes, build};
 
@@ -47,6 +47,8 @@ pub struct Surroundings<'a> {
     pub classes: &'a [u64],
     /// Where the sets' prefix tables are.
     pub members: Roots,
+    /// What the server knows of tunnels.
+    pub tunnels: Tunnels,
 }
 
 /// A compiled generation, and what is needed to add membership classes to it.
@@ -131,10 +133,11 @@ pub fn compile(rules: &[Rule], surroundings: &Surroundings<'_>) -> Result<Compil
     let standings = enter(rules, surroundings.counters, &mut generation)?;
     generation.head = Head {
         number: surroundings.number,
-        uses: surroundings.uses | uses(rules),
+        uses: surroundings.uses | uses(rules) | if surroundings.tunnels.peer_count == 0 { 0 } else { USES_TUNNELS },
         members: surroundings.members,
         ..Head::default()
     };
+    generation.tunnels = surroundings.tunnels;
     let mut compiler = Compiler {
         rules,
         standings,

@@ -21,6 +21,10 @@ pub(super) const fn words(reason: Reason) -> &'static str {
         Reason::SynCookie => "it ends a handshake that was answered with a SYN cookie",
         Reason::SynAnswered => "it opens a connection, and is answered with a SYN cookie",
         Reason::BadCookie => "it ends a handshake that never began, while SYNs are answered with cookies",
+        Reason::ForeignTunnel => "it is a tunnel, but not from a balancer to this server, and no rule allows it",
+        Reason::TunnelInner => {
+            "what comes out of the tunnel is for no VIP that this server is reached at by one, or is no packet"
+        }
         Reason::Truncated => "the frame ends within a header",
         Reason::EtherType => "it is neither IPv4, IPv6 nor ARP",
         Reason::VlanDepth => "it has more than two VLAN tags",
@@ -41,7 +45,9 @@ pub(super) const fn words(reason: Reason) -> &'static str {
         Reason::NoBackend => "the service has no healthy backend",
         Reason::BackendsFull => "every healthy backend of the service has as many connections as it may have",
         Reason::NoNeighbour => "the MAC address of its `direct` backend is not known yet",
-        Reason::OffLink => "its `direct` backend lies behind a router, which cannot deliver a packet to the VIP",
+        Reason::OffLink => {
+            "its `direct` backend lies behind a router, which cannot deliver a packet to the VIP: `tunnel` reaches it there"
+        }
         Reason::FlowTable => "the table of connections takes no more",
         Reason::TaggedService => "it is for a service, under a VLAN tag: that cannot be forwarded",
         Reason::TimeExceeded => "its time to live is used up",

@@ -20,6 +20,7 @@ use super::{ejections, flows, orders, ring, sources};
 use crate::datapath::{self, Datapath};
 use crate::flood;
 use crate::health::{Health, HealthState, ServiceHealth};
+use crate::host::way::{self, Learner};
 use crate::host::{settings, vips};
 use crate::metrics::{Listeners, Metrics, Reloads};
 use crate::plan::Plan;
@@ -56,6 +57,8 @@ pub(super) struct Server {
     ring_task: AbortHandle,
     ejections_task: AbortHandle,
     pub(super) flood: flood::Guard,
+    /// Of the way to backends that are reached by tunnel.
+    pub(super) learner: Learner,
     pub(super) reloads: Shared<Reloads>,
     pub(super) last_refusal: Option<String>,
     /// Why what is in force is not the site file, if it is not.
@@ -111,6 +114,7 @@ impl Server {
             supervisor: Arc::clone(&supervisor),
             reloads: Arc::clone(&reloads),
         };
+        let learner = learn_ways(plan);
         let metrics = Arc::new(Metrics::new(sources::of(plan, &folders, asked.clone())));
         let serving = tokio::spawn(listeners.serve(metrics.renderer()));
         Ok(Self {
@@ -135,6 +139,7 @@ impl Server {
             ring_task,
             ejections_task,
             flood,
+            learner,
             reloads,
             last_refusal: None,
             notice,
@@ -273,6 +278,12 @@ async fn close_firewall(
     settings::apply(plan, &settings::memory(folders.run()))?;
     info!(adopted, modes = ?datapath.modes(), rules = plan.rules.len(), "the firewall is in force");
     Ok((datapath, edge))
+}
+
+/// Follows how much room there is on the way to backends, and warns where it is too little.
+pub(super) fn learn_ways(plan: &Plan) -> Learner {
+    way::cramped(plan).iter().for_each(|message| warn!("{message}"));
+    Learner::of(plan)
 }
 
 /// Hands on what the packet path tells, from now on.

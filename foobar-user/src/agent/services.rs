@@ -33,7 +33,7 @@ pub struct ServiceReport {
     pub protocol: String,
     /// Where it is reached.
     pub vips: Vec<SocketAddr>,
-    /// `nat` or `direct` on the wire, `socket` for local processes alone.
+    /// `nat`, `direct` or `tunnel` on the wire, `socket` for local processes alone.
     pub forward: String,
     /// Addresses from which backends see its connections; empty: they see the clients'.
     pub sources: Vec<IpAddr>,
@@ -116,6 +116,7 @@ fn described(plan: &ServicePlan) -> ServiceReport {
         forward: match plan.scope {
             Scope::Nat => "nat",
             Scope::Direct => "direct",
+            Scope::Tunnel => "tunnel",
             Scope::Local => "socket",
         }
         .to_owned(),

@@ -13,7 +13,9 @@ use crate::datapath::{self, Datapath};
 use crate::flood;
 use crate::health::{DatabaseRole, Health, Status};
 use crate::metrics::certificates::Watched;
-use crate::metrics::datapath::{BackendCount, FlowTable, Interface, RuleCount, ServiceCount, VerdictCount, XdpMode};
+use crate::metrics::datapath::{
+    BackendCount, FlowTable, Interface, RuleCount, ServiceCount, TunnelCount, VerdictCount, XdpMode,
+};
 use crate::metrics::{self, Reloads, Sources, postgres};
 use crate::plan::{Plan, ProcessKind};
 use crate::process::{self, Supervisor};
@@ -101,11 +103,14 @@ fn read_datapath(
         packets: load.traffic.packets,
         bytes: load.traffic.bytes,
     });
+    let tunnels = ["sent", "received"].into_iter().zip(counters.tunnels);
+    let tunnel = |(way, count): (_, abi::Counter)| TunnelCount { way, packets: count.packets, bytes: count.bytes };
     Ok(metrics::datapath::Datapath {
         verdicts: verdicts.collect(),
         rules: rules.collect(),
         services: services.collect(),
         backends: backends.collect(),
+        tunnels: tunnels.map(tunnel).collect(),
         flows: flow_tables(flows),
         interfaces: datapath.modes().iter().map(|(name, mode)| interface(name, *mode)).collect(),
         generation: u64::from(datapath.generation()),

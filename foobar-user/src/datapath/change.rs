@@ -8,10 +8,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use foobar_common::generation::{USES_BALANCER, USES_REVERSE_PATH};
+use foobar_common::generation::{Tunnels, USES_BALANCER, USES_REVERSE_PATH};
 use foobar_common::rules::Rule;
-use tracing::error;
+use tracing::{error, warn};
 
+use super::clamps;
 use super::instance::{Instance, InstanceError, Place};
 use super::links::{self, Mode};
 use super::pins::Pins;
@@ -31,6 +32,7 @@ struct Next {
     counters: Vec<u32>,
     uses: u32,
     interfaces: Vec<(String, u32)>,
+    tunnels: Tunnels,
     services: Vec<Planned>,
     slots: Slots,
     fresh: Fresh,
@@ -83,6 +85,13 @@ impl Datapath {
             Some(_) => self.reload(plan, &next, sets, jumbo)?,
         }
         let in_force = self.in_force.as_mut().context("a plan was put in force")?;
+        let leaving: &[String] = if plan.tunnels.vips.is_empty() { &[] } else { &plan.interfaces };
+        if let Err(error) = clamps::put(in_force.instance.programs(), &self.pins.links(), leaving) {
+            warn!(
+                "the segment sizes that this server announces are not bounded to what its tunnels have room for, so clients need \
+                 the balancer's ICMP errors; a route to them with `advmss` does the same: {error:#}"
+            );
+        }
         let state = in_force.instance.state_mut();
         let mut slots = next.slots;
         let free = slots.let_go(&self.slots, |slot| state.active(slot).is_ok_and(|flows| flows > 0));
@@ -142,7 +151,8 @@ impl Datapath {
         let services = services::plan(&plan.services, &slots)?;
         let balances = plan.services.iter().any(|service| service.scope != Scope::Local);
         let uses = if balances { USES_BALANCER } else { 0 } | if plan.reverse_path { USES_REVERSE_PATH } else { 0 };
-        Ok(Next { rules, counters, uses, interfaces, services, slots, fresh })
+        let tunnels = plan.tunnels.ends().context("the packet path takes fewer VIPs by tunnel than the plan has")?;
+        Ok(Next { rules, counters, uses, interfaces, tunnels, services, slots, fresh })
     }
 
     /// Changes the rules of the programs that are loaded, unless they have to be loaded anew: then why.
@@ -265,7 +275,7 @@ fn write(instance: &mut Instance, next: &Next) -> Result<()> {
     for slot in &next.fresh.rules {
         instance.state_mut().clear_rule(*slot)?;
     }
-    instance.write(&next.rules, &next.counters, next.slots.generation, next.uses, &next.interfaces)
+    instance.write(&next.rules, &next.counters, next.slots.generation, next.uses, &next.interfaces, next.tunnels)
 }
 
 /// Puts the programs on every interface that does not carry them yet; the mode of each.

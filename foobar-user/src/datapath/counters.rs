@@ -1,7 +1,7 @@
 //! What the data path has counted, by the names of the plan.
 
 use anyhow::{Context, Result};
-use foobar_common::abi::{Counter, Traffic};
+use foobar_common::abi::{Counter, TUNNEL_WAYS, Traffic};
 use foobar_common::verdict::Reason;
 
 use super::load::Load;
@@ -18,6 +18,8 @@ pub struct Counters {
     pub services: Vec<(String, Traffic)>,
     /// By service and backend, both address families together.
     pub backends: Vec<(String, String, Load)>,
+    /// Packets that were put into tunnels, and that were taken out of them.
+    pub tunnels: [Counter; TUNNEL_WAYS as usize],
     /// Events for which the ring had no room.
     pub events_lost: u64,
 }
@@ -30,8 +32,12 @@ impl Datapath {
     pub fn counters(&self) -> Result<Counters> {
         let InForce { instance, services, .. } = self.in_force.as_ref().context("no plan is in force yet")?;
         let state = instance.state();
-        let mut counters =
-            Counters { verdicts: state.verdicts()?, events_lost: state.events_lost()?, ..Counters::default() };
+        let mut counters = Counters {
+            verdicts: state.verdicts()?,
+            tunnels: state.tunnels()?,
+            events_lost: state.events_lost()?,
+            ..Counters::default()
+        };
         for (name, slot) in self.slots.rules.iter() {
             counters.rules.push((name.to_owned(), state.rule(slot)?));
         }

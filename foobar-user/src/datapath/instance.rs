@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use aya::maps::Array;
 use aya::programs::{TestRun as _, TestRunOptions};
 use foobar_common::abi::{NO_RULE_SLOT, Trace};
-use foobar_common::generation::Generation;
+use foobar_common::generation::{Generation, Tunnels};
 use foobar_common::rules::Rule;
 use foobar_common::rules::compile::{Compiled, Surroundings, compile};
 use zerocopy::IntoBytes as _;
@@ -157,6 +157,7 @@ impl Instance {
         number: u32,
         uses: u32,
         interfaces: &[(String, u32)],
+        tunnels: Tunnels,
     ) -> Result<()> {
         self.sets.tell_classes()?;
         let compiled = compile(
@@ -169,6 +170,7 @@ impl Instance {
                 sets: self.sets.names(),
                 classes: &self.sets.bits(),
                 members: self.sets.roots(),
+                tunnels,
             },
         )?;
         self.generations.write(&compiled)?;
@@ -301,7 +303,7 @@ fn trace(dry: &mut Programs, frame: &[u8], interface: u32) -> Result<Trace> {
     let nothing = Trace { reason: 0, steps: 0, rules: [0; _], service: NO_RULE_SLOT, backend: NO_RULE_SLOT };
     map.set(0, Wire(nothing), 0)?;
     let context = context(interface, frame.len());
-    // An answer may be longer than what it answers.
+    // An answer may be longer than what it answers, and so is a tunnel.
     let mut bytes = vec![0; frame.len() + 128];
     let options = TestRunOptions {
         data_in: Some(frame),

@@ -4,6 +4,7 @@
 //! before that changes nothing. Everything is pinned, so the data path outlives the agent.
 
 mod change;
+mod clamps;
 mod classes;
 pub mod clock;
 pub mod counters;

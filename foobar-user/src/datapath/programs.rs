@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use aya::maps::{Array, Map, MapData, MapInfo, ProgramArray};
-use aya::programs::{CgroupSock, CgroupSockAddr, Program, ProgramError, SockOps, Xdp};
+use aya::programs::{CgroupSock, CgroupSockAddr, Program, ProgramError, SchedClassifier, SockOps, Xdp};
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
@@ -20,9 +20,10 @@ use tracing::warn;
 use super::{listeners, object, shapes};
 
 /// Maps that outlive programs and agents, by their names in the object.
-pub const STATE_MAPS: [&str; 42] = [
+pub const STATE_MAPS: [&str; 43] = [
     "VERDICTS",
     "RULE_COUNTS",
+    "TUNNELS",
     "SERVICE_COUNTS",
     "BACKEND_COUNTS",
     "CURSORS",
@@ -74,6 +75,8 @@ const STAGES: &str = "STAGES";
 /// The programs for local sockets.
 pub const HOOKS: [&str; 8] =
     ["connect4", "connect6", "sendmsg4", "sendmsg6", "recvmsg4", "recvmsg6", "getpeername4", "getpeername6"];
+/// The program that bounds the segment sizes which backends of tunnels announce.
+pub const CLAMP: &str = "clamp";
 /// The program that follows connections.
 pub const FOLLOWER: &str = "connections";
 /// The program that sees the end of sockets.
@@ -133,7 +136,7 @@ impl Programs {
     pub fn load(parts: &Parts<'_>) -> Result<Self> {
         let mut programs = Self::open(parts, false)?;
         programs.verify("foobar")?;
-        for name in HOOKS.iter().chain(&[FOLLOWER, CLOSER]) {
+        for name in HOOKS.iter().chain(&[FOLLOWER, CLOSER, CLAMP]) {
             programs.verify(name)?;
         }
         programs.join(|_| true)?;
@@ -281,6 +284,14 @@ impl Programs {
         Ok(self.program(name)?.try_into()?)
     }
 
+    /// What looks at frames that leave: [`CLAMP`].
+    ///
+    /// # Errors
+    /// The object lacks it.
+    pub fn leaving(&mut self, name: &str) -> Result<&mut SchedClassifier> {
+        Ok(self.program(name)?.try_into()?)
+    }
+
     /// What sees the end of sockets: `closed`.
     ///
     /// # Errors
@@ -319,6 +330,7 @@ impl Programs {
             Program::CgroupSockAddr(hook) => hook.load(),
             Program::CgroupSock(hook) => hook.load(),
             Program::SockOps(hook) => hook.load(),
+            Program::SchedClassifier(hook) => hook.load(),
             _ => return Err(anyhow!("program `{name}` is of an unexpected type")),
         };
         loaded.map_err(|error| explain(name, &error))

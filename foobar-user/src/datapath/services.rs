@@ -6,8 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result, ensure};
 use foobar_common::abi::{
-    BACKEND_ABSENT, BACKEND_KEPT, BACKEND_MEMBER, Backend, ENDPOINT_REPLIES, FORWARD_DIRECT, FORWARD_NAT, MAX_MEMBERS,
-    SERVICE_HASH, SERVICE_LEAST, SERVICE_LOCAL, SERVICE_REPLIES, SERVICE_WIRE, Service,
+    BACKEND_ABSENT, BACKEND_KEPT, BACKEND_MEMBER, Backend, ENDPOINT_REPLIES, FORWARD_DIRECT, FORWARD_NAT,
+    FORWARD_TUNNEL, MAX_MEMBERS, SERVICE_HASH, SERVICE_LEAST, SERVICE_LOCAL, SERVICE_REPLIES, SERVICE_WIRE, Service,
 };
 use foobar_common::parse::{TCP, UDP};
 
@@ -98,7 +98,7 @@ fn planned(service: &ServicePlan, ipv4: bool, vips: &[SocketAddr], slots: &Slots
         slot: slots.services.slot(&service_name(&service.name, ipv4)).context("a service has no slot")?,
         vips: vips.iter().map(|address| Socket { address: *address, protocol }).collect(),
         flags: match service.scope {
-            Scope::Nat | Scope::Direct => SERVICE_WIRE | SERVICE_LOCAL,
+            Scope::Nat | Scope::Direct | Scope::Tunnel => SERVICE_WIRE | SERVICE_LOCAL,
             Scope::Local => SERVICE_LOCAL,
         } | match service.balance.schedule {
             Schedule::RoundRobin => 0,
@@ -219,7 +219,11 @@ fn write_members(state: &mut State, service: &Planned, weights: &[(u32, u32)], d
         };
         let backend = Backend {
             state: reached,
-            forward: if service.scope == Scope::Direct { FORWARD_DIRECT } else { FORWARD_NAT },
+            forward: match service.scope {
+                Scope::Nat | Scope::Local => FORWARD_NAT,
+                Scope::Direct => FORWARD_DIRECT,
+                Scope::Tunnel => FORWARD_TUNNEL,
+            },
             service: service.slot,
             limit: service.balance.max_connections,
             weight: weight.unwrap_or(1),

@@ -7,7 +7,8 @@ use anyhow::{Context, Result, ensure};
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, PerCpuValues};
 use aya::util::nr_cpus;
 use foobar_common::abi::{
-    BACKEND_KEPT, Backend, ConnectFailures, Counter, Endpoint, MAX_SOURCES, RING_PLACES, Ring, Service, Traffic,
+    BACKEND_KEPT, Backend, ConnectFailures, Counter, Endpoint, MAX_SOURCES, RING_PLACES, Ring, Service,
+    TUNNEL_RECEIVED, TUNNEL_SENT, TUNNEL_WAYS, Traffic,
 };
 use foobar_common::address::{Address, Be16, Family as _, SocketKey, words};
 use foobar_common::verdict::Reason;
@@ -21,6 +22,7 @@ use super::wire::Wire;
 /// Handles on the state maps; the maps live on in their pins.
 pub struct State {
     verdicts: PerCpuArray<MapData, Wire<Counter>>,
+    tunnels: PerCpuArray<MapData, Wire<Counter>>,
     rules: PerCpuArray<MapData, Wire<Counter>>,
     services: PerCpuArray<MapData, Wire<Traffic>>,
     backends: PerCpuArray<MapData, Wire<Traffic>>,
@@ -66,6 +68,7 @@ impl State {
         let mut take = |name| programs.take_map(name);
         Ok(Self {
             verdicts: take("VERDICTS")?.try_into()?,
+            tunnels: take("TUNNELS")?.try_into()?,
             rules: take("RULE_COUNTS")?.try_into()?,
             services: take("SERVICE_COUNTS")?.try_into()?,
             backends: take("BACKEND_COUNTS")?.try_into()?,
@@ -98,6 +101,14 @@ impl State {
     /// The map cannot be read.
     pub fn verdicts(&self) -> Result<Vec<(Reason, Counter)>> {
         Reason::ALL.iter().map(|reason| Ok((*reason, sum(&self.verdicts, *reason as u32)?))).collect()
+    }
+
+    /// Packets and bytes that were put into tunnels, and that were taken out of them.
+    ///
+    /// # Errors
+    /// The map cannot be read.
+    pub fn tunnels(&self) -> Result<[Counter; TUNNEL_WAYS as usize]> {
+        Ok([sum(&self.tunnels, TUNNEL_SENT)?, sum(&self.tunnels, TUNNEL_RECEIVED)?])
     }
 
     /// Events for which the ring had no room, since the maps were made.

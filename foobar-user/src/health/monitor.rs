@@ -138,7 +138,8 @@ fn own_vips(service: &ServicePlan, backend: SocketAddr) -> Vec<SocketAddr> {
     let same_family = service.vips.iter().filter(|vip| vip.is_ipv4() == backend.is_ipv4());
     match service.scope {
         Scope::Direct => same_family.copied().collect(),
-        Scope::Nat | Scope::Local => Vec::new(),
+        // Those of tunnels are asked at their own addresses: a check does not travel in one.
+        Scope::Nat | Scope::Tunnel | Scope::Local => Vec::new(),
     }
 }
 

@@ -3,3 +3,4 @@
 pub mod requirements;
 pub mod settings;
 pub mod vips;
+pub mod way;

@@ -1,4 +1,4 @@
-//! Settings of the network stack that a balancer needs; what was there before is restored at `foobar detach`.
+//! Settings of the network stack that balancers and backends of tunnels need; what was there before is restored at `foobar detach`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,6 +24,9 @@ fn wanted(plan: &Plan) -> Vec<(String, &'static str)> {
         let on_the_wire = plan.services.iter().filter(|service| service.scope != Scope::Local);
         on_the_wire.flat_map(|service| &service.vips).any(|vip| vip.is_ipv4() == ipv4)
     };
+    if plan.tunnels.vips.iter().any(IpAddr::is_ipv4) {
+        settings.extend(plan.interfaces.iter().filter(|interface| is_strict(interface)).map(loose));
+    }
     // The route look-up of the packet path answers only on a router.
     if forwards(false) {
         settings.push(("ipv6/conf/all/forwarding".to_owned(), "1"));
@@ -40,6 +43,22 @@ fn wanted(plan: &Plan) -> Vec<(String, &'static str)> {
         settings.push((format!("ipv4/conf/{interface}/rp_filter"), "0"));
     }
     settings
+}
+
+/// Whether a packet of IPv4 is dropped unless it is answered by the interface on which it came. A backend's answers need not go
+/// the way that the balancer's tunnel has come.
+fn is_strict(interface: &str) -> bool {
+    let value = |of: &str| {
+        let text = fs::read_to_string(Path::new(ROOT).join(format!("ipv4/conf/{of}/rp_filter"))).unwrap_or_default();
+        text.trim().parse().unwrap_or(0)
+    };
+    // The kernel takes the larger of the two.
+    value("all").max(value(interface)) == 1
+}
+
+/// It is dropped only when nobody answers it.
+fn loose(interface: &String) -> (String, &'static str) {
+    (format!("ipv4/conf/{interface}/rp_filter"), "2")
 }
 
 /// Sets what has to be in force before the server holds its VIPs: a backend that has the balancer's must not answer for them.

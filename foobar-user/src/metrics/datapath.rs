@@ -20,6 +20,8 @@ pub struct Datapath {
     pub services: Vec<ServiceCount>,
     /// Traffic by backend.
     pub backends: Vec<BackendCount>,
+    /// Packets that were put into tunnels, and taken out of them.
+    pub tunnels: Vec<TunnelCount>,
     /// Flow tables.
     pub flows: Vec<FlowTable>,
     /// Interfaces with the program.
@@ -55,6 +57,17 @@ pub struct RuleCount {
     /// Packets.
     pub packets: u64,
     /// Bytes.
+    pub bytes: u64,
+}
+
+/// Packets of tunnels in one direction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TunnelCount {
+    /// `sent`: put into one; `received`: taken out of one.
+    pub way: &'static str,
+    /// Packets.
+    pub packets: u64,
+    /// Bytes of the frames as they came.
     pub bytes: u64,
 }
 
@@ -154,6 +167,8 @@ impl Collector for Datapath {
         encode::counter(encoder, &names::VERDICT_BYTES, self.verdicts.iter().map(|v| (of(v), v.bytes)))?;
         encode::counter(encoder, &names::RULE_PACKETS, self.rules.iter().map(|r| ([r.rule.as_str()], r.packets)))?;
         encode::counter(encoder, &names::RULE_BYTES, self.rules.iter().map(|r| ([r.rule.as_str()], r.bytes)))?;
+        encode::counter(encoder, &names::TUNNEL_PACKETS, self.tunnels.iter().map(|t| ([t.way], t.packets)))?;
+        encode::counter(encoder, &names::TUNNEL_BYTES, self.tunnels.iter().map(|t| ([t.way], t.bytes)))?;
         self.encode_services(encoder)?;
         self.encode_backends(encoder)?;
         encode::gauge(encoder, &names::FLOWS, self.flows.iter().flat_map(|f| f.families(f.used)))?;

@@ -17,6 +17,15 @@ pub const RULE_PACKETS: Family =
 /// Bytes by rule.
 pub const RULE_BYTES: Family =
     Family::counter("foobar_rule_bytes", &["rule"], "Bytes of packets that a firewall rule decided");
+/// Packets of tunnels.
+pub const TUNNEL_PACKETS: Family = Family::counter(
+    "foobar_tunnel_packets",
+    &["way"],
+    "Packets that were put into tunnels to backends (sent), and taken out of those that end here (received)",
+);
+/// Bytes of tunnels.
+pub const TUNNEL_BYTES: Family =
+    Family::counter("foobar_tunnel_bytes", &["way"], "Bytes of these packets, of the frames as they came");
 /// New connections by service.
 pub const SERVICE_CONNECTIONS: Family =
     Family::counter("foobar_service_connections", &["service"], "New connections given to a backend");
@@ -284,6 +293,8 @@ pub const ALL: &[Family] = &[
     VERDICT_BYTES,
     RULE_PACKETS,
     RULE_BYTES,
+    TUNNEL_PACKETS,
+    TUNNEL_BYTES,
     SERVICE_CONNECTIONS,
     SERVICE_PACKETS,
     SERVICE_BYTES,

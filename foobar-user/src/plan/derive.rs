@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Plan, Role, processes, rules, services, sets};
+use super::{Plan, Role, processes, rules, services, sets, tunnels};
 use crate::site::{Forward, Server, Service, Site};
 
 /// Why there is no plan.
@@ -54,18 +54,19 @@ pub fn plan(site: &Site, server: &str) -> Result<Plan, PlanError> {
         syn_cookies: site.syn_cookies,
         flows: site.flows,
         services: services::derive(site, server),
+        tunnels: tunnels::derive(site, server),
         edge: services::edge(site, server),
         processes: processes::derive(site, server),
         metrics: server.addresses().map(|address| SocketAddr::new(address, site.metrics_port.value)).collect(),
     })
 }
 
-/// VIPs that a server holds: a balancer those of TLS, nat and direct services, because it answers for them; a backend those of
-/// direct services, whose packets reach it as they are. A socket service's VIP never is on a wire.
+/// VIPs that a server holds: a balancer those of TLS, nat, direct and tunnel services, because it answers for them; a backend
+/// those of direct and tunnel services, whose packets reach it as they are. A socket service's VIP never is on a wire.
 pub(super) fn held_vips(site: &Site, server: &Server) -> Vec<IpAddr> {
     let holds = |service: &&Service| match service.forward {
         Forward::Tls(_) | Forward::Nat => server.role == Role::Balancer,
-        Forward::Direct => server.role == Role::Balancer || server.role == service.to.role,
+        Forward::Direct | Forward::Tunnel => server.role == Role::Balancer || server.role == service.to.role,
         Forward::Socket => false,
     };
     let mut vips = Vec::new();

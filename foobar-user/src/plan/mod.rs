@@ -8,6 +8,7 @@ mod services;
 mod sets;
 pub(crate) mod show;
 mod sources;
+mod tunnels;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -24,6 +25,7 @@ pub use services::serves;
 pub use sets::{SetPlan, derive_sets};
 pub use show::show;
 pub use sources::admits;
+pub use tunnels::{TunnelPlan, tunnelled_vips};
 
 /// Everything that the agent of one server does; a pure function of the site file and the server's name.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -52,6 +54,8 @@ pub struct Plan {
     pub syn_cookies: u32,
     /// Established flows through a balancer at the most, of each address family.
     pub flows: u32,
+    /// Tunnels that begin or end here.
+    pub tunnels: TunnelPlan,
     /// Services in this server's tables.
     pub services: Vec<ServicePlan>,
     /// TLS services terminated here; empty on all but balancers.
@@ -63,7 +67,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Interfaces that may hold the VIPs. A backend that is reached by its MAC address holds them on the loopback interface, so
+    /// Interfaces that may hold the VIPs. A backend whose packets bear the VIP holds them on the loopback interface, so
     /// that it never says that they are its own.
     #[must_use]
     pub fn vip_interfaces(&self) -> &[String] {
@@ -225,6 +229,8 @@ pub enum Scope {
     Nat,
     /// XDP without NAT: by the backends' MAC addresses, which have the VIP, too; and local sockets.
     Direct,
+    /// XDP without NAT: in packets to the backends' own addresses, which have the VIP, too; and local sockets.
+    Tunnel,
     /// Local sockets only (`cgroup/connect4`, `connect6`).
     Local,
 }

@@ -81,7 +81,7 @@ fn listeners(site: &Site, server: &Server) -> Vec<NginxListener> {
         if service.to.role != server.role || service.protocol != Transport::Tcp {
             continue;
         }
-        let vips = service.listen.iter().filter(|_| service.forward == Forward::Direct);
+        let vips = service.listen.iter().filter(|_| matches!(service.forward, Forward::Direct | Forward::Tunnel));
         for address in server.addresses().chain(vips.map(|listen| listen.ip())) {
             let address = SocketAddr::new(address, service.to.port);
             if !list.iter().any(|listener| listener.address == address) {

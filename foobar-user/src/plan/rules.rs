@@ -6,12 +6,14 @@ use std::ops::RangeInclusive;
 
 use foobar_common::parse::ACK;
 use foobar_common::rules::{Action, FlagMatch, Protocol, Rule};
+use foobar_common::tunnel::{IPV4_IN, IPV6_IN};
 use ipnet::IpNet;
 
 use super::bogons;
 use super::derive::{held_sources, held_vips};
 use super::services::{check_sources, serves};
 use super::sources::Sources;
+use super::tunnels;
 use super::{Origin, PlannedRule, Role, Transport};
 use crate::site::{At, Forward, Server, Service, Site, SiteProcess, UserRule};
 
@@ -56,6 +58,7 @@ pub fn derive_rules(site: &Site, server: &Server) -> Vec<PlannedRule> {
     for service in site.services.iter().filter(|service| service.to.role == server.role) {
         firewall.backend(service);
     }
+    firewall.tunnels();
     if server.role == Role::Balancer {
         for service in &site.services {
             firewall.vip(service);
@@ -210,8 +213,10 @@ impl<'s> Firewall<'s> {
         let (name, ports) = (&service.name.value, one(service.to.port));
         let origin = format!("service {name}");
         let clients = match &service.forward {
-            // Of a direct service only the checks come to the backend's own address.
-            Forward::Tls(_) | Forward::Direct => Sources::nobody().with_role(self.site, Role::Balancer),
+            // Of a direct or tunnel service only the checks come to the backend's own address.
+            Forward::Tls(_) | Forward::Direct | Forward::Tunnel => {
+                Sources::nobody().with_role(self.site, Role::Balancer)
+            }
             // They see the balancer's sources alone; who may connect is asked at the VIP.
             Forward::Nat if !service.sources.is_empty() => {
                 let sources = service.sources.iter().map(|source| IpNet::from(source.value));
@@ -227,6 +232,12 @@ impl<'s> Firewall<'s> {
         let clients = clients.without(self.server);
         self.derived(&format!("service-{name}"), &origin, clients, self.own.clone(), protocol.clone());
         let mut destinations = self.own.clone();
+        if service.forward == Forward::Tunnel {
+            // As they come out of the tunnel.
+            let vips = hosts(service.listen.iter().map(|listen| listen.ip()));
+            let clients = Sources::of(self.site, &service.from).without(self.server);
+            self.derived(&format!("tunnel-{name}"), &origin, clients, vips, protocol.clone());
+        }
         if service.forward == Forward::Direct {
             let vips = hosts(service.listen.iter().map(|listen| listen.ip()));
             // The balancer asks for the VIP, too, to see who answers for it.
@@ -240,6 +251,20 @@ impl<'s> Firewall<'s> {
             // Every kind of check runs over TCP.
             let checkers = check_sources(self.site, service).without(self.server);
             self.derived(&format!("check-{name}"), &origin, checkers, destinations, Protocol::Tcp(ports));
+        }
+    }
+
+    /// The balancers' tunnels, one rule a family: what comes out of them is judged anew.
+    fn tunnels(&mut self) {
+        if tunnels::tunnelled_vips(self.site, self.server).is_empty() {
+            return;
+        }
+        for (name, v6, number) in [("tunnels-ipv4", false, IPV4_IN), ("tunnels-ipv6", true, IPV6_IN)] {
+            let balancers = Sources::nobody().with_role(self.site, Role::Balancer).without(self.server).family(v6);
+            let ends: Vec<IpNet> = self.own.iter().copied().filter(|own| matches!(own, IpNet::V6(_)) == v6).collect();
+            if !ends.is_empty() {
+                self.derived(name, "tunnel services", balancers, ends, Protocol::Number(number));
+            }
         }
     }
 
@@ -280,7 +305,7 @@ impl<'s> Firewall<'s> {
         let name = &service.name.value;
         let redirect = match &service.forward {
             Forward::Socket => return,
-            Forward::Nat | Forward::Direct => None,
+            Forward::Nat | Forward::Direct | Forward::Tunnel => None,
             Forward::Tls(tls) => tls.redirect_port,
         };
         // One rule for each set of ports that a VIP has, so that no VIP opens another one's port.

@@ -11,7 +11,7 @@ use crate::site::{At, Forward, Server, Service, Site, SiteCheckKind, Tls};
 #[must_use]
 pub fn serves(site: &Site, service: &Service, server: &Server) -> bool {
     match service.forward {
-        Forward::Tls(_) | Forward::Nat | Forward::Direct => server.role == Role::Balancer,
+        Forward::Tls(_) | Forward::Nat | Forward::Direct | Forward::Tunnel => server.role == Role::Balancer,
         Forward::Socket => admits(site, &service.from, server),
     }
 }
@@ -30,7 +30,9 @@ pub(super) fn derive(site: &Site, server: &Server) -> Vec<ServicePlan> {
 fn one(site: &Site, service: &Service, server: &Server) -> ServicePlan {
     let vips = match &service.forward {
         Forward::Tls(_) => upstreams(site, service),
-        Forward::Nat | Forward::Direct | Forward::Socket => service.listen.iter().map(|listen| listen.value).collect(),
+        Forward::Nat | Forward::Direct | Forward::Tunnel | Forward::Socket => {
+            service.listen.iter().map(|listen| listen.value).collect()
+        }
     };
     ServicePlan {
         name: service.name.value.clone(),
@@ -39,6 +41,7 @@ fn one(site: &Site, service: &Service, server: &Server) -> ServicePlan {
         scope: match service.forward {
             Forward::Nat => Scope::Nat,
             Forward::Direct => Scope::Direct,
+            Forward::Tunnel => Scope::Tunnel,
             Forward::Tls(_) | Forward::Socket => Scope::Local,
         },
         sources: service.sources.iter().map(|source| source.value).collect(),
@@ -126,7 +129,7 @@ pub(super) fn edge(site: &Site, server: &Server) -> Vec<EdgeService> {
     }
     let terminated = site.services.iter().filter_map(|service| match &service.forward {
         Forward::Tls(tls) => terminate(site, service, tls, server),
-        Forward::Nat | Forward::Direct | Forward::Socket => None,
+        Forward::Nat | Forward::Direct | Forward::Tunnel | Forward::Socket => None,
     });
     terminated.collect()
 }

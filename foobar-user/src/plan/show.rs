@@ -109,6 +109,7 @@ fn services(plan: &Plan) -> Vec<Vec<String>> {
                 }
                 Scope::Nat => "XDP and connect()".to_owned(),
                 Scope::Direct => "XDP (direct) and connect()".to_owned(),
+                Scope::Tunnel => "XDP (tunnel) and connect()".to_owned(),
                 Scope::Local => "connect()".to_owned(),
             },
             match service.select {

@@ -168,6 +168,8 @@ pub enum Forward {
     Nat,
     /// Sent on by XDP on the balancer to the MAC addresses of backends that have the VIP themselves, and answer without it.
     Direct,
+    /// Sent by XDP on the balancer in packets to the backends' own addresses, also across routers; for the rest as `Direct`.
+    Tunnel,
     /// Rewritten at `connect()` on the servers in `from`.
     Socket,
 }

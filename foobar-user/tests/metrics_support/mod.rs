@@ -145,6 +145,7 @@ fn full_datapath() -> datapath::Datapath {
             packets: 5,
             bytes: 6,
         }],
+        tunnels: vec![datapath::TunnelCount { way: "sent", packets: 8, bytes: 9 }],
         flows: vec![
             datapath::FlowTable {
                 table: "established",

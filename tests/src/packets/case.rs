@@ -59,6 +59,17 @@ pub struct Step {
     pub traffic: Option<Given>,
     /// By how much the failures of this backend change.
     pub failures: ConnectFailures,
+    /// Whether it is put into a tunnel, or taken out of one.
+    pub tunnel: Option<Tunnel>,
+}
+
+/// What a tunnel does with a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tunnel {
+    /// It is put into one.
+    In,
+    /// It is taken out, and so many bytes begin their way anew: all rules but the first count these.
+    Out(usize),
 }
 
 /// What becomes of a packet.
@@ -137,6 +148,7 @@ fn raw(ingress: Wire, frame: Vec<u8>, action: Action, reason: Reason) -> Step {
         rules: Vec::new(),
         traffic: None,
         failures,
+        tunnel: None,
     }
 }
 
@@ -187,6 +199,20 @@ impl Step {
     #[must_use]
     pub const fn later(mut self, ns: u64) -> Self {
         self.later_ns = ns;
+        self
+    }
+
+    /// After which it is these bytes.
+    #[must_use]
+    pub fn becomes(mut self, after: Vec<u8>) -> Self {
+        self.after = after;
+        self
+    }
+
+    /// A tunnel counts it.
+    #[must_use]
+    pub const fn by_tunnel(mut self, tunnel: Tunnel) -> Self {
+        self.tunnel = Some(tunnel);
         self
     }
 

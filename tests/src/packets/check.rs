@@ -3,11 +3,11 @@
 use std::fmt::Write;
 
 use anyhow::Result;
-use foobar_common::abi::{Event, FlowTable, NO_RULE_SLOT};
+use foobar_common::abi::{Counter, Event, FlowTable, NO_RULE_SLOT, TUNNEL_RECEIVED, TUNNEL_SENT};
 use foobar_common::rules::{self, Rule};
 use foobar_common::verdict::Reason;
 
-use super::case::{Action, Case, Step};
+use super::case::{Action, Case, Step, Tunnel};
 use super::core::Core;
 use super::counters::Counters;
 use super::kernel::Kernel;
@@ -112,8 +112,10 @@ fn unexplained(kernel: &mut Kernel, step: &Step, rules: &[Rule]) -> Result<Vec<S
     let mut counted: Vec<u32> = step.rules.iter().filter_map(slot).collect();
     counted.sort_unstable();
     let (service, backend) = step.traffic.map_or((NO_RULE_SLOT, NO_RULE_SLOT), |given| (given.service, given.backend));
-    let met = trace.rules.get(..trace.steps as usize).unwrap_or(&[]);
-    if (trace.reason, met, trace.service, trace.backend) != (step.reason as u32, &counted[..], service, backend) {
+    let mut met = trace.rules.get(..trace.steps as usize).unwrap_or(&[]).to_vec();
+    // What comes out of a tunnel begins with the first rule again.
+    met.sort_unstable();
+    if (trace.reason, &met[..], trace.service, trace.backend) != (step.reason as u32, &counted[..], service, backend) {
         faults.push(format!(
             "explained as reason {}, rules {met:?}, service {}, backend {} instead of {}, {counted:?}, {service}, {backend}",
             trace.reason, trace.service, trace.backend, step.reason as u32
@@ -178,12 +180,20 @@ fn told(step: &Step, rules: &[Rule]) -> Vec<Told> {
 fn expected(step: &Step, rules: &[Rule]) -> Counters {
     let mut counters = Counters::zero(rules.len(), SERVICE_SLOTS as usize, BACKEND_SLOTS as usize);
     let bytes = step.frame.len() as u64;
+    let (way, judged) = match step.tunnel {
+        None => (None, bytes),
+        Some(Tunnel::In) => (Some(TUNNEL_SENT), bytes),
+        Some(Tunnel::Out(inner)) => (Some(TUNNEL_RECEIVED), inner as u64),
+    };
+    if let Some(way) = way {
+        counters.tunnels[way as usize] = Counter { packets: 1, bytes };
+    }
     let verdict = &mut counters.verdicts[step.reason as usize];
-    (verdict.packets, verdict.bytes) = (1, bytes);
-    for name in &step.rules {
+    (verdict.packets, verdict.bytes) = (1, judged);
+    for (place, name) in step.rules.iter().enumerate() {
         let index = rules.iter().position(|rule| rule.name == *name).expect("a rule of the world");
         counters.rules[index].packets += 1;
-        counters.rules[index].bytes += bytes;
+        counters.rules[index].bytes += if place == 0 { bytes } else { judged };
     }
     if let Some(given) = step.traffic {
         counters.failures[given.backend as usize] = step.failures;

@@ -1,7 +1,7 @@
 //! The packet path on the host: a byte buffer and hash maps.
 
 use anyhow::Result;
-use foobar_common::abi::{Backend, Endpoint, Event, Flow};
+use foobar_common::abi::{Backend, Endpoint, Event, Flow, TUNNEL_RECEIVED};
 use foobar_common::address::{Address, Be16, SocketKey, words};
 use foobar_common::generation::USES_BALANCER;
 use foobar_common::host::HostTables;
@@ -34,7 +34,7 @@ pub struct Core {
 impl Core {
     /// With these rules, on this network.
     pub fn new(rules: RuleSet, network: Network) -> Result<Self> {
-        let uses = rules.uses();
+        let (uses, tunnels) = (rules.uses(), rules.tunnels());
         let rules = rules.rules();
         let (interfaces, members) = (network.interfaces(), Members::new()?);
         let names: Vec<String> = SETS.iter().map(|named| named.name.to_owned()).collect();
@@ -46,6 +46,7 @@ impl Core {
             sets: &names,
             classes: &members.bits,
             members: members.roots,
+            tunnels,
         };
         let mut tables = HostTables::new(compile(&rules, &surroundings)?);
         (tables.members, tables.memberships) = (members.words, members.memberships);
@@ -192,10 +193,13 @@ impl Shell for Core {
         let interface = self.network.index(ingress);
         self.tables.interface = interface;
         let mut bytes = frame.to_vec();
+        let unpacked = || self.tables.tunnel_counters.borrow()[TUNNEL_RECEIVED as usize].packets;
+        let before = unpacked();
         let verdict = stage::judge(&mut bytes, &self.tables, &mut Work::default());
         let counter = &mut self.counters.verdicts[verdict.reason() as usize];
         counter.packets += 1;
-        counter.bytes += frame.len() as u64;
+        // What comes out of a tunnel begins its way anew, with a length of its own.
+        counter.bytes += if unpacked() > before { bytes.len() } else { frame.len() } as u64;
         let action = match verdict {
             Verdict::Drop(_) | Verdict::Stage(_) => XDP_DROP,
             Verdict::Pass(_) | Verdict::Handshake(_) => XDP_PASS,
@@ -221,6 +225,7 @@ impl Shell for Core {
         for (slot, traffic) in &*self.tables.backend_counters.borrow() {
             counters.backends[*slot as usize] = *traffic;
         }
+        counters.tunnels = self.tables.tunnel_counters.borrow().to_vec();
         for (slot, failures) in &*self.tables.connect_failures.borrow() {
             counters.failures[*slot as usize] = *failures;
         }

@@ -1,6 +1,6 @@
 //! All counters at one time, and how they differ.
 
-use foobar_common::abi::{ConnectFailures, Counter, Traffic};
+use foobar_common::abi::{ConnectFailures, Counter, TUNNEL_WAYS, Traffic};
 use foobar_common::verdict::{REASONS, Reason};
 
 /// Every counter that a packet can change.
@@ -8,6 +8,8 @@ use foobar_common::verdict::{REASONS, Reason};
 pub struct Counters {
     /// By number of the reason.
     pub verdicts: Vec<Counter>,
+    /// Put into tunnels, and taken out of them.
+    pub tunnels: Vec<Counter>,
     /// By rule.
     pub rules: Vec<Counter>,
     /// By service slot.
@@ -23,6 +25,7 @@ impl Counters {
     pub fn zero(rules: usize, services: usize, backends: usize) -> Self {
         Self {
             verdicts: vec![Counter::default(); REASONS as usize],
+            tunnels: vec![Counter::default(); TUNNEL_WAYS as usize],
             rules: vec![Counter::default(); rules],
             services: vec![Traffic::default(); services],
             backends: vec![Traffic::default(); backends],
@@ -35,6 +38,7 @@ impl Counters {
     pub fn since(&self, before: &Self) -> Self {
         Self {
             verdicts: minus(&self.verdicts, &before.verdicts, counter),
+            tunnels: minus(&self.tunnels, &before.tunnels, counter),
             rules: minus(&self.rules, &before.rules, counter),
             services: minus(&self.services, &before.services, traffic),
             backends: minus(&self.backends, &before.backends, traffic),
@@ -49,6 +53,7 @@ impl Counters {
             let (a, b) = (self.verdicts[*reason as usize], other.verdicts[*reason as usize]);
             note(&mut found, &format!("reason {}", reason.label()), &a, &b);
         }
+        each(&mut found, "tunnel", &self.tunnels, &other.tunnels);
         each(&mut found, "rule", &self.rules, &other.rules);
         each(&mut found, "service", &self.services, &other.services);
         each(&mut found, "backend", &self.backends, &other.backends);

@@ -61,6 +61,16 @@ impl Host {
         }
     }
 
+    /// A server of another network, behind [`ROUTER`].
+    const fn behind_router(net: u8, last: u8) -> Self {
+        Self {
+            wire: Wire::Back,
+            mac: ROUTER.mac,
+            v4: Ipv4Addr::new(10, 0, net, last),
+            v6: Ipv6Addr::new(0xfd00, net as u16, 0, 0, 0, 0, 0, last as u16),
+        }
+    }
+
     /// Somewhere beyond the clients' network; answers to it find no route.
     const fn far(net: u8, last: u8) -> Self {
         Self {
@@ -125,5 +135,18 @@ pub const ENEMY: Host = Host::far(66, 66);
 /// A server that no route leads to.
 pub const NOWHERE: Host = Host::far(102, 1);
 
+/// A VIP that tunnels reach the server at.
+pub const VIP2: Host = Host::front(11);
+/// A balancer whose tunnels end at the server.
+pub const LB2: Host = Host::back(3);
+/// The router to other networks.
+pub const ROUTER: Host = Host::back(254);
+/// A backend behind the router.
+pub const FAR1: Host = Host::behind_router(2, 11);
+/// Another one.
+pub const FAR2: Host = Host::behind_router(2, 12);
+/// A backend behind the router, on whose way there is room for 1,400 bytes.
+pub const FAR_NARROW: Host = Host::behind_router(3, 11);
+
 /// Hosts whose MAC addresses the balancer knows.
-pub const NEIGHBOURS: [Host; 9] = [CLIENT, CLIENT2, EDGE, WEB1, WEB2, WEB3, ADMIN, ADMIN_NEIGHBOUR, NARROW];
+pub const NEIGHBOURS: [Host; 10] = [CLIENT, CLIENT2, EDGE, WEB1, WEB2, WEB3, ADMIN, ADMIN_NEIGHBOUR, NARROW, ROUTER];

@@ -4,7 +4,7 @@ use anyhow::{Context, Result};
 use aya::maps::{HashMap, RingBuf};
 use aya::programs::{TestRun as _, TestRunOptions, XdpMode};
 use foobar_common::abi::{BucketKey, DEFAULT_FLOWS, Event, Flow, Trace};
-use foobar_common::generation::USES_BALANCER;
+use foobar_common::generation::{Tunnels, USES_BALANCER};
 use foobar_common::rules::Rule;
 use foobar_user::datapath::clock;
 use foobar_user::datapath::instance::{Instance, Place, context};
@@ -51,7 +51,7 @@ impl Kernel {
         let rules = set.rules();
         let counters: Vec<u32> = (0..rules.len() as u32).collect();
         let uses = if balances { set.uses() } else { set.uses() & !USES_BALANCER };
-        self.instance.write(&rules, &counters, GENERATION, uses, &self.network.interfaces())?;
+        self.instance.write(&rules, &counters, GENERATION, uses, &self.network.interfaces(), set.tunnels())?;
         self.rules = counters.len() as u32;
         self.instance.flip(None)
     }
@@ -59,7 +59,7 @@ impl Kernel {
     /// Puts these rules in force, for a server without services.
     pub fn judge_with(&mut self, rules: &[Rule]) -> Result<()> {
         let counters: Vec<u32> = (0..rules.len() as u32).collect();
-        self.instance.write(rules, &counters, GENERATION, 0, &self.network.interfaces())?;
+        self.instance.write(rules, &counters, GENERATION, 0, &self.network.interfaces(), Tunnels::NONE)?;
         self.rules = counters.len() as u32;
         self.instance.flip(None)
     }
@@ -170,7 +170,7 @@ impl Shell for Kernel {
 
     fn run(&mut self, ingress: Wire, frame: &[u8]) -> Result<Done> {
         let context = context(self.network.index(ingress), frame.len());
-        // An answer to a SYN may be longer than it.
+        // An answer to a SYN may be longer than it, and so is a tunnel.
         let mut bytes = vec![0; frame.len() + 64];
         let options = TestRunOptions {
             data_in: Some(frame),
@@ -199,6 +199,7 @@ impl Shell for Kernel {
         for (reason, counter) in self.instance.state().verdicts()? {
             counters.verdicts[reason as usize] = counter;
         }
+        counters.tunnels = self.instance.state().tunnels()?.to_vec();
         counters.rules = (0..self.rules).map(|slot| self.instance.state().rule(slot)).collect::<Result<_>>()?;
         counters.services =
             (0..SERVICE_SLOTS).map(|slot| self.instance.state().service(slot)).collect::<Result<_>>()?;

@@ -12,7 +12,7 @@ use rtnetlink::packet_route::neighbour::NeighbourState;
 use rtnetlink::packet_route::route::{RouteAttribute, RouteMetric, RouteScope};
 use rtnetlink::{AddressMessageBuilder, Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
-use super::hosts::{CLIENT, Host, LB1, LB1_TOO, NARROW, NEIGHBOURS, VIP, WEB1, Wire};
+use super::hosts::{CLIENT, FAR_NARROW, FAR1, Host, LB1, LB1_TOO, NARROW, NEIGHBOURS, ROUTER, VIP, WEB1, Wire};
 use crate::eventually;
 use foobar_common::host::HostRoute;
 use foobar_common::tables::{Mac, Route};
@@ -23,6 +23,8 @@ const READY: Duration = Duration::from_secs(5);
 pub const MTU: u16 = 1500;
 /// MTU of the IPv4 route to [`NARROW`].
 pub const NARROW_MTU: u16 = 600;
+/// MTU of the routes to [`FAR_NARROW`].
+pub const FAR_MTU: u16 = 1400;
 /// MTU of the IPv6 route to [`NARROW`], the least that there is.
 pub const NARROW_MTU6: u16 = 1280;
 
@@ -104,12 +106,23 @@ impl Network {
             let hop = Route::Hop { interface, source, destination: Mac::new(host.mac), gateway: false, mtu: 1500 };
             routes.push(exactly(host, hop, mtu, mtu6));
         }
+        for (host, mtu) in [(FAR1, MTU), (FAR_NARROW, FAR_MTU)] {
+            let (interface, source) = (self.index(host.wire), Mac::new(host.wire.mac()));
+            let route = Route::Hop { interface, source, destination: Mac::new(host.mac), gateway: true, mtu };
+            routes.push(around(host).map(|prefix| HostRoute { prefix, mtu, route }).to_vec());
+        }
         routes.concat()
     }
 }
 
 /// The balancer's own address on the clients' side.
 const FRONT_SELF: Host = VIP.at(Ipv4Addr::new(203, 0, 113, 2), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2));
+
+/// The networks of a host behind the router.
+fn around(host: Host) -> [IpNet; 2] {
+    let of = |v6: bool, length: u8| IpNet::new(host.address(v6), length).expect("a length of this file").trunc();
+    [of(false, 24), of(true, 64)]
+}
 
 fn net(text: &str) -> IpNet {
     text.parse().expect("a prefix in this file")
@@ -155,6 +168,8 @@ async fn build() -> Result<Network> {
         }
     }
     narrow(&handle, network.index(NARROW.wire)).await?;
+    behind_router(&handle, FAR1, None).await?;
+    behind_router(&handle, FAR_NARROW, Some(FAR_MTU)).await?;
     Ok(network)
 }
 
@@ -195,6 +210,29 @@ async fn narrow(handle: &Handle, interface: u32) -> Result<()> {
         RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(NARROW.v6, 128).output_interface(interface).build();
     v6.attributes.push(mtu(NARROW_MTU6));
     handle.route().add(v6).execute().await.context("cannot add an IPv6 route with an MTU")
+}
+
+/// Routes to the networks of a host behind the router, with a small MTU or without.
+async fn behind_router(handle: &Handle, host: Host, bytes: Option<u16>) -> Result<()> {
+    for prefix in around(host) {
+        let attributes = bytes.into_iter().map(mtu);
+        let message = match prefix {
+            IpNet::V4(net) => {
+                let route = RouteMessageBuilder::<Ipv4Addr>::new().destination_prefix(net.addr(), net.prefix_len());
+                let mut route = route.gateway(ROUTER.v4).build();
+                route.attributes.extend(attributes);
+                route
+            }
+            IpNet::V6(net) => {
+                let route = RouteMessageBuilder::<Ipv6Addr>::new().destination_prefix(net.addr(), net.prefix_len());
+                let mut route = route.gateway(ROUTER.v6).build();
+                route.attributes.extend(attributes);
+                route
+            }
+        };
+        handle.route().add(message).execute().await.with_context(|| format!("cannot add a route to {prefix}"))?;
+    }
+    Ok(())
 }
 
 /// A route's MTU; forwarding looks only at one that is locked.

@@ -1,14 +1,16 @@
 //! The rules and services that the packet tables run on: one world for all cases, so that programs are loaded once.
 
 use foobar_common::abi::{
-    BACKEND_MEMBER, Backend, ENDPOINT_REPLIES, FORWARD_DIRECT, FORWARD_NAT, SERVICE_HASH, SERVICE_LEAST, SERVICE_LOCAL,
-    SERVICE_REPLIES, SERVICE_WIRE, Service,
+    BACKEND_MEMBER, Backend, ENDPOINT_REPLIES, FORWARD_DIRECT, FORWARD_NAT, FORWARD_TUNNEL, SERVICE_HASH,
+    SERVICE_LEAST, SERVICE_LOCAL, SERVICE_REPLIES, SERVICE_WIRE, Service,
 };
-use foobar_common::generation::{USES_BALANCER, USES_REVERSE_PATH};
+use foobar_common::generation::{Tunnels, USES_BALANCER, USES_REVERSE_PATH};
 use foobar_common::rules::{Action, Protocol, Rule};
 
 use super::everything;
-use super::hosts::{EDGE, Host, NARROW, NOWHERE, SILENT, SOURCE, SOURCE2, WEB1, WEB2, WEB3};
+use super::hosts::{
+    EDGE, FAR_NARROW, FAR1, FAR2, Host, LB1, LB2, NARROW, NOWHERE, SILENT, SOURCE, SOURCE2, VIP2, WEB1, WEB2, WEB3,
+};
 
 /// A service of the world, at [`super::hosts::VIP`] in both families.
 #[derive(Clone, Copy, Debug)]
@@ -90,7 +92,7 @@ const fn told_apart(name: &'static str, port: u16, members: &'static [Host]) -> 
 }
 
 /// The services; the slot in a family is `2 * index + family`.
-pub const SERVICES: [Served; 22] = [
+pub const SERVICES: [Served; 27] = [
     served("www", 8080, &[WEB1, WEB2]),
     Served { protocol: 17, ..served("echo", 7007, &[WEB1, WEB2]) },
     served("three", 8082, &[WEB1, WEB2, WEB3]),
@@ -113,6 +115,11 @@ pub const SERVICES: [Served; 22] = [
     Served { also: 8064, sources: &[SOURCE], ..told_apart("pooled", 8063, &[WEB1]) },
     Served { sources: &[SOURCE, SOURCE2], ..told_apart("pooled-two", 8065, &[WEB1, WEB2]) },
     Served { protocol: 17, sources: &[SOURCE], ..told_apart("pooled-udp", 7010, &[WEB1, WEB2]) },
+    Served { forward: FORWARD_DIRECT, backend_port: 8070, ..served("direct-far", 8070, &[FAR1]) },
+    Served { forward: FORWARD_TUNNEL, backend_port: 8079, ..served("tunnel", 8079, &[FAR1, FAR2]) },
+    Served { forward: FORWARD_TUNNEL, backend_port: 8079, protocol: 17, ..served("tunnel-udp", 8079, &[FAR1, FAR2]) },
+    Served { forward: FORWARD_TUNNEL, backend_port: 8090, ..served("tunnel-narrow", 8090, &[FAR_NARROW]) },
+    Served { forward: FORWARD_TUNNEL, backend_port: 8089, ..served("tunnel-silent", 8089, &[SILENT]) },
 ];
 
 /// Members of a service at the most; the backend slot is `MEMBERS * service slot + member`.
@@ -155,6 +162,15 @@ impl RuleSet {
         }
     }
 
+    /// What the server knows of tunnels: where those of the balancer end.
+    pub fn tunnels(self) -> Tunnels {
+        let both = |host: Host| [host.address(false), host.address(true)];
+        match self {
+            Self::Site => Tunnels::new(&both(LB1), &both(LB2), &both(VIP2)).expect("a few of them"),
+            _ => Tunnels::NONE,
+        }
+    }
+
     /// What the server uses beside rules: `USES_BALANCER`, `USES_REVERSE_PATH`.
     pub const fn uses(self) -> u32 {
         match self {
@@ -186,13 +202,20 @@ fn site() -> Vec<Rule> {
         rule("echo", &["203.0.113.0/24"], &lb1, Icmp(vec![8]), Allow),
         rule("echo6", &["2001:db8::/64"], &lb1, Icmpv6(vec![128]), Allow),
         rule("vip", &[], &vip, tcp(8060, 8090), Allow),
-        rule("vip-udp", &[], &vip, Udp(vec![7007..=7007, 7010..=7010, 8077..=8077]), Allow),
+        rule("vip-udp", &[], &vip, Udp(vec![7007..=7007, 7010..=7010, 8077..=8077, 8079..=8079]), Allow),
         rule("office-high", &["198.51.100.128/25", "2001:db8:64:8000::/49"], &lb1, tcp(443, 443), Deny),
         rule("office", &office, &lb1, Tcp(vec![443..=443, 8000..=8010]), Allow),
         rule("office-late", &office, &[], tcp(8010, 8010), Deny),
         rule("dns", &["10.0.1.0/24", "fd00:1::/64"], &[], udp(53), Allow),
         rule("ospf", &["10.0.1.11/32", "fd00:1::b/128"], &[], Number(89), Allow),
         rule("foreign-icmp", &["10.0.1.13/32", "fd00:1::d/128"], &[], Number(1), Allow),
+        rule("tunnels", &["10.0.1.3/32"], &["10.0.1.1/32"], Number(4), Allow),
+        rule("tunnels6", &["fd00:1::3/128"], &["fd00:1::1/128"], Number(41), Allow),
+        // For the stack: a tunnel of the site's own.
+        rule("own-tunnel", &["10.0.1.13/32"], &["10.0.1.1/32"], Number(4), Allow),
+        rule("own-tunnel6", &["fd00:1::d/128"], &["fd00:1::1/128"], Number(41), Allow),
+        rule("tunnelled", &[], &["203.0.113.11/32", "2001:db8::b/128"], tcp(8443, 8443), Allow),
+        rule("tunnelled-udp", &[], &["203.0.113.11/32", "2001:db8::b/128"], udp(8443), Allow),
         rule("vip-flood", &["203.0.113.51/32", "2001:db8::33/128"], &vip, tcp(8091, 8091), Deny),
     ]
 }

@@ -92,7 +92,7 @@ impl Asked<'_> {
     /// Whether a service's connections come to its backends from here.
     fn is_client(&self, service: &Service) -> bool {
         match service.forward {
-            Forward::Tls(_) | Forward::Direct => self.by(Role::Balancer),
+            Forward::Tls(_) | Forward::Direct | Forward::Tunnel => self.by(Role::Balancer),
             Forward::Nat => self.by(Role::Balancer) || self.by_one_of(&service.from),
             Forward::Socket => self.by_one_of(&service.from),
         }
@@ -101,7 +101,7 @@ impl Asked<'_> {
     /// Whether its checks do; each of them is TCP, also those of a datagram service.
     fn checks(&self, service: &Service) -> bool {
         match service.forward {
-            Forward::Tls(_) | Forward::Nat | Forward::Direct => self.by(Role::Balancer),
+            Forward::Tls(_) | Forward::Nat | Forward::Direct | Forward::Tunnel => self.by(Role::Balancer),
             Forward::Socket => self.by_one_of(&service.from),
         }
     }
@@ -113,7 +113,7 @@ impl Asked<'_> {
             && self.site.services.iter().any(|service| {
                 let redirected = match &service.forward {
                     Forward::Socket => return false,
-                    Forward::Nat | Forward::Direct => false,
+                    Forward::Nat | Forward::Direct | Forward::Tunnel => false,
                     Forward::Tls(tls) => {
                         tls.redirect_port == Some(port) && service.listen.iter().any(|vip| vip.ip() == at.ip())
                     }

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::plan::{Role, Transport};
+use foobar_common::generation::MAX_TUNNEL_VIPS;
+
+use crate::plan::{Role, Transport, tunnelled_vips};
 use crate::site::model::{Forward, Server, Service, Site};
 use crate::site::section::Collector;
 
@@ -11,6 +13,7 @@ pub(super) fn check(site: &Site, faults: &Collector) {
         backends(site, service, faults);
         shares(site, service, faults);
         direct(site, service, faults);
+        tunnel(site, service, faults);
         if service.forward != Forward::Socket && site.of_role(Role::Balancer).next().is_none() {
             let message = format!(
                 "service `{}` needs a balancer and no server has the role `balancer`; add one, or set `forward = \"socket\"`",
@@ -69,12 +72,14 @@ fn backends(site: &Site, service: &Service, faults: &Collector) {
 
 /// A packet that is sent on as it is keeps its port, and reaches a backend that is not the balancer itself.
 fn direct(site: &Site, service: &Service, faults: &Collector) {
-    if service.forward != Forward::Direct {
-        return;
-    }
+    let forward = match service.forward {
+        Forward::Direct => "direct",
+        Forward::Tunnel => "tunnel",
+        Forward::Tls(_) | Forward::Nat | Forward::Socket => return,
+    };
     for listen in service.listen.iter().filter(|listen| listen.port() != service.to.port) {
         let message = format!(
-            "a `direct` service sends packets on as they are, so its backends are asked at port {} and not at {}; \
+            "a `{forward}` service sends packets on as they are, so its backends are asked at port {} and not at {}; \
              use one port, or `forward = \"nat\"`",
             listen.port(),
             service.to.port
@@ -111,6 +116,34 @@ fn on_link(site: &Site, service: &Service, v6: bool, faults: &Collector) {
             backend.name.value, balancer.name.value,
         );
         faults.error(service.to.span, message);
+    }
+}
+
+/// A tunnel has two ends of one family, and the packet path knows so many VIPs.
+fn tunnel(site: &Site, service: &Service, faults: &Collector) {
+    if service.forward != Forward::Tunnel {
+        return;
+    }
+    let begins =
+        |v6: bool| site.of_role(Role::Balancer).all(|lb| lb.addresses().any(|address| address.is_ipv6() == v6));
+    for listen in service.listen.iter().filter(|listen| !begins(listen.is_ipv6())) {
+        let (family, key) = if listen.is_ipv6() { ("IPv6", "address6") } else { ("IPv4", "address") };
+        let message = format!(
+            "a tunnel for {} begins at an {family} address of the balancer, which has none; give it `{key}`",
+            listen.value,
+        );
+        faults.error(listen.span, message);
+    }
+    let reached = site.of_role(service.to.role).next().map_or_else(Vec::new, |server| tunnelled_vips(site, server));
+    if let Some(listen) =
+        service.listen.iter().find(|listen| reached.iter().skip(MAX_TUNNEL_VIPS).any(|vip| *vip == listen.ip()))
+    {
+        let message = format!(
+            "`{}` servers are reached at {} VIPs by tunnel, and {MAX_TUNNEL_VIPS} is the limit",
+            service.to.role.as_str(),
+            reached.len(),
+        );
+        faults.error(listen.span, message);
     }
 }
 

@@ -17,8 +17,8 @@ pub(super) fn read(section: &mut Section<'_>, protocol: Transport, forward: Opti
         section.refuse("eject", "datagrams are not refused as connections are; leave it out");
         return Eject::NEVER;
     }
-    if matches!(forward, Some(Forward::Direct)) {
-        section.refuse("eject", "the answers of a `direct` service do not pass the balancer; leave it out");
+    if matches!(forward, Some(Forward::Direct | Forward::Tunnel)) {
+        section.refuse("eject", "the answers of a `direct` or `tunnel` service do not pass the balancer; leave it out");
         return Eject::NEVER;
     }
     if !section.has("eject") {

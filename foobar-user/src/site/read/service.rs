@@ -146,8 +146,9 @@ fn forward(reader: &Reader<'_>, section: &mut Section<'_>, protocol: Transport) 
     let forward = section.parse("forward", "a string", |word| match word {
         "nat" => Ok(Forward::Nat),
         "direct" => Ok(Forward::Direct),
+        "tunnel" => Ok(Forward::Tunnel),
         "socket" => Ok(Forward::Socket),
-        _ => Err(format!("`{word}` is no way of forwarding; write `nat`, `direct` or `socket`")),
+        _ => Err(format!("`{word}` is no way of forwarding; write `nat`, `direct`, `tunnel` or `socket`")),
     });
     match forward {
         None if section.has("forward") => None,

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 
 use anyhow::{Context, Result};
 use aya::programs::XdpMode;
+use foobar_common::generation::Tunnels;
 use foobar_common::rules::{Action, Places, Protocol, Rule};
 use foobar_user::datapath::instance::{Instance, Place};
 use foobar_user::datapath::sets::{Entry, Set};
@@ -37,7 +38,7 @@ impl Ours {
     fn load_with(rules: &[Rule], sets: &[Set]) -> Result<Self> {
         let place = Place { state: None, own: None, jumbo: false, flows: 0, log_drops: false };
         let mut instance = Instance::load(&place, sets)?;
-        instance.write(rules, &[], 1, 0, &[])?;
+        instance.write(rules, &[], 1, 0, &[], Tunnels::NONE)?;
         instance.flip(None)?;
         Ok(Self { instance })
     }

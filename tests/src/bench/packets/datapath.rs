@@ -7,7 +7,7 @@ use foobar_common::abi::{
     BACKEND_MEMBER, Backend, FORWARD_DIRECT, FORWARD_NAT, Flow, FlowTable, SERVICE_WIRE, Service,
 };
 use foobar_common::address::{Address, Be16, Tuple};
-use foobar_common::generation::USES_BALANCER;
+use foobar_common::generation::{Tunnels, USES_BALANCER};
 use foobar_common::parse::TCP;
 use foobar_common::rules::{Action, Protocol, Rule};
 use foobar_common::verdict::Reason;
@@ -32,7 +32,7 @@ impl Datapath {
     pub(super) fn load(flows: u32) -> Result<Self> {
         let place = Place { state: None, own: None, jumbo: false, flows, log_drops: false };
         let mut instance = Instance::load(&place, &[])?;
-        instance.write(&rules()?, &[], GENERATION, USES_BALANCER, &[])?;
+        instance.write(&rules()?, &[], GENERATION, USES_BALANCER, &[], Tunnels::NONE)?;
         instance.flip(None)?;
         instance.programs().verify("baseline")?;
         for (slot, (port, v6)) in (0..).zip(SERVICES) {

@@ -120,7 +120,7 @@ fn rules() -> Vec<Case> {
         drop("UDP behind options, the port after", behind(WEB1, Transport::Udp(1025, 54)), Reason::NoRule),
         case("OSPF behind options", vec![behind(WEB1, Transport::Other(89)).allowed("ospf")]),
         drop("ESP behind options", behind(WEB1, Transport::Other(50)), Reason::NoRule),
-        drop("IPv6 in IPv6 behind options", behind(WEB1, Transport::Other(41)), Reason::NoRule),
+        drop("IPv6 in IPv6 behind options", behind(WEB1, Transport::Other(41)), Reason::ForeignTunnel),
         drop("TCP behind options, the port after", behind(OFFICE, Transport::Tcp(1025, 444, SYN)), Reason::NoRule),
         drop(
             "TCP behind options from a neighbour",

@@ -21,6 +21,7 @@ mod services;
 mod sets;
 mod shadow;
 mod spoofed;
+mod tunnel;
 
 use super::case::Case;
 use super::hosts::Wire;
@@ -35,6 +36,7 @@ pub fn all() -> Vec<Case> {
         services::cases(),
         balance::cases(),
         direct::cases(),
+        tunnel::cases(),
         replies::cases(),
         flows::cases(),
         failures::cases(),
