@@ -350,7 +350,7 @@ macro_rules! family {
             }
             #[inline(always)]
             fn routed_back<T: Tables>(tables: &T, headers: &Headers<$words>) -> bool {
-                $link_local(headers.tuple.source) || tables.$back(headers.tuple.source)
+                $link_local(headers.tuple.source) || tables.$back(headers.tuple.source, headers.ingress.device)
             }
             #[inline(always)]
             fn own_connection<T: Tables>(tables: &T, tuple: &Tuple<$words>) -> bool {

@@ -19,6 +19,7 @@ use crate::reply::{Reply, Room};
 use crate::rules::compile::Compiled;
 use crate::tables::{Route, RouteQuery, Step, Tables};
 use crate::verdict::Reason;
+use crate::vlan::{Link, Tag};
 
 /// A route of the host's tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +101,10 @@ pub struct HostTables {
     pub replies6: RefCell<HashMap<(FlowTable, Tuple<4>), Reply<4>>>,
     /// Source addresses by ring and index.
     pub sources: HashMap<(u32, u32), [u32; 4]>,
+    /// Devices of VLANs.
+    pub vlans: HashMap<Link, u32>,
+    /// VLANs of devices by which packets leave.
+    pub vlan_links: HashMap<u32, Link>,
     /// Interface by which each source would be answered, the longest prefix first in force; others by none.
     pub ways_back: Vec<(IpNet, u32)>,
     /// Token buckets of limits.
@@ -158,6 +163,8 @@ impl HostTables {
             replies4: RefCell::default(),
             replies6: RefCell::default(),
             sources: HashMap::new(),
+            vlans: HashMap::new(),
+            vlan_links: HashMap::new(),
             ways_back: Vec::new(),
             buckets: RefCell::default(),
             open: HashMap::new(),
@@ -196,8 +203,10 @@ impl HostTables {
             Some(found) if found.route == Route::Unreachable => found.route,
             Some(found) if length > found.mtu => Route::TooBig { mtu: found.mtu },
             Some(HostRoute { mtu, route: Route::Hop { interface, source, destination, gateway, .. }, .. }) => {
-                let (mtu, interface, source) = (*mtu, *interface, *source);
-                Route::Hop { interface, source, destination: *destination, gateway: *gateway, mtu }
+                let plain = Link { interface: *interface, tag: Tag::NONE };
+                let Link { interface, tag } = *self.vlan_links.get(interface).unwrap_or(&plain);
+                let (source, destination, gateway, mtu) = (*source, *destination, *gateway, *mtu);
+                Route::Hop { interface, tag, source, destination, gateway, mtu }
             }
             Some(found) => found.route,
             None => Route::Unreachable,
@@ -422,11 +431,14 @@ impl Tables for HostTables {
         }
         self.route(ip6(query.destination), query.length)
     }
-    fn routed_back4(&self, source: Ipv4) -> bool {
-        self.way_back(ip4(source)) == Some(self.interface)
+    fn vlan(&self, link: &Link) -> u32 {
+        self.vlans.get(link).copied().unwrap_or(0)
     }
-    fn routed_back6(&self, source: Ipv6) -> bool {
-        self.way_back(ip6(source)) == Some(self.interface)
+    fn routed_back4(&self, source: Ipv4, ingress: u32) -> bool {
+        self.way_back(ip4(source)) == Some(ingress)
+    }
+    fn routed_back6(&self, source: Ipv6, ingress: u32) -> bool {
+        self.way_back(ip6(source)) == Some(ingress)
     }
     fn repeat<S: Step>(&self, times: u32, state: &mut S) {
         let mut turns = 0..times;

@@ -21,6 +21,7 @@ use crate::reply;
 use crate::rewrite::{self, update};
 use crate::tables::{Mac, Route, RouteQuery, Tables};
 use crate::verdict::{Reason, Stage, Verdict};
+use crate::vlan::Tag;
 
 /// Time for which one error of a service counts.
 pub const INTERVAL_NS: u64 = 1_000_000;
@@ -113,7 +114,7 @@ fn deliver<const W: usize, P: Packet, T: Tables>(
 where
     Address<W>: Family<W>,
 {
-    path::untagged(work.headers())?;
+    path::of_a_device(work.headers())?;
     let slot = work.found.flow.backend;
     let Some(backend) = tables.backend(slot) else { return Err(Reason::Internal) };
     let bucket = BucketKey::new(BUCKET_ERRORS, W as u32, [backend.service, 0, 0, 0]);
@@ -126,7 +127,7 @@ where
         (translation.to.source, translation.to.destination) = (headers.tuple.source, about.destination);
         translation.by_source = false;
         return match rewrite::relay(packet, headers, translation, egress, tables) {
-            Reason::Flow => Ok(Verdict::Forward { reason: Reason::IcmpError, interface: egress.interface }),
+            Reason::Flow => Ok(path::leave(work, Reason::IcmpError)),
             reason => Err(reason),
         };
     }
@@ -244,30 +245,31 @@ where
 
 /// Sends an error to where it belongs.
 #[inline(always)]
-fn send<const W: usize, P: Packet, T: Tables>(packet: &mut P, work: &Of<W>, tables: &T) -> Result<Verdict, Reason>
+fn send<const W: usize, P: Packet, T: Tables>(packet: &mut P, work: &mut Of<W>, tables: &T) -> Result<Verdict, Reason>
 where
     Address<W>: Family<W>,
 {
-    let Of { headers, about, .. } = work;
+    let Of { headers, about, egress, .. } = work;
     if headers.hops <= 1 {
         return Err(Reason::TimeExceeded);
     }
     let (source, destination, by_source) = (about.source, about.destination, about.by_source);
     let (protocol, length) = (headers.tuple.protocol, headers.length);
     // Numbers also where there is none: the verifier refuses a register that only one of the answers has set.
-    let query = RouteQuery { source, destination, protocol, length, by_source };
-    let (resolved, interface, source, destination) = match Address::<W>::route(tables, &query) {
-        Route::Hop { interface, source, destination, .. } => (true, interface, source, destination),
-        Route::NoNeighbour => (false, 0, Mac(0), Mac(0)),
+    let query = RouteQuery { ingress: headers.ingress.device, source, destination, protocol, length, by_source };
+    let (resolved, interface, tag, source, destination) = match Address::<W>::route(tables, &query) {
+        Route::Hop { interface, tag, source, destination, .. } => (true, interface, tag, source, destination),
+        Route::NoNeighbour => (false, 0, Tag::NONE, Mac(0), Mac(0)),
         Route::TooBig { .. } => return Err(Reason::TooBig),
         Route::Unreachable => return Err(Reason::Unreachable),
     };
+    (egress.interface, egress.tag) = (interface, tag);
     translate(packet, headers, about).ok_or(Reason::Truncated)?;
     if !resolved {
         return Ok(Verdict::Pass(Reason::Neighbour));
     }
     rewrite::readdress(packet, headers, source, destination).ok_or(Reason::Truncated)?;
-    Ok(Verdict::Forward { reason: Reason::IcmpError, interface })
+    Ok(path::leave(work, Reason::IcmpError))
 }
 
 /// Replaces the ends of the error and of the quoted packet, with all checksums.

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! What few packets need has a program of its own in the kernel, see `stage`: ICMP errors about flows (`icmp`), and those that
-//! the balancer answers with (`answer`). `socket::connect` serves local sockets from the same service table.
+//! the balancer answers with (`answer`), and frames that leave under another VLAN tag than they came (`vlan`). `socket::connect` serves local sockets from the same service table.
 #![cfg_attr(not(feature = "std"), no_std)]
 #![forbid(unsafe_code)]
 
@@ -45,3 +45,4 @@ pub mod synack;
 pub mod tables;
 pub mod tunnel;
 pub mod verdict;
+pub mod vlan;

@@ -7,6 +7,7 @@
 use crate::address::{Address, Be16, Ipv4, Ipv6, Tuple};
 use crate::packet::{MAX_DEPTH, Packet};
 use crate::verdict::Reason;
+use crate::vlan::Ingress;
 
 /// Length of an Ethernet header without tags.
 pub const ETHERNET: usize = 14;
@@ -104,6 +105,8 @@ pub struct Headers<const W: usize> {
     pub flags: u8,
     /// ICMP or ICMPv6 type; 0 for other protocols.
     pub icmp_type: u8,
+    /// How the packet has come; what is parsed does not know.
+    pub ingress: Ingress,
     /// Addresses, ports, protocol.
     pub tuple: Tuple<W>,
 }
@@ -115,7 +118,7 @@ impl<const W: usize> Headers<W> {
     pub fn of_syn(tuple: Tuple<W>) -> Self {
         // Two constants side by side would be stored as one word, unaligned, which the verifier refuses on the stack.
         let flags = core::hint::black_box(SYN);
-        Self { network: 0, transport: 0, length: 0, hops: 0, flags, icmp_type: 0, tuple }
+        Self { network: 0, transport: 0, length: 0, hops: 0, flags, icmp_type: 0, ingress: Ingress::default(), tuple }
     }
 
     /// Whether the packet opens a TCP connection, or is of a protocol without connections.
@@ -198,6 +201,7 @@ pub fn ipv4<P: Packet>(packet: &P, network: usize) -> Result<Headers<1>, Reason>
         hops: ip[8],
         flags: inner.flags,
         icmp_type: inner.icmp_type,
+        ingress: Ingress::default(),
         tuple: Tuple::new(
             (Ipv4::from_bytes([ip[12], ip[13], ip[14], ip[15]]), Ipv4::from_bytes([ip[16], ip[17], ip[18], ip[19]])),
             (inner.source_port, inner.destination_port),
@@ -230,6 +234,7 @@ pub fn ipv6<P: Packet>(packet: &P, network: usize) -> Result<Headers<4>, Reason>
         hops: ip[7],
         flags: inner.flags,
         icmp_type: inner.icmp_type,
+        ingress: Ingress::default(),
         tuple: Tuple::new((source, destination), (inner.source_port, inner.destination_port), protocol),
     })
 }

@@ -19,6 +19,7 @@ use crate::service;
 use crate::tables::Tables;
 use crate::tunnel;
 use crate::verdict::{Reason, Stage, Verdict};
+use crate::vlan::{self, Ingress, Tag};
 
 /// What is known of one packet while it is on its way. The shell brings it: the kernel's stack has no room for it.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +48,7 @@ pub struct Of<const W: usize> {
     pub room: Room<W>,
     /// The link by which it leaves.
     pub(crate) egress: Egress,
-    /// Why a tunnel takes it.
+    /// Why it leaves.
     pub(crate) reason: Reason,
     /// An ICMP error's flow.
     pub(crate) about: About<W>,
@@ -77,7 +78,8 @@ impl<const W: usize> Of<W> {
     fn new() -> Self {
         let (none, nowhere) = (Be16::new(0), Address([0; W]));
         let tuple = Tuple::new((nowhere, nowhere), (none, none), 0);
-        let headers = Headers { network: 0, transport: 0, length: 0, hops: 0, flags: 0, icmp_type: 0, tuple };
+        let ingress = Ingress::default();
+        let headers = Headers { network: 0, transport: 0, length: 0, hops: 0, flags: 0, icmp_type: 0, ingress, tuple };
         let found = Found { flow: Flow::default(), table: FlowTable::Established };
         let translation = Translation { to: tuple, by_source: false };
         let room = Room { tuple, reply: Reply::new(&tuple, 0) };
@@ -264,6 +266,11 @@ where
     let generation = tables.generation().ok_or(Reason::Internal)?;
     let bytes = packet.length() as u64;
     work.bytes = bytes;
+    if work.headers.tagged() {
+        vlan::arrive(packet, tables, work);
+    } else {
+        work.headers.ingress.device = tables.interface();
+    }
     if generation.uses(USES_BALANCER) && icmp::is_error(&work.headers) {
         return Ok(Verdict::Stage(if W == 1 { Stage::Error4 } else { Stage::Error6 }));
     }
@@ -273,7 +280,7 @@ where
         return Ok(Verdict::Stage(if W == 1 { Stage::Apart4 } else { Stage::Apart6 }));
     }
     if way != Way::Local {
-        untagged(&work.headers)?;
+        of_a_device(&work.headers)?;
     }
     let before = work.found.flow.generation;
     if matches!(way, Way::Local | Way::Unknown) || (way == Way::Known && before != generation.head.number) {
@@ -312,7 +319,7 @@ where
     match forward(packet, tables, work, way, judged) {
         Reason::Flow => {
             remember(packet, tables, work, way == Way::Reply);
-            Ok(Verdict::Forward { reason: way.reason(), interface: work.egress.interface })
+            Ok(leave(work, way.reason()))
         }
         Reason::Neighbour => Ok(Verdict::Pass(Reason::Neighbour)),
         BY_TUNNEL => {
@@ -383,7 +390,8 @@ where
     let settled = reply || found.flow.generation == generation.head.number;
     // Entries for replies are kept in use by the packets that look for them.
     let apart = found.flow.state & FLOW_REPLIES != 0;
-    if !settled || apart || found.table == FlowTable::HalfOpen || !express::is_plain(headers) {
+    if !settled || apart || found.table == FlowTable::HalfOpen || !express::is_plain(headers) || egress.tag != Tag::NONE
+    {
         return;
     }
     let way = Forwarded {
@@ -489,8 +497,18 @@ where
     Reason::NewFlow
 }
 
-/// Services are not forwarded from under VLAN tags: the tag of the next link is not known here.
+/// Services are forwarded from under one tag, of a VLAN that has a device here: the routing tables know no other.
 #[inline(always)]
-pub(crate) const fn untagged<const W: usize>(headers: &Headers<W>) -> Result<(), Reason> {
-    if headers.tagged() { Err(Reason::TaggedService) } else { Ok(()) }
+pub(crate) const fn of_a_device<const W: usize>(headers: &Headers<W>) -> Result<(), Reason> {
+    if headers.ingress.device == 0 { Err(Reason::TaggedService) } else { Ok(()) }
+}
+
+/// A packet leaves by its egress; under another tag than it came, in a stage of its own.
+#[inline(always)]
+pub(crate) fn leave<const W: usize>(work: &mut Of<W>, reason: Reason) -> Verdict {
+    if work.egress.tag == work.headers.ingress.tag {
+        return Verdict::Forward { reason, interface: work.egress.interface };
+    }
+    work.reason = reason;
+    Verdict::Stage(if W == 1 { Stage::Tag4 } else { Stage::Tag6 })
 }

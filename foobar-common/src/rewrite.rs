@@ -10,6 +10,7 @@ use crate::packet::Packet;
 use crate::parse::{Headers, TCP};
 use crate::tables::{Mac, Route, RouteQuery, Tables};
 use crate::verdict::Reason;
+use crate::vlan::Tag;
 
 /// The ends that a packet is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +28,8 @@ pub struct Egress {
     pub interface: u32,
     /// Longest IP packet that the way takes, in bytes.
     pub mtu: u16,
+    /// The tag under which it leaves.
+    pub tag: Tag,
     /// MAC address of this host there.
     pub source: Mac,
     /// MAC address of the next hop.
@@ -37,7 +40,7 @@ impl Egress {
     /// Not asked for yet.
     #[must_use]
     pub const fn nowhere() -> Self {
-        Self { interface: 0, mtu: 0, source: Mac(0), destination: Mac(0) }
+        Self { interface: 0, mtu: 0, tag: Tag::NONE, source: Mac(0), destination: Mac(0) }
     }
 }
 
@@ -116,9 +119,9 @@ where
 {
     let query = query(headers, translation);
     match Address::<W>::route(tables, &query) {
-        Route::Hop { interface, source, destination, gateway, mtu } => {
+        Route::Hop { interface, tag, source, destination, gateway, mtu } => {
             // Field by field: a copy of the whole would be a call.
-            (egress.interface, egress.mtu) = (interface, mtu);
+            (egress.interface, egress.mtu, egress.tag) = (interface, mtu, tag);
             (egress.source, egress.destination) = (source, destination);
             if gateway { Reason::OffLink } else { Reason::Flow }
         }
@@ -146,7 +149,8 @@ pub(crate) fn readdress<const W: usize, P: Packet>(
 pub(crate) fn query<const W: usize>(headers: &Headers<W>, translation: &Translation<W>) -> RouteQuery<W> {
     let (source, destination) = (translation.to.source, translation.to.destination);
     let by_source = translation.by_source || !is_global(source);
-    RouteQuery { source, destination, protocol: headers.tuple.protocol, length: headers.length, by_source }
+    let (ingress, protocol, length) = (headers.ingress.device, headers.tuple.protocol, headers.length);
+    RouteQuery { ingress, source, destination, protocol, length, by_source }
 }
 
 /// Whether an address means the same on every link: the kernel forwards nothing from others, so the answer for one source is

@@ -12,8 +12,9 @@ use crate::rewrite;
 use crate::tables::{Route, Tables};
 use crate::tunnel::{self, OUTER4, OUTER6};
 use crate::verdict::{Reason, Stage, Verdict};
+use crate::vlan;
 
-/// What becomes of a packet in the end: [`path::process`], and the stage in which it has ended.
+/// What becomes of a packet in the end: [`path::process`], and the stages in which it has ended.
 pub fn judge<P: Resize, T: Tables>(packet: &mut P, tables: &T, work: &mut Work) -> Verdict {
     let mut verdict = path::process(packet, tables, work);
     while let Verdict::Stage(stage) = verdict {
@@ -30,6 +31,8 @@ pub fn judge<P: Resize, T: Tables>(packet: &mut P, tables: &T, work: &mut Work) 
             Stage::Decapsulate6 => decapsulate::<4, OUTER6, P, T>(packet, tables, &mut work.v6),
             Stage::Apart4 => path::apart(packet, tables, &mut work.v4),
             Stage::Apart6 => path::apart(packet, tables, &mut work.v6),
+            Stage::Tag4 => tag(packet, tables, &work.v4),
+            Stage::Tag6 => tag(packet, tables, &work.v6),
             // Those are the kernel's alone.
             Stage::Handshake4 | Stage::Handshake6 => return Verdict::Handshake(stage),
         };
@@ -73,6 +76,15 @@ where
 {
     let result = icmp::judge(packet, tables, work);
     path::told(packet, Some(work.headers()), result, tables)
+}
+
+/// A packet that leaves under another VLAN tag than it came, see [`vlan::retag`].
+#[inline(always)]
+pub fn tag<const W: usize, P: Resize, T: Tables>(packet: &mut P, tables: &T, work: &Of<W>) -> Verdict {
+    let Of { headers, egress, reason, .. } = work;
+    let forwarded = Verdict::Forward { reason: *reason, interface: egress.interface };
+    let result = vlan::retag(packet, headers.ingress.tag, egress.tag).map(|()| forwarded);
+    path::told(packet, Some(headers), result, tables)
 }
 
 /// A packet of a service that cannot be sent on: its sender is told why, as often as a service may in a second.

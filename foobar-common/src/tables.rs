@@ -8,10 +8,13 @@ use crate::parse::Headers;
 use crate::path::{self, Of};
 use crate::reply::{self, Ask, Room};
 use crate::verdict::Reason;
+use crate::vlan::{Link, Tag};
 
 /// A question to the kernel's routing and neighbour tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RouteQuery<const W: usize> {
+    /// Interface by which the packet has come; that of its VLAN, under a tag.
+    pub ingress: u32,
     /// Source address of the rewritten packet.
     pub source: Address<W>,
     /// Destination address of the rewritten packet.
@@ -54,6 +57,8 @@ pub enum Route {
     Hop {
         /// Interface index.
         interface: u32,
+        /// The tag under which it leaves there.
+        tag: Tag,
         /// Source MAC address.
         source: Mac,
         /// Destination MAC address.
@@ -254,10 +259,12 @@ pub trait Tables {
     /// Next hop by the kernel's tables.
     fn route6(&self, query: &RouteQuery<4>) -> Route;
 
-    /// Whether a packet from here would be answered by the interface on which it came.
-    fn routed_back4(&self, source: Address<1>) -> bool;
+    /// Index of the device of a VLAN; 0: there is none.
+    fn vlan(&self, link: &Link) -> u32;
+    /// Whether a packet from here would be answered by this interface, on which it came.
+    fn routed_back4(&self, source: Address<1>, ingress: u32) -> bool;
     /// See [`Tables::routed_back4`].
-    fn routed_back6(&self, source: Address<4>) -> bool;
+    fn routed_back6(&self, source: Address<4>, ingress: u32) -> bool;
 
     /// Takes so many turns at the most. The kernel has a helper for this, so that the verifier sees a turn once.
     fn repeat<S: Step>(&self, times: u32, state: &mut S);

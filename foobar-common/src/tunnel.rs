@@ -13,6 +13,7 @@ use crate::parse::{ETHERNET, Headers, TAG};
 use crate::path::{self, Of};
 use crate::tables::{Mac, Route, RouteQuery, Tables};
 use crate::verdict::{Reason, Stage, Verdict};
+use crate::vlan::{self, Tag};
 
 /// IANA protocol number of IPv4 in IP.
 pub const IPV4_IN: u8 = 4;
@@ -93,7 +94,7 @@ pub fn refused<const W: usize>(reason: Reason, headers: &Headers<W>, generation:
     if tunnel && matches!(reason, Reason::NoRule) { Reason::ForeignTunnel } else { reason }
 }
 
-/// Puts a client's packet into a tunnel to its backend. `H`: length of the header in front. The packet is without VLAN tags.
+/// Puts a client's packet into a tunnel to its backend, in front of which its VLAN tag goes. `H`: length of the header in front.
 #[inline(always)]
 pub fn encapsulate<const W: usize, const H: usize, P: Resize, T: Tables>(
     packet: &mut P,
@@ -109,13 +110,19 @@ where
         return unsent::<W>(Reason::TimeExceeded, error);
     }
     let query = query(tables, work)?;
-    let (interface, from, to) = match Address::<W>::route(tables, &query) {
-        Route::Hop { interface, source, destination, .. } => (interface, source, destination),
+    let (interface, tag, from, to) = match Address::<W>::route(tables, &query) {
+        Route::Hop { interface, tag, source, destination, .. } => (interface, tag, source, destination),
         // No interface; words all the same, for the verifier refuses a register that only one of the ways has set.
-        Route::NoNeighbour => (NOWHERE, Mac(0), Mac(0)),
+        Route::NoNeighbour => (NOWHERE, Tag::NONE, Mac(0), Mac(0)),
         Route::TooBig { .. } => return unsent::<W>(Reason::TooBig, error),
         Route::Unreachable => return Err(Reason::Unreachable),
     };
+    (work.egress.interface, work.egress.tag) = (interface, tag);
+    if headers.ingress.tag != Tag::NONE {
+        vlan::retag(packet, headers.ingress.tag, Tag::NONE)?;
+        work.headers.ingress.tag = Tag::NONE;
+    }
+    let headers = &work.headers;
     let class = Address::<W>::class(packet, ETHERNET).ok_or(Reason::Truncated)?;
     Address::<W>::count_hop(packet, ETHERNET, headers.hops).ok_or(Reason::Truncated)?;
     let hash = choose::hash(&headers.tuple);
@@ -134,7 +141,7 @@ where
     if interface == NOWHERE {
         return Ok(Verdict::Pass(Reason::Neighbour));
     }
-    Ok(Verdict::Forward { reason: work.reason, interface })
+    Ok(path::leave(work, work.reason))
 }
 
 /// The question for the next hop of a packet that a tunnel takes.
@@ -149,7 +156,8 @@ where
     let generation = tables.generation().ok_or(Reason::Internal)?;
     let (source, destination) = (Address::<W>::own(&generation.tunnels), work.translation.to.destination);
     let length = work.headers.length.checked_add(if W == 1 { OUTER4 } else { OUTER6 } as u16).ok_or(Reason::TooBig)?;
-    Ok(RouteQuery { source, destination, protocol: Address::<W>::PROTOCOL, length, by_source: false })
+    let (ingress, protocol) = (work.headers.ingress.device, Address::<W>::PROTOCOL);
+    Ok(RouteQuery { ingress, source, destination, protocol, length, by_source: false })
 }
 
 /// Longest packet in a tunnel whose way takes so many bytes.

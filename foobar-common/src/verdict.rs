@@ -33,11 +33,15 @@ pub enum Stage {
     Decapsulate4 = 12,
     /// The same for IPv6.
     Decapsulate6 = 13,
+    /// An IPv4 packet that leaves under another VLAN tag than it came.
+    Tag4 = 14,
+    /// The same for IPv6.
+    Tag6 = 15,
 }
 
 impl Stage {
     /// Every one.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Path4,
         Self::Path6,
         Self::Handshake4,
@@ -52,6 +56,8 @@ impl Stage {
         Self::Encapsulate6,
         Self::Decapsulate4,
         Self::Decapsulate6,
+        Self::Tag4,
+        Self::Tag6,
     ];
 
     /// Name of its program in the object.
@@ -72,6 +78,8 @@ impl Stage {
             Self::Encapsulate6 => "encapsulate6",
             Self::Decapsulate4 => "decapsulate4",
             Self::Decapsulate6 => "decapsulate6",
+            Self::Tag4 => "tag4",
+            Self::Tag6 => "tag6",
         }
     }
 
@@ -305,7 +313,7 @@ reasons! {
     NoBackend = 57, "drop", "no_backend";
     /// The flow table refused the entry.
     FlowTable = 58, "drop", "flow_table";
-    /// A service's packet under a VLAN tag, which cannot be forwarded yet.
+    /// A service's packet under the tag of a VLAN that has no device here, or one that would need two tags.
     TaggedService = 59, "drop", "tagged_service";
     /// Time to live or hop limit is used up.
     TimeExceeded = 60, "drop", "time_exceeded";

@@ -9,6 +9,7 @@ use foobar_common::abi::{
 use foobar_common::address::{Address, Peer, SocketKey, Tuple};
 use foobar_common::generation::{Generation, Head, Interface, RuleEntry, RuleSet, Tunnels};
 use foobar_common::reply::Reply;
+use foobar_common::vlan::Link;
 
 macro_rules! layout {
     ($text:ident, $type:ty, $($field:ident),+) => {
@@ -48,6 +49,7 @@ const GOLDEN: (u32, &str) = (
      SocketKey<4> 20: address@0 port@16 protocol@18 _pad@19\n\
      Peer<1> 16: socket@0 end@8\n\
      Peer<4> 28: socket@0 end@8\n\
+     Link 8: interface@0 tag@4\n\
      Address<1> 4, Address<4> 16\n",
 );
 
@@ -127,6 +129,7 @@ fn the_layout_changes_only_with_the_version() {
     layout!(text, SocketKey<4>, address, port, protocol, _pad);
     layout!(text, Peer<1>, socket, end);
     layout!(text, Peer<4>, socket, end);
+    layout!(text, Link, interface, tag);
     text.push_str(&format!("Address<1> {}, Address<4> {}\n", size_of::<Address<1>>(), size_of::<Address<4>>()));
     assert_eq!((ABI_VERSION, text.as_str()), GOLDEN, "a changed layout needs a new ABI_VERSION");
 }

@@ -12,6 +12,7 @@ use foobar_common::rules::compile::{Compiled, Surroundings, compile};
 use foobar_common::rules::linear::{Fields, first_match};
 use foobar_common::rules::{Action, Protocol, Rule};
 use foobar_common::verdict::Reason;
+use foobar_common::vlan::Ingress;
 use ipnet::IpNet;
 use proptest::prelude::*;
 
@@ -77,8 +78,16 @@ where
 {
     let port = if matches!(fields.protocol, 6 | 17) { fields.port } else { 0 };
     let tuple = Tuple::new((ends[0], ends[1]), (Be16::new(0), Be16::new(port)), fields.protocol);
-    let headers =
-        Headers { network: 14, transport: 34, length: 40, hops: 64, flags: 0, icmp_type: fields.icmp_type, tuple };
+    let headers = Headers {
+        network: 14,
+        transport: 34,
+        length: 40,
+        hops: 64,
+        flags: 0,
+        icmp_type: fields.icmp_type,
+        ingress: Ingress::default(),
+        tuple,
+    };
     judge(&headers, tables, &tables.rules.generation, 60)
 }
 

@@ -18,11 +18,12 @@ use foobar_common::path::Of;
 use foobar_common::reply::{Ask, Room};
 use foobar_common::tables::{Route, RouteQuery, Step, Tables};
 use foobar_common::verdict::Reason;
+use foobar_common::vlan::Link;
 
 use crate::maps::{
     ACTIVE, ASKED4, ASKED6, BACKENDS, CHOSEN4, CHOSEN6, CONTROL, CURSORS, DATAGRAMS4, DATAGRAMS6, ENDPOINTS4,
     ENDPOINTS6, EPOCH, EXPRESS4, EXPRESS6, FLOWS4, FLOWS6, HALF_OPEN4, HALF_OPEN6, LOCAL_ACTIVE, MEMBERS, MEMBERSHIPS,
-    RINGS, RULES, SERVICES4, SERVICES6, SOURCES, STUCK, SYN_SETTINGS,
+    RINGS, RULES, SERVICES4, SERVICES6, SOURCES, STUCK, SYN_SETTINGS, VLANS,
 };
 use crate::{atomic, count, events, failures, half_open, limits, maps, own, replies, route, stages, trace};
 
@@ -116,19 +117,19 @@ impl<const APART: bool> Tables for Context<APART> {
     }
     #[inline(always)]
     fn flow4(&self, table: FlowTable, key: &Tuple<1>) -> Option<Flow> {
-        // SAFETY: the value is copied at once; an element that is used again in between is another flow's entry
-        // of the same layout, as the kernel documents for every hash map.
         if table == FlowTable::HalfOpen {
             return half_open::get(&HALF_OPEN4, key);
         }
+        // SAFETY: the value is copied at once; an element that is used again in between is another flow's entry
+        // of the same layout, as the kernel documents for every hash map.
         unsafe { flows4(table).get(key).copied() }
     }
     #[inline(always)]
     fn flow6(&self, table: FlowTable, key: &Tuple<4>) -> Option<Flow> {
-        // SAFETY: as in `flow4`.
         if table == FlowTable::HalfOpen {
             return half_open::get(&HALF_OPEN6, key);
         }
+        // SAFETY: as in `flow4`.
         unsafe { flows6(table).get(key).copied() }
     }
     #[inline(always)]
@@ -404,19 +405,24 @@ impl<const APART: bool> Tables for Context<APART> {
     }
     #[inline(always)]
     fn route4(&self, query: &RouteQuery<1>) -> Route {
-        route::ipv4(self.context, self.ingress, query, self.now_ns())
+        route::ipv4(self.context, query, self.now_ns())
     }
     #[inline(always)]
     fn route6(&self, query: &RouteQuery<4>) -> Route {
-        route::ipv6(self.context, self.ingress, query, self.now_ns())
+        route::ipv6(self.context, query, self.now_ns())
     }
     #[inline(always)]
-    fn routed_back4(&self, source: Address<1>) -> bool {
-        route::way_back4(self.context, source) == self.ingress
+    fn vlan(&self, link: &Link) -> u32 {
+        // SAFETY: the value is copied at once.
+        unsafe { VLANS.get(link).copied().unwrap_or(0) }
     }
     #[inline(always)]
-    fn routed_back6(&self, source: Address<4>) -> bool {
-        route::way_back6(self.context, source) == self.ingress
+    fn routed_back4(&self, source: Address<1>, ingress: u32) -> bool {
+        route::way_back4(self.context, source) == ingress
+    }
+    #[inline(always)]
+    fn routed_back6(&self, source: Address<4>, ingress: u32) -> bool {
+        route::way_back6(self.context, source) == ingress
     }
     #[inline(always)]
     fn repeat<S: Step>(&self, times: u32, state: &mut S) {

@@ -218,6 +218,28 @@ fn answer6(context: XdpContext) -> u32 {
     end(verdict, Kernel::new(&context).ingress(), work.bytes())
 }
 
+/// An IPv4 packet that leaves under another VLAN tag than it came.
+#[xdp(frags)]
+#[inline(always)]
+fn tag4(context: XdpContext) -> u32 {
+    let Some(work) = maps::WORK.get_ptr_mut(0) else { return XDP_DROP };
+    // SAFETY: as in `handshake4`.
+    let work = unsafe { &(*work).v4 };
+    let verdict = stage::tag(&mut Movable::new(&context), &Kernel::new(&context), work);
+    end(verdict, Kernel::new(&context).ingress(), work.bytes())
+}
+
+/// The same for IPv6.
+#[xdp(frags)]
+#[inline(always)]
+fn tag6(context: XdpContext) -> u32 {
+    let Some(work) = maps::WORK.get_ptr_mut(0) else { return XDP_DROP };
+    // SAFETY: as in `handshake4`.
+    let work = unsafe { &(*work).v6 };
+    let verdict = stage::tag(&mut Movable::new(&context), &Kernel::new(&context), work);
+    end(verdict, Kernel::new(&context).ingress(), work.bytes())
+}
+
 /// What any balancer pays: it parses the frame and sends it back. The yardstick of `cargo xtask bench`.
 #[xdp]
 fn baseline(context: XdpContext) -> u32 {

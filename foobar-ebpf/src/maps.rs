@@ -17,6 +17,7 @@ use foobar_common::open::{BUCKETS as OPEN_BUCKETS, WAYS};
 use foobar_common::path::Work;
 use foobar_common::reply::Reply;
 use foobar_common::verdict::{REASONS, Stage};
+use foobar_common::vlan::{Link, MAX_VLANS};
 
 use crate::open::Counted;
 use crate::route::Hop;
@@ -145,6 +146,13 @@ pub(crate) static EVENTS_LOST: PerCpuArray<u64> = PerCpuArray::with_max_entries(
 /// Another number whenever services, backends or flows have changed by hand, see `foobar_common::tables::Tables::epoch`.
 #[map]
 pub(crate) static EPOCH: Array<u64> = Array::with_max_entries(1, MMAPABLE);
+
+/// Devices of VLANs, by what is beneath them and their tag.
+#[map]
+pub(crate) static VLANS: HashMap<Link, u32> = HashMap::with_max_entries(MAX_VLANS, 0);
+/// The other way round.
+#[map]
+pub(crate) static VLAN_LINKS: HashMap<u32, Link> = HashMap::with_max_entries(MAX_VLANS, 0);
 
 // One loading of the programs: rules, named sets, what is in force.
 /// What each CPU remembers of flows; user space sets how much. Such that it could be mapped: then entries begin with a page, and

@@ -10,8 +10,9 @@ use aya_ebpf::bindings::bpf_fib_lookup as Parameters;
 use aya_ebpf::helpers::generated::bpf_fib_lookup;
 use foobar_common::address::Address;
 use foobar_common::tables::{Mac, Route, RouteQuery};
+use foobar_common::vlan::{Link, Tag};
 
-use crate::maps::{HOPS, HOPS_BITS, ROUTE};
+use crate::maps::{HOPS, HOPS_BITS, ROUTE, VLAN_LINKS};
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
@@ -43,44 +44,47 @@ pub(crate) struct Hop {
     from: u64,
     to: u64,
     interface: u32,
+    /// Under which it leaves there.
+    tag: Tag,
     /// Words of its addresses: 1 or 4; 0: no answer yet.
     family: u32,
+    _pad: u32,
 }
 
 /// The next hop of an IPv4 packet.
 #[inline(always)]
-pub(crate) fn ipv4(context: *mut c_void, ingress: u32, query: &RouteQuery<1>, now_ns: u64) -> Route {
+pub(crate) fn ipv4(context: *mut c_void, query: &RouteQuery<1>, now_ns: u64) -> Route {
     let Some(place) = HOPS.get_ptr_mut(place(query)) else { return Route::Unreachable };
     // SAFETY: a map value of this CPU, on which one packet at a time is on its way.
     let hop = unsafe { &mut *place };
-    if hop.holds(ingress, query, now_ns) {
+    if hop.holds(query, now_ns) {
         return hop.route(SUCCESS, 0);
     }
-    let Some(parameters) = parameters(AF_INET, ingress, query) else { return Route::Unreachable };
+    let Some(parameters) = parameters(AF_INET, query) else { return Route::Unreachable };
     parameters.__bindgen_anon_3.ipv4_src = query.source.0[0];
     parameters.__bindgen_anon_4.ipv4_dst = query.destination.0[0];
     let answer = ask(context, parameters);
     if answer == SUCCESS {
-        hop.keep(ingress, query, parameters, now_ns);
+        hop.keep(query, parameters, now_ns);
     }
     hop.route(answer, mtu(parameters))
 }
 
 /// The next hop of an IPv6 packet.
 #[inline(always)]
-pub(crate) fn ipv6(context: *mut c_void, ingress: u32, query: &RouteQuery<4>, now_ns: u64) -> Route {
+pub(crate) fn ipv6(context: *mut c_void, query: &RouteQuery<4>, now_ns: u64) -> Route {
     let Some(place) = HOPS.get_ptr_mut(place(query)) else { return Route::Unreachable };
     // SAFETY: as in `ipv4`.
     let hop = unsafe { &mut *place };
-    if hop.holds(ingress, query, now_ns) {
+    if hop.holds(query, now_ns) {
         return hop.route(SUCCESS, 0);
     }
-    let Some(parameters) = parameters(AF_INET6, ingress, query) else { return Route::Unreachable };
+    let Some(parameters) = parameters(AF_INET6, query) else { return Route::Unreachable };
     parameters.__bindgen_anon_3.ipv6_src = query.source.0;
     parameters.__bindgen_anon_4.ipv6_dst = query.destination.0;
     let answer = ask(context, parameters);
     if answer == SUCCESS {
-        hop.keep(ingress, query, parameters, now_ns);
+        hop.keep(query, parameters, now_ns);
     }
     hop.route(answer, mtu(parameters))
 }
@@ -96,8 +100,8 @@ fn place<const W: usize>(query: &RouteQuery<W>) -> u32 {
 impl Hop {
     /// Whether it still answers a question.
     #[inline(always)]
-    fn holds<const W: usize>(&self, ingress: u32, query: &RouteQuery<W>, now_ns: u64) -> bool {
-        let mut differs = self.ingress ^ ingress | self.family ^ W as u32;
+    fn holds<const W: usize>(&self, query: &RouteQuery<W>, now_ns: u64) -> bool {
+        let mut differs = self.ingress ^ query.ingress | self.family ^ W as u32;
         let mut word = 0;
         while word < W {
             let source = if query.by_source { query.source.0[word] } else { 0 };
@@ -109,14 +113,19 @@ impl Hop {
 
     /// Keeps an answer.
     #[inline(always)]
-    fn keep<const W: usize>(&mut self, ingress: u32, query: &RouteQuery<W>, parameters: &Parameters, now_ns: u64) {
+    fn keep<const W: usize>(&mut self, query: &RouteQuery<W>, parameters: &Parameters, now_ns: u64) {
         let mut word = 0;
         while word < W {
             self.source[word] = if query.by_source { query.source.0[word] } else { 0 };
             self.destination[word] = query.destination.0[word];
             word += 1;
         }
-        (self.family, self.ingress, self.interface) = (W as u32, ingress, parameters.ifindex);
+        (self.family, self.ingress) = (W as u32, query.ingress);
+        let device = &parameters.ifindex;
+        // SAFETY: the value is copied at once.
+        let link = unsafe { VLAN_LINKS.get(device).copied() };
+        let Link { interface, tag } = link.unwrap_or(Link { interface: parameters.ifindex, tag: Tag::NONE });
+        (self.interface, self.tag) = (interface, tag);
         self.mtu = mtu(parameters);
         // The kernel has put the next hop in the destination's place.
         // SAFETY: words of a union of addresses, all of them set.
@@ -137,16 +146,17 @@ impl Hop {
     fn route(&self, answer: i64, limit: u16) -> Route {
         // SAFETY: members of a map value. Volatile, and whatever the answer is: the verifier refuses a register that only one
         // of the answers has set.
-        let (interface, from, to, gateway, mtu) = unsafe {
+        let (interface, tag, from, to, gateway, mtu) = unsafe {
             let hop = core::ptr::from_ref(self);
             let interface = core::ptr::read_volatile(&raw const (*hop).interface);
+            let tag = core::ptr::read_volatile(&raw const (*hop).tag);
             let from = core::ptr::read_volatile(&raw const (*hop).from);
             let to = core::ptr::read_volatile(&raw const (*hop).to);
             let gateway = core::ptr::read_volatile(&raw const (*hop).gateway) != 0;
-            (interface, from, to, gateway, core::ptr::read_volatile(&raw const (*hop).mtu))
+            (interface, tag, from, to, gateway, core::ptr::read_volatile(&raw const (*hop).mtu))
         };
         match answer {
-            SUCCESS => Route::Hop { interface, source: Mac(from), destination: Mac(to), gateway, mtu },
+            SUCCESS => Route::Hop { interface, tag, source: Mac(from), destination: Mac(to), gateway, mtu },
             NO_NEIGHBOUR => Route::NoNeighbour,
             FRAGMENTATION_NEEDED => Route::TooBig { mtu: limit },
             _ => Route::Unreachable,
@@ -157,7 +167,7 @@ impl Hop {
 /// Interface by which packets to an IPv4 address leave this host; 0: none.
 #[inline(always)]
 pub(crate) fn way_back4(context: *mut c_void, to: Address<1>) -> u32 {
-    let Some(parameters) = parameters(AF_INET, LOOPBACK, &back(to)) else { return 0 };
+    let Some(parameters) = parameters(AF_INET, &back(to)) else { return 0 };
     parameters.__bindgen_anon_4.ipv4_dst = to.0[0];
     leaves_by(context, parameters)
 }
@@ -165,14 +175,15 @@ pub(crate) fn way_back4(context: *mut c_void, to: Address<1>) -> u32 {
 /// Interface by which packets to an IPv6 address leave this host; 0: none.
 #[inline(always)]
 pub(crate) fn way_back6(context: *mut c_void, to: Address<4>) -> u32 {
-    let Some(parameters) = parameters(AF_INET6, LOOPBACK, &back(to)) else { return 0 };
+    let Some(parameters) = parameters(AF_INET6, &back(to)) else { return 0 };
     parameters.__bindgen_anon_4.ipv6_dst = to.0;
     leaves_by(context, parameters)
 }
 
 #[inline(always)]
 fn back<const W: usize>(to: Address<W>) -> RouteQuery<W> {
-    RouteQuery { source: Address([0; W]), destination: to, protocol: 0, length: 0, by_source: false }
+    let source = Address([0; W]);
+    RouteQuery { ingress: LOOPBACK, source, destination: to, protocol: 0, length: 0, by_source: false }
 }
 
 #[inline(always)]
@@ -182,7 +193,7 @@ fn leaves_by(context: *mut c_void, parameters: &mut Parameters) -> u32 {
 
 /// The parameters of a question, in a map: the stack has no room for them.
 #[inline(always)]
-fn parameters<const W: usize>(family: u8, ingress: u32, query: &RouteQuery<W>) -> Option<&'static mut Parameters> {
+fn parameters<const W: usize>(family: u8, query: &RouteQuery<W>) -> Option<&'static mut Parameters> {
     let place = ROUTE.get_ptr_mut(0)?;
     // SAFETY: a map value of this CPU, on which one packet at a time is on its way; zero is a value of every field. Word by
     // word and volatile: to set them all at once would be a call.
@@ -200,7 +211,7 @@ fn parameters<const W: usize>(family: u8, ingress: u32, query: &RouteQuery<W>) -
     };
     parameters.family = family;
     parameters.l4_protocol = query.protocol;
-    parameters.ifindex = ingress;
+    parameters.ifindex = query.ingress;
     parameters.__bindgen_anon_1.tot_len = query.length;
     Some(parameters)
 }

@@ -91,9 +91,16 @@ fn a_tunnel_begins_at_an_address_of_its_family() {
 
 #[test]
 fn a_server_is_reached_at_so_many_vips() {
+    // A service takes sixteen of them.
     let listen = |count: usize| {
         let vips: Vec<String> = (0..count).map(|n| format!("\"203.0.113.{}:8080\"", n + 10)).collect();
-        tunnelled().replace("\"203.0.113.10:8080\", \"[2001:db8::10]:8080\"", &vips.join(", "))
+        let mut services = vips.chunks(16).map(|vips| vips.join(", "));
+        let first = services.next().unwrap_or_default();
+        let text = tunnelled().replace("\"203.0.113.10:8080\", \"[2001:db8::10]:8080\"", &first);
+        let more = services.enumerate().map(|(n, vips)| {
+            format!("[service.more{n}]\nlisten = [{vips}]\nto = \"web:8080\"\nforward = \"tunnel\"\n")
+        });
+        text + &more.collect::<String>()
     };
     assert_eq!(planned(&listen(64), "web1").tunnels.vips.len(), 64);
     let faults = parsed(&listen(65)).expect_err("one more than fits");

@@ -11,6 +11,7 @@ use foobar_common::parse::Headers;
 use foobar_common::rules::linear::{self, Fields};
 use foobar_common::rules::{Action, FlagMatch, Protocol, Rule};
 use foobar_common::verdict::Reason;
+use foobar_common::vlan::Ingress;
 use ipnet::IpNet;
 
 /// IP protocols that mean something here, and some that do not.
@@ -175,7 +176,15 @@ where
     let flags = fields.flags;
     let ports = if matches!(fields.protocol, 6 | 17) { [fields.source_port, fields.port] } else { [0; 2] };
     let tuple = Tuple::new((source, destination), (Be16::new(ports[0]), Be16::new(ports[1])), fields.protocol);
-    let headers =
-        Headers { network: 14, transport: 34, length: 40, hops: 64, flags, icmp_type: fields.icmp_type, tuple };
+    let headers = Headers {
+        network: 14,
+        transport: 34,
+        length: 40,
+        hops: 64,
+        flags,
+        icmp_type: fields.icmp_type,
+        ingress: Ingress::default(),
+        tuple,
+    };
     judge(&headers, tables, &tables.rules.generation, 60)
 }

@@ -9,6 +9,7 @@ use foobar_common::host::{HostRoute, HostTables};
 use foobar_common::rules::compile::{Surroundings, compile};
 use foobar_common::rules::{Action, FlagMatch, Limit, Limited, Protocol, Rate, Rule};
 use foobar_common::tables::{Mac, Route};
+use foobar_common::vlan::Tag;
 
 /// VIPs, by protocol.
 const SERVICES: [(u8, &str, u16, &str, u16); 4] = [
@@ -39,7 +40,14 @@ pub fn tables() -> HostTables {
     for (slot, (protocol, vip, port, backend, to)) in (0..).zip(SERVICES) {
         add(&mut tables, slot, protocol, (ip(vip), Be16::new(port)), (ip(backend), Be16::new(to)));
     }
-    let route = Route::Hop { interface: 2, source: Mac::new([2; 6]), destination: Mac::new([4; 6]), gateway: false, mtu: 1500 };
+    let route = Route::Hop {
+        interface: 2,
+        tag: Tag::NONE,
+        source: Mac::new([2; 6]),
+        destination: Mac::new([4; 6]),
+        gateway: false,
+        mtu: 1500,
+    };
     for prefix in ["0.0.0.0/0", "::/0"] {
         tables.routes.push(HostRoute { prefix: prefix.parse().expect("a prefix"), mtu: 1500, route });
     }

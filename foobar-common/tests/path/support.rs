@@ -11,6 +11,7 @@ use foobar_common::host::{HostRoute, HostTables};
 use foobar_common::rules::compile::{Surroundings, compile};
 use foobar_common::rules::{Action, Rule};
 use foobar_common::tables::{Mac, Route};
+use foobar_common::vlan::Tag;
 
 /// A socket's own memory.
 #[derive(Debug, Default)]
@@ -140,8 +141,14 @@ pub(crate) fn balancer(vip: (IpAddr, u16), backend: (IpAddr, u16), protocol: u8)
     tables.rings.insert((0, 0), 5);
     let member = Backend { state: BACKEND_MEMBER, weight: 1, ..Backend::default() };
     tables.backends.insert(5, Backend { address: words(backend.0), port: to, ..member });
-    let route =
-        Route::Hop { interface: 2, source: Mac::new([2; 6]), destination: Mac::new([4; 6]), gateway: false, mtu: 1500 };
+    let route = Route::Hop {
+        interface: 2,
+        tag: Tag::NONE,
+        source: Mac::new([2; 6]),
+        destination: Mac::new([4; 6]),
+        gateway: false,
+        mtu: 1500,
+    };
     for prefix in ["0.0.0.0/0", "::/0"] {
         tables.routes.push(HostRoute { prefix: prefix.parse().expect("a prefix"), mtu: 65_535, route });
     }

@@ -130,6 +130,7 @@ pub async fn run(options: Options) -> Result<()> {
             }
             _ = look.tick() => {
                 server.follow_interfaces().await;
+                server.follow_vlans().await;
                 server.follow_slow_starts();
                 server.follow_leaving();
             }

@@ -49,7 +49,9 @@ pub(super) const fn words(reason: Reason) -> &'static str {
             "its `direct` backend lies behind a router, which cannot deliver a packet to the VIP: `tunnel` reaches it there"
         }
         Reason::FlowTable => "the table of connections takes no more",
-        Reason::TaggedService => "it is for a service, under a VLAN tag: that cannot be forwarded",
+        Reason::TaggedService => {
+            "it is for a service, under two VLAN tags or one of no device here, or leaves by a device that needs two: give its VLAN a device"
+        }
         Reason::TimeExceeded => "its time to live is used up",
         Reason::TooBig => "it does not fit the link to the next hop",
         Reason::Unreachable => "there is no route to the next hop",

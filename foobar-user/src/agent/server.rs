@@ -20,6 +20,7 @@ use super::{ejections, flows, orders, ring, sources};
 use crate::datapath::{self, Datapath};
 use crate::flood;
 use crate::health::{Health, HealthState, ServiceHealth};
+use crate::host::vlans::Watch;
 use crate::host::way::{self, Learner};
 use crate::host::{settings, vips};
 use crate::metrics::{Listeners, Metrics, Reloads};
@@ -56,6 +57,7 @@ pub(super) struct Server {
     metrics_task: AbortHandle,
     ring_task: AbortHandle,
     ejections_task: AbortHandle,
+    vlans: Watch,
     pub(super) flood: flood::Guard,
     /// Of the way to backends that are reached by tunnel.
     pub(super) learner: Learner,
@@ -85,7 +87,9 @@ impl Server {
             datapath::links::index(interface)?;
         }
         let listeners = Listeners::bind(&plan.metrics)?;
-        let (datapath, edge) = close_firewall(&options, &folders, plan, &sets).await?;
+        let mut vlans = Watch::start()?;
+        let (datapath, edge) = close_firewall(&options, &folders, plan, &sets, &mut vlans).await?;
+        vlans.warn_of_hidden_tags(carriers(&datapath));
         let datapath = Arc::new(Mutex::new(datapath));
         let (events, ring_task) = follow_events(&datapath)?;
         let flows = flows::keep(lock(&datapath).flow_tables()?)?;
@@ -138,6 +142,7 @@ impl Server {
             metrics_task: serving.abort_handle(),
             ring_task,
             ejections_task,
+            vlans,
             flood,
             learner,
             reloads,
@@ -183,6 +188,16 @@ impl Server {
         if let Err(error) = lock(&self.datapath).follow_leaving() {
             error!("backends that have left keep their slots: {error:#}");
         }
+    }
+
+    /// Has the packet path know the devices of VLANs that have come, and forget those that have gone.
+    pub(super) async fn follow_vlans(&mut self) {
+        let looked = self.vlans.look().await;
+        let mut datapath = lock(&self.datapath);
+        if let Err(error) = looked.and_then(|vlans| datapath.set_vlans(vlans)) {
+            error!("services may not reach what is behind a VLAN; the next try is in a second: {error:#}");
+        }
+        self.vlans.warn_of_hidden_tags(carriers(&datapath));
     }
 
     /// Puts the firewall on an interface that has come in place of another of its name, or takes larger frames than before.
@@ -247,12 +262,18 @@ impl Server {
     }
 }
 
+/// Interfaces that carry the firewall, with their indices.
+fn carriers(datapath: &Datapath) -> impl Iterator<Item = (String, u32)> {
+    datapath.indices().iter().map(|(name, index)| (name.clone(), *index))
+}
+
 /// Puts the first plan in force, and prepares the edge; what is refused leaves everything as an earlier agent left it.
 async fn close_firewall(
     options: &Options,
     folders: &ServerFolders,
     plan: &Plan,
     sets: &Sets,
+    vlans: &mut Watch,
 ) -> Result<(Datapath, Option<EdgeProcess>)> {
     let datapath_options = datapath::Options {
         bpffs: options.bpffs.clone(),
@@ -263,6 +284,7 @@ async fn close_firewall(
     };
     let mut datapath = Datapath::open(datapath_options, &options.server)?;
     let adopted = datapath.adopted();
+    datapath.set_vlans(vlans.look().await?)?;
     settings::before_vips(plan, &settings::memory(folders.run()))?;
     let earlier_vips = vips::hold(folders.run(), &plan.held(), plan.vip_interfaces()).await?;
     let prepared = prepare_edge(plan, folders)

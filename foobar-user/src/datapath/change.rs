@@ -253,6 +253,7 @@ impl Datapath {
         write(&mut instance, next)?;
         instance.flip(None)?;
         services::add(instance.state_mut(), &next.services, &next.fresh.services, &next.fresh.backends)?;
+        instance.state_mut().set_vlans(&self.vlans)?;
         Ok(instance)
     }
 

@@ -32,6 +32,7 @@ pub mod sets;
 mod shapes;
 pub mod slots;
 pub mod state;
+pub mod vlans;
 pub mod wire;
 
 use std::collections::BTreeMap;
@@ -51,6 +52,7 @@ use self::pins::Pins;
 use self::services::Planned;
 use self::sets::{Entry, Set};
 use self::slots::Slots;
+use self::vlans::Vlan;
 use crate::health::Member;
 
 /// Where a server's data path is, and how it is attached.
@@ -87,6 +89,8 @@ pub struct Datapath {
     modes: BTreeMap<String, Mode>,
     /// Indices of the interfaces that carry the firewall.
     indices: BTreeMap<String, u32>,
+    /// Devices of VLANs.
+    vlans: Vec<Vlan>,
     adopted: bool,
     /// Since when backends that are leaving have had no flow.
     idle: BTreeMap<String, Instant>,
@@ -148,6 +152,7 @@ impl Datapath {
             in_force: None,
             modes: BTreeMap::new(),
             indices: BTreeMap::new(),
+            vlans: Vec::new(),
             adopted,
             idle: BTreeMap::new(),
         })
@@ -204,6 +209,26 @@ impl Datapath {
         let jumbo = instance.jumbo();
         let place = Place { state: Some(&state), own: Some(&own), jumbo, flows: 0, log_drops: false };
         instance.explain(&place, frame, index)
+    }
+
+    /// Has the packet path know these devices of VLANs and no others, from now on and when a first plan is put in force.
+    ///
+    /// # Errors
+    /// There are too many, or a map cannot be changed.
+    pub fn set_vlans(&mut self, vlans: &[Vlan]) -> Result<()> {
+        if self.vlans != vlans {
+            if let Some(InForce { instance, .. }) = &mut self.in_force {
+                instance.state_mut().set_vlans(vlans)?;
+            }
+            self.vlans = vlans.to_vec();
+        }
+        Ok(())
+    }
+
+    /// Interfaces that carry the firewall, with their indices.
+    #[must_use]
+    pub const fn indices(&self) -> &BTreeMap<String, u32> {
+        &self.indices
     }
 
     /// Names of the slots of rules, services and backends.

@@ -20,7 +20,7 @@ use tracing::warn;
 use super::{listeners, object, shapes};
 
 /// Maps that outlive programs and agents, by their names in the object.
-pub const STATE_MAPS: [&str; 43] = [
+pub const STATE_MAPS: [&str; 45] = [
     "VERDICTS",
     "RULE_COUNTS",
     "TUNNELS",
@@ -64,6 +64,8 @@ pub const STATE_MAPS: [&str; 43] = [
     "FLOOD_SEEN",
     "EVENTS",
     "EVENTS_LOST",
+    "VLANS",
+    "VLAN_LINKS",
 ];
 
 /// Maps of one loading of the programs.
@@ -238,7 +240,7 @@ impl Programs {
         Ok(())
     }
 
-    /// The secret of places, see [`Programs::sow`].
+    /// The secret of places, see `Programs::sow`.
     ///
     /// # Errors
     /// The map cannot be read.

@@ -17,6 +17,7 @@ use super::epoch::Epoch;
 use super::flows::Flows;
 use super::programs::Programs;
 use super::replies::Replies;
+use super::vlans::{Vlan, Vlans};
 use super::wire::Wire;
 
 /// Handles on the state maps; the maps live on in their pins.
@@ -39,6 +40,7 @@ pub struct State {
     connect_failures: Array<MapData, Wire<ConnectFailures>>,
     epoch: Epoch,
     table: Array<MapData, Wire<Backend>>,
+    vlans: Vlans,
     pub(super) flows: Flows,
     pub(super) replies: Replies,
 }
@@ -85,6 +87,7 @@ impl State {
             connect_failures: take("CONNECT_FAILURES")?.try_into()?,
             epoch: Epoch::of(take("EPOCH")?)?,
             table: take("BACKENDS")?.try_into()?,
+            vlans: Vlans::of(&mut take)?,
             flows: Flows::of(&mut take, seed)?,
             replies: Replies::of(&mut take)?,
         })
@@ -93,6 +96,14 @@ impl State {
     /// Has every CPU forget the ways of flows: services, backends or flows have changed.
     pub fn forget_ways(&self) {
         self.epoch.begin();
+    }
+
+    /// Has the packet path know these devices of VLANs and no others.
+    ///
+    /// # Errors
+    /// There are too many, or a map cannot be changed.
+    pub fn set_vlans(&mut self, vlans: &[Vlan]) -> Result<()> {
+        self.vlans.set(vlans)
     }
 
     /// Packets and bytes of every reason, over all CPUs.

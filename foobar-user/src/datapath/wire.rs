@@ -7,6 +7,7 @@ use foobar_common::abi::{
 };
 use foobar_common::address::{Address, SocketKey, Tuple};
 use foobar_common::reply::Reply;
+use foobar_common::vlan::Link;
 
 /// A shared type on its way into a map.
 #[derive(Clone, Copy, Debug)]
@@ -25,4 +26,5 @@ macro_rules! wire {
 
 wire!(Backend, BucketKey, ConnectFailures, Counter, Endpoint, Flow, Membership, Ring, Service, SynSettings, Trace);
 wire!(Traffic, Reply<1>, Reply<4>);
+wire!(Link);
 wire!(Address<1>, Address<4>, SocketKey<1>, SocketKey<4>, Tuple<1>, Tuple<4>);

@@ -3,4 +3,5 @@
 pub mod requirements;
 pub mod settings;
 pub mod vips;
+pub mod vlans;
 pub mod way;

@@ -9,6 +9,7 @@ use foobar_common::path::Work;
 use foobar_common::rules::compile::{Surroundings, compile};
 use foobar_common::stage;
 use foobar_common::verdict::Verdict;
+use foobar_common::vlan::{Link, Tag};
 
 use super::case::GENERATION;
 use super::counters::Counters;
@@ -53,6 +54,11 @@ impl Core {
         tables.ways_back = network.ways_back();
         tables.now_ns = NOW_NS;
         tables.routes = network.routes();
+        for vlan in network.vlans() {
+            let link = Link { interface: vlan.parent, tag: Tag::new(vlan.kind, vlan.number) };
+            tables.vlans.insert(link, vlan.device);
+            tables.vlan_links.insert(vlan.device, link);
+        }
         for key in own::connections() {
             match key {
                 Key::V4(tuple) => _ = tables.own4.insert(tuple),

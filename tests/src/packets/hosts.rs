@@ -1,6 +1,11 @@
-//! Named hosts of the packet tables, and the two interfaces of the balancer under test.
+//! Named hosts of the packet tables, and the interfaces of the balancer under test.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// EtherType and number of the VLAN that the balancer has a device for.
+pub const VLAN: (u16, u16) = (0x8100, 200);
+/// Those of another one on the same wire, which no host is in.
+pub const VLAN2: (u16, u16) = (0x88a8, 300);
 
 /// An interface of the balancer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,6 +14,8 @@ pub enum Wire {
     Front,
     /// Towards servers: 10.0.1.0/24, fd00:1::/64.
     Back,
+    /// The device of [`VLAN`], which is carried by [`Wire::Back`]: 10.0.5.0/24, fd00:5::/64.
+    Vlan,
 }
 
 impl Wire {
@@ -17,6 +24,7 @@ impl Wire {
         match self {
             Self::Front => [2, 0, 0, 0, 2, 1],
             Self::Back => [2, 0, 0, 0, 1, 1],
+            Self::Vlan => [2, 0, 0, 0, 5, 1],
         }
     }
 
@@ -25,6 +33,7 @@ impl Wire {
         match self {
             Self::Front => "front",
             Self::Back => "back",
+            Self::Vlan => "vlan",
         }
     }
 }
@@ -58,6 +67,15 @@ impl Host {
             mac: [2, 0, 0, 0, 1, last],
             v4: Ipv4Addr::new(10, 0, 1, last),
             v6: Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, last as u16),
+        }
+    }
+
+    const fn vlan(last: u8) -> Self {
+        Self {
+            wire: Wire::Vlan,
+            mac: [2, 0, 0, 0, 5, last],
+            v4: Ipv4Addr::new(10, 0, 5, last),
+            v6: Ipv6Addr::new(0xfd00, 5, 0, 0, 0, 0, 0, last as u16),
         }
     }
 
@@ -115,6 +133,12 @@ pub const WEB1: Host = Host::back(11);
 pub const WEB2: Host = Host::back(12);
 /// A web server.
 pub const WEB3: Host = Host::back(13);
+/// The balancer in its VLAN.
+pub const LB1_VLAN: Host = Host::vlan(1);
+/// A server in the VLAN.
+pub const WEB4: Host = Host::vlan(14);
+/// A client in the VLAN.
+pub const INSIDER: Host = Host::vlan(50);
 /// From where ssh is allowed.
 pub const ADMIN: Host = Host::back(41);
 /// Next to the administrator's address.
@@ -149,4 +173,5 @@ pub const FAR2: Host = Host::behind_router(2, 12);
 pub const FAR_NARROW: Host = Host::behind_router(3, 11);
 
 /// Hosts whose MAC addresses the balancer knows.
-pub const NEIGHBOURS: [Host; 10] = [CLIENT, CLIENT2, EDGE, WEB1, WEB2, WEB3, ADMIN, ADMIN_NEIGHBOUR, NARROW, ROUTER];
+pub const NEIGHBOURS: [Host; 12] =
+    [CLIENT, CLIENT2, EDGE, WEB1, WEB2, WEB3, ADMIN, ADMIN_NEIGHBOUR, NARROW, ROUTER, WEB4, INSIDER];

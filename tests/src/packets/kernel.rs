@@ -43,6 +43,7 @@ impl Kernel {
             add(instance.state_mut(), 2 * slot, service, false)?;
             add(instance.state_mut(), 2 * slot + 1, service, true)?;
         }
+        instance.state_mut().set_vlans(&network.vlans())?;
         Ok(Self { instance, network, rules: 0, pins: pins.map(Path::to_owned) })
     }
 

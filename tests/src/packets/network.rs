@@ -1,4 +1,4 @@
-//! A namespace with the balancer's two interfaces, its neighbours and its routes; it ends with the thread inside it.
+//! A namespace with the balancer's interfaces, its neighbours and its routes; it ends with the thread inside it.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
@@ -12,10 +12,15 @@ use rtnetlink::packet_route::neighbour::NeighbourState;
 use rtnetlink::packet_route::route::{RouteAttribute, RouteMetric, RouteScope};
 use rtnetlink::{AddressMessageBuilder, Handle, LinkUnspec, LinkVeth, RouteMessageBuilder};
 
-use super::hosts::{CLIENT, FAR_NARROW, FAR1, Host, LB1, LB1_TOO, NARROW, NEIGHBOURS, ROUTER, VIP, WEB1, Wire};
+use super::hosts::{
+    CLIENT, FAR_NARROW, FAR1, Host, LB1, LB1_TOO, LB1_VLAN, NARROW, NEIGHBOURS, ROUTER, VIP, VLAN, VLAN2, WEB1, WEB4,
+    Wire,
+};
 use crate::eventually;
 use foobar_common::host::HostRoute;
 use foobar_common::tables::{Mac, Route};
+use foobar_common::vlan::Tag;
+use foobar_user::datapath::vlans::Vlan;
 
 /// The namespace works within this, or never.
 const READY: Duration = Duration::from_secs(5);
@@ -33,6 +38,9 @@ pub const NARROW_MTU6: u16 = 1280;
 pub struct Network {
     front: u32,
     back: u32,
+    vlan: u32,
+    /// By which nothing leaves.
+    spare: u32,
 }
 
 impl Network {
@@ -43,7 +51,7 @@ impl Network {
         let network = runtime.block_on(build())?;
         // Links and IPv6 addresses become usable a moment after they were switched on.
         eventually(READY, "routes in the new namespace", || {
-            for host in [CLIENT, WEB1, LB1_TOO] {
+            for host in [CLIENT, WEB1, WEB4, LB1_TOO] {
                 for v6 in [false, true] {
                     let any = if v6 { IpAddr::from(Ipv6Addr::UNSPECIFIED) } else { Ipv4Addr::UNSPECIFIED.into() };
                     // Connecting a datagram socket sends nothing: it only asks for the route.
@@ -58,7 +66,7 @@ impl Network {
     /// One that nobody has built, for tests on the host alone.
     #[must_use]
     pub const fn imagined() -> Self {
-        Self { front: 11, back: 12 }
+        Self { front: 11, back: 12, vlan: 13, spare: 14 }
     }
 
     /// Index of an interface.
@@ -66,6 +74,7 @@ impl Network {
         match wire {
             Wire::Front => self.front,
             Wire::Back => self.back,
+            Wire::Vlan => self.vlan,
         }
     }
 
@@ -79,10 +88,19 @@ impl Network {
         let hop = |route: &HostRoute| match route.route {
             Route::Hop { interface, .. } => interface,
             Route::NoNeighbour if route.prefix.contains(&CLIENT.address(route.prefix.addr().is_ipv6())) => self.front,
+            Route::NoNeighbour if route.prefix.contains(&WEB4.address(route.prefix.addr().is_ipv6())) => self.vlan,
             Route::NoNeighbour => self.back,
             _ => 0,
         };
         self.routes().iter().map(|route| (route.prefix, hop(route))).collect()
+    }
+
+    /// Devices of VLANs. This kernel has none, so that other interfaces stand for them: its routing tables do not see the
+    /// difference.
+    #[must_use]
+    pub fn vlans(&self) -> Vec<Vlan> {
+        let device = |device, (kind, number)| Vlan { device, parent: self.back, kind, number };
+        vec![device(self.vlan, VLAN), device(self.spare, VLAN2)]
     }
 
     /// What the kernel's tables of this namespace answer.
@@ -90,25 +108,36 @@ impl Network {
         let mut routes = vec![
             on_link("203.0.113.0/24", "2001:db8::/64", Route::NoNeighbour),
             on_link("10.0.1.0/24", "fd00:1::/64", Route::NoNeighbour),
+            on_link("10.0.5.0/24", "fd00:5::/64", Route::NoNeighbour),
         ];
-        for own in [VIP, LB1, LB1_TOO, Host { v4: Ipv4Addr::new(203, 0, 113, 2), ..FRONT_SELF }] {
+        for own in [VIP, LB1, LB1_TOO, LB1_VLAN, Host { v4: Ipv4Addr::new(203, 0, 113, 2), ..FRONT_SELF }] {
             routes.push(exactly(own, Route::Unreachable, MTU, MTU));
         }
-        for broadcast in ["203.0.113.0/32", "203.0.113.255/32", "10.0.1.0/32", "10.0.1.255/32"] {
+        for broadcast in
+            ["203.0.113.0/32", "203.0.113.255/32", "10.0.1.0/32", "10.0.1.255/32", "10.0.5.0/32", "10.0.5.255/32"]
+        {
             routes.push(vec![HostRoute { prefix: net(broadcast), mtu: MTU, route: Route::Unreachable }]);
         }
-        for anycast in ["2001:db8::/128", "fd00:1::/128"] {
+        for anycast in ["2001:db8::/128", "fd00:1::/128", "fd00:5::/128"] {
             routes.push(vec![HostRoute { prefix: net(anycast), mtu: MTU, route: Route::Unreachable }]);
         }
         for host in NEIGHBOURS {
             let (mtu, mtu6) = if host == NARROW { (NARROW_MTU, NARROW_MTU6) } else { (MTU, MTU) };
             let (interface, source) = (self.index(host.wire), Mac::new(host.wire.mac()));
-            let hop = Route::Hop { interface, source, destination: Mac::new(host.mac), gateway: false, mtu: 1500 };
+            let hop = Route::Hop {
+                interface,
+                tag: Tag::NONE,
+                source,
+                destination: Mac::new(host.mac),
+                gateway: false,
+                mtu: 1500,
+            };
             routes.push(exactly(host, hop, mtu, mtu6));
         }
         for (host, mtu) in [(FAR1, MTU), (FAR_NARROW, FAR_MTU)] {
             let (interface, source) = (self.index(host.wire), Mac::new(host.wire.mac()));
-            let route = Route::Hop { interface, source, destination: Mac::new(host.mac), gateway: true, mtu };
+            let route =
+                Route::Hop { interface, tag: Tag::NONE, source, destination: Mac::new(host.mac), gateway: true, mtu };
             routes.push(around(host).map(|prefix| HostRoute { prefix, mtu, route }).to_vec());
         }
         routes.concat()
@@ -149,15 +178,18 @@ async fn build() -> Result<Network> {
     let (connection, handle, _) = rtnetlink::new_connection().context("cannot talk to the kernel's routing socket")?;
     tokio::spawn(connection);
     up(&handle, "lo").await?;
-    for wire in [Wire::Front, Wire::Back] {
+    for wire in [Wire::Front, Wire::Back, Wire::Vlan] {
         let peer = format!("{}-peer", wire.name());
         let pair = LinkVeth::new(wire.name(), &peer).address(wire.mac().to_vec()).build();
         handle.link().add(pair).execute().await.context("cannot make a pair of veth interfaces")?;
         up(&handle, &peer).await?;
         up(&handle, wire.name()).await?;
     }
-    let network = Network { front: index("front")?, back: index("back")? };
-    for (host, length) in [(FRONT_SELF, (24, 64)), (LB1, (24, 64)), (LB1_TOO, (32, 128)), (VIP, (32, 128))] {
+    let network =
+        Network { front: index("front")?, back: index("back")?, vlan: index("vlan")?, spare: index("vlan-peer")? };
+    for (host, length) in
+        [(FRONT_SELF, (24, 64)), (LB1, (24, 64)), (LB1_VLAN, (24, 64)), (LB1_TOO, (32, 128)), (VIP, (32, 128))]
+    {
         hold(&handle, host, network.index(host.wire), length).await?;
     }
     for host in NEIGHBOURS {

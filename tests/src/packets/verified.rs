@@ -9,7 +9,7 @@ use super::stack::Stacks;
 
 /// Programs, the instructions that the verifier may walk at the most (half as many again as when this was set), and the bytes
 /// of stack that the deepest chain of calls may take (the kernel allows 512).
-const BOUNDS: [(&str, u32, u32); 27] = [
+const BOUNDS: [(&str, u32, u32); 29] = [
     ("foobar", 5_300, 288),
     ("path4", 145_000, 512),
     ("path6", 365_000, 512),
@@ -19,13 +19,15 @@ const BOUNDS: [(&str, u32, u32); 27] = [
     ("handshake6", 28_000, 384),
     ("error4", 46_000, 512),
     ("error6", 200_000, 512),
-    ("answer4", 43_000, 320),
-    ("answer6", 49_000, 384),
+    ("answer4", 72_000, 320),
+    ("answer6", 75_000, 384),
     ("encapsulate4", 4_500, 320),
     ("encapsulate6", 4_500, 384),
     ("decapsulate4", 22_000, 256),
     ("decapsulate6", 22_000, 256),
     ("clamp", 13_500, 64),
+    ("tag4", 1_000, 128),
+    ("tag6", 1_000, 128),
     ("connections", 215_000, 352),
     ("closed", 300, 64),
     ("connect4", 4_600, 160),

@@ -10,6 +10,7 @@ use foobar_common::rules::{Action, Protocol, Rule};
 use super::everything;
 use super::hosts::{
     EDGE, FAR_NARROW, FAR1, FAR2, Host, LB1, LB2, NARROW, NOWHERE, SILENT, SOURCE, SOURCE2, VIP2, WEB1, WEB2, WEB3,
+    WEB4,
 };
 
 /// A service of the world, at [`super::hosts::VIP`] in both families.
@@ -92,7 +93,7 @@ const fn told_apart(name: &'static str, port: u16, members: &'static [Host]) -> 
 }
 
 /// The services; the slot in a family is `2 * index + family`.
-pub const SERVICES: [Served; 27] = [
+pub const SERVICES: [Served; 30] = [
     served("www", 8080, &[WEB1, WEB2]),
     Served { protocol: 17, ..served("echo", 7007, &[WEB1, WEB2]) },
     served("three", 8082, &[WEB1, WEB2, WEB3]),
@@ -120,6 +121,9 @@ pub const SERVICES: [Served; 27] = [
     Served { forward: FORWARD_TUNNEL, backend_port: 8079, protocol: 17, ..served("tunnel-udp", 8079, &[FAR1, FAR2]) },
     Served { forward: FORWARD_TUNNEL, backend_port: 8090, ..served("tunnel-narrow", 8090, &[FAR_NARROW]) },
     Served { forward: FORWARD_TUNNEL, backend_port: 8089, ..served("tunnel-silent", 8089, &[SILENT]) },
+    served("vlan", 8066, &[WEB4]),
+    Served { forward: FORWARD_DIRECT, backend_port: 8067, ..served("vlan-direct", 8067, &[WEB4]) },
+    Served { forward: FORWARD_TUNNEL, backend_port: 8068, ..served("vlan-tunnel", 8068, &[WEB4]) },
 ];
 
 /// Members of a service at the most; the backend slot is `MEMBERS * service slot + member`.

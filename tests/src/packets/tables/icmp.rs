@@ -7,7 +7,9 @@ use foobar_common::verdict::Reason;
 use super::super::case::{Action, Case, GENERATION, Step, case};
 use super::super::chain::Extension;
 use super::super::frame::{ACK, Frame, PSH, Transport};
-use super::super::hosts::{ADMIN, CLIENT, CLIENT2, EDGE, ENEMY, Host, LB1, OFFICE, SILENT, VIP, WEB1, WEB2, Wire};
+use super::super::hosts::{
+    ADMIN, CLIENT, CLIENT2, EDGE, ENEMY, Host, LB1, OFFICE, SILENT, VIP, VLAN, WEB1, WEB2, Wire,
+};
 use super::{both, named};
 
 pub(super) fn cases() -> Vec<Case> {
@@ -328,6 +330,11 @@ fn refused(v6: bool) -> Vec<Case> {
             "an ICMP error on its last hop",
             vec![{ plain.clone().hops(1).drops(Reason::TimeExceeded).given("www", v6, 0, 0) }],
         ),
+        about("an ICMP error from a VLAN leaves without its tag", {
+            let frame = plain.clone().tag(VLAN.0, VLAN.1).bytes();
+            let step = to_backend(&plain, &reply(v6, TCP, WEB1), WEB1).given("www", v6, 0, 0);
+            vec![Step { frame, ingress: Wire::Back, ..step }]
+        }),
         about("an ICMP error under a tag", vec![plain.clone().tag(0x8100, 5).drops(Reason::TaggedService)]),
         case(
             &named("an ICMP error to a backend whose MAC address nobody knows is left to the stack", v6),

@@ -22,6 +22,7 @@ mod sets;
 mod shadow;
 mod spoofed;
 mod tunnel;
+mod vlans;
 
 use super::case::Case;
 use super::hosts::Wire;
@@ -51,6 +52,7 @@ pub fn all() -> Vec<Case> {
         limits::cases(),
         shadow::cases(),
         jumbo::cases(),
+        vlans::cases(),
     ]
     .concat()
 }

@@ -74,7 +74,8 @@ fn segment(v6: bool, source: u16, flags: u8) -> Frame {
     Frame::new(v6, CLIENT, VIP, Transport::Tcp(source, PORT, flags))
 }
 
-fn leaves(frame: &Frame, backend: Host, reason: Reason) -> Step {
+/// A client's packet leaves in a tunnel.
+pub(super) fn leaves(frame: &Frame, backend: Host, reason: Reason) -> Step {
     frame.leaves(frame, backend.wire, reason).becomes(tunnelled(frame, backend)).by_tunnel(Tunnel::In)
 }
 
@@ -207,8 +208,11 @@ fn received(v6: bool) -> Vec<Case> {
             let scan = inner(v6, Transport::Tcp(2000, 8443, SYN | FIN));
             taken_out(v6, to_us(&scan), &scan, Action::Drop, Reason::TcpFlags)
         }),
-        one("tunnel: under a VLAN tag", pass(&syn.clone().tag(0x8100, 5), "tunnelled")),
-        one("tunnel: under two VLAN tags", pass(&syn.clone().tag(0x88a8, 5).tag(0x8100, 6), "tunnelled")),
+        one("tunnel: one that comes under a VLAN tag", pass(&syn.clone().tag(0x8100, 5), "tunnelled")),
+        one(
+            "tunnel: one that comes under two VLAN tags",
+            pass(&syn.clone().tag(0x88a8, 5).tag(0x8100, 6), "tunnelled"),
+        ),
         one("tunnel: another one inside, for the VIP", {
             let mut nested = inner(v6, Transport::Other(if v6 { 41 } else { 4 }));
             nested.data = syn.bytes()[14..].to_vec();
