@@ -207,8 +207,9 @@ where
     if T::APART && *table != before && flow.state & FLOW_REPLIES != 0 {
         let established = Address::<W>::replies(tables, Ask::Establish, work) == Reason::NewFlow;
         if !established {
-            // There is no room for its replies: it stays as it was.
+            // There is no room for its replies: it stays as it was, and the next segment tries again.
             work.found.table = before;
+            work.found.flow.state |= FLOW_ANSWERED;
         }
     }
     if changed {

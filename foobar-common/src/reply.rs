@@ -160,7 +160,9 @@ where
         Ask::Claim => claim(service, key, found, tables, room),
         Ask::Establish => yes(establish(key, found, tables, room)),
         Ask::Has | Ask::Release | Ask::Find => {
-            let has = Address::<W>::reply(tables, found.table, room);
+            // That of a flow which is being established is among the established ones before the flow is.
+            let has = Address::<W>::reply(tables, found.table, room)
+                || found.table == FlowTable::HalfOpen && Address::<W>::reply(tables, FlowTable::Established, room);
             let has = has && room.reply.is_of(key, &found.flow);
             // Between the look and the removal nobody else can have it: only packets of this flow, and the agent once the flow
             // is gone, take it out.

@@ -78,7 +78,7 @@ where
     path::told(packet, Some(work.headers()), result, tables)
 }
 
-/// A packet that leaves under another VLAN tag than it came, see [`vlan::retag`].
+/// A packet that leaves under another VLAN tag than it came, see [`crate::vlan`].
 #[inline(always)]
 pub fn tag<const W: usize, P: Resize, T: Tables>(packet: &mut P, tables: &T, work: &Of<W>) -> Verdict {
     let Of { headers, egress, reason, .. } = work;

@@ -10,12 +10,18 @@ use crate::maps::{ACTIVE, CONNECT_FAILURES};
 /// A flow from the wire has closed; `refused` not 0: because its backend has not taken it.
 #[inline(never)]
 pub(crate) fn flow_closed(slot: u32, refused: u32) {
+    flow_gone(slot);
+    if refused != 0 {
+        count(slot);
+    }
+}
+
+/// A backend has one flow less.
+#[inline(always)]
+pub(crate) fn flow_gone(slot: u32) {
     if let Some(flows) = ACTIVE.get_ptr_mut(slot) {
         // SAFETY: a word of a map value.
         unsafe { atomic::fetch_add(flows, u64::MAX) };
-    }
-    if refused != 0 {
-        count(slot);
     }
 }
 

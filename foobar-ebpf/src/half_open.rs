@@ -4,10 +4,11 @@ use aya_ebpf::maps::Array;
 use core::ptr::{read_volatile, write_volatile};
 use foobar_common::abi::Flow;
 use foobar_common::address::Tuple;
+use foobar_common::flow::closed;
 use foobar_common::half_open::{HalfOpen, WAYS, first_place};
 
-use crate::atomic;
 use crate::maps::SEED;
+use crate::{atomic, failures};
 
 /// A table of one family.
 pub(crate) type Table<const W: usize> = Array<HalfOpen<W>>;
@@ -19,6 +20,13 @@ const NOWHERE: u32 = 0;
 #[inline(always)]
 pub(crate) fn get<const W: usize>(table: &'static Table<W>, tuple: &Tuple<W>) -> Option<Flow> {
     let place = table.get_ptr_mut(found(table, tuple).checked_sub(1)?)?;
+    // Once more when another CPU writes it: that takes less than a look.
+    look(place, tuple).or_else(|| look(place, tuple))
+}
+
+/// A place's flow, if it is of this tuple and nobody writes it.
+#[inline(always)]
+fn look<const W: usize>(place: Place<W>, tuple: &Tuple<W>) -> Option<Flow> {
     // SAFETY: a place of the table; whoever writes it in between is noticed below.
     unsafe {
         let version = read_volatile(&raw const (*place).version);
@@ -32,37 +40,65 @@ pub(crate) fn get<const W: usize>(table: &'static Table<W>, tuple: &Tuple<W>) ->
     }
 }
 
-/// Writes an entry, in the place of its set that suits best; false: other CPUs write there, and in the next one, just now.
+/// Writes an entry, in the place of its set that suits best; false: other CPUs write there just now.
 #[inline(never)]
 pub(crate) fn insert<const W: usize>(table: &'static Table<W>, tuple: &Tuple<W>, flow: &Flow) -> bool {
-    let found = match find(table, tuple) {
-        NOWHERE => oldest(table, tuple),
-        found => found,
-    };
-    let Some(best) = found.checked_sub(1) else { return false };
-    write(table, best, tuple, flow) || write(table, best ^ 1, tuple, flow)
+    // A place that another CPU locks in between is passed over the second time.
+    put(table, oldest(table, tuple), tuple, flow) || put(table, oldest(table, tuple), tuple, flow)
 }
 
-/// Writes an entry to a place; false: another CPU writes it just now.
+/// Changes an entry where it is; one that has gone, or that another CPU changes just now, is left alone.
+#[inline(never)]
+pub(crate) fn amend<const W: usize>(table: &'static Table<W>, tuple: &Tuple<W>, flow: &Flow) {
+    let found = find(table, tuple).checked_sub(1);
+    let Some(place) = found.and_then(|place| table.get_ptr_mut(place)) else { return };
+    // SAFETY: a place of the table, which is ours alone from the lock on.
+    unsafe {
+        if lock(place) {
+            if is_of(place, tuple) && read_volatile(&raw const (*place).flow.last_seen_ns) != 0 {
+                write(place, flow);
+            }
+            unlock(place);
+        }
+    }
+}
+
+/// Writes a new entry to a place, from 1 on; who is driven out has one flow less at his backend. False: another CPU writes it.
 #[inline(always)]
-fn write<const W: usize>(table: &'static Table<W>, place: u32, tuple: &Tuple<W>, flow: &Flow) -> bool {
-    let Some(place) = table.get_ptr_mut(place) else { return false };
+fn put<const W: usize>(table: &'static Table<W>, place: u32, tuple: &Tuple<W>, flow: &Flow) -> bool {
+    let Some(place) = place.checked_sub(1).and_then(|place| table.get_ptr_mut(place)) else { return false };
     // SAFETY: a place of the table, which is ours alone from the lock on.
     unsafe {
         if !lock(place) {
             return false;
         }
+        let used = read_volatile(&raw const (*place).flow.last_seen_ns) != 0;
+        if used && !closed(read_volatile(&raw const (*place).flow.state)) && !is_of(place, tuple) {
+            failures::flow_gone(read_volatile(&raw const (*place).flow.backend));
+        }
         let (from, to) = (core::ptr::from_ref(tuple).cast::<u64>(), (&raw mut (*place).tuple).cast::<u64>());
         for word in 0..size_of::<Tuple<W>>() / 8 {
             write_volatile(to.add(word), read_volatile(from.add(word)));
         }
+        write(place, flow);
+        unlock(place);
+    }
+    true
+}
+
+/// Writes a place's flow.
+///
+/// # Safety
+/// It is one that the caller has locked.
+#[inline(always)]
+unsafe fn write<const W: usize>(place: Place<W>, flow: &Flow) {
+    // SAFETY: words of both, which are aligned to them.
+    unsafe {
         let (from, to) = (core::ptr::from_ref(flow).cast::<u64>(), (&raw mut (*place).flow).cast::<u64>());
         for word in 0..size_of::<Flow>() / 8 {
             write_volatile(to.add(word), read_volatile(from.add(word)));
         }
-        unlock(place);
     }
-    true
 }
 
 /// Frees the place of a tuple's entry.
@@ -70,10 +106,12 @@ fn write<const W: usize>(table: &'static Table<W>, place: u32, tuple: &Tuple<W>,
 pub(crate) fn remove<const W: usize>(table: &'static Table<W>, tuple: &Tuple<W>) {
     let found = find(table, tuple).checked_sub(1);
     let Some(place) = found.and_then(|place| table.get_ptr_mut(place)) else { return };
-    // SAFETY: as in `insert`. When another CPU writes it, it is in use, and grows old by itself.
+    // SAFETY: as in `amend`. When another CPU writes it, it is in use, and grows old by itself.
     unsafe {
         if lock(place) {
-            write_volatile(&raw mut (*place).flow.last_seen_ns, 0);
+            if is_of(place, tuple) {
+                write_volatile(&raw mut (*place).flow.last_seen_ns, 0);
+            }
             unlock(place);
         }
     }
@@ -109,8 +147,11 @@ fn oldest<const W: usize>(table: &'static Table<W>, tuple: &Tuple<W>) -> u32 {
     for way in 0..WAYS {
         let Some(place) = table.get_ptr_mut(first + way) else { return NOWHERE };
         // SAFETY: as in `find`.
-        let seen = unsafe { read_volatile(&raw const (*place).flow.last_seen_ns) };
-        if seen < least {
+        let (version, seen) = unsafe {
+            (read_volatile(&raw const (*place).version), read_volatile(&raw const (*place).flow.last_seen_ns))
+        };
+        // Who writes it is done soon; or was an agent that died, and then the place is lost and no more.
+        if version & 1 == 0 && seen < least {
             (best, least) = (first + way + 1, seen);
         }
     }

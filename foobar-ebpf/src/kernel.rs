@@ -158,7 +158,7 @@ impl<const APART: bool> Tables for Context<APART> {
             return;
         }
         if table == FlowTable::HalfOpen {
-            half_open::insert(&HALF_OPEN4, key, flow);
+            half_open::amend(&HALF_OPEN4, key, flow);
         } else if let Some(entry) = flows4(table).get_ptr_mut(key) {
             amend(entry, flow);
         }
@@ -169,7 +169,7 @@ impl<const APART: bool> Tables for Context<APART> {
             return;
         }
         if table == FlowTable::HalfOpen {
-            half_open::insert(&HALF_OPEN6, key, flow);
+            half_open::amend(&HALF_OPEN6, key, flow);
         } else if let Some(entry) = flows6(table).get_ptr_mut(key) {
             amend(entry, flow);
         }

@@ -88,11 +88,15 @@ where
         };
         // A walk over a table that changes begins anew when the entry under it goes: it ends at the table's size at the latest.
         // What it has missed it meets the next time.
-        let (mut whole, mut met) = (true, 0);
+        let (mut whole, mut met, mut first) = (true, 0, None);
         for entry in map.iter().take(self.size as usize) {
             met += 1;
             match entry {
-                Ok((key, flow)) => see(&key.0, &flow.0),
+                Ok((key, flow)) => {
+                    // Met again: the walk has begun anew, without a word.
+                    whole &= *first.get_or_insert(key.0) != key.0 || met == 1;
+                    see(&key.0, &flow.0);
+                }
                 Err(MapError::KeyNotFound) => whole = false,
                 Err(error) => return Err(error).context("cannot read a flow table"),
             }

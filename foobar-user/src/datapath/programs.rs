@@ -84,8 +84,9 @@ pub const FOLLOWER: &str = "connections";
 /// The program that sees the end of sockets.
 pub const CLOSER: &str = "closed";
 
-/// The tables whose size the site file says.
-const SIZED: [&str; 4] = ["FLOWS4", "FLOWS6", "REPLIES4", "REPLIES6"];
+/// The tables whose size the site file says, in flows. What the kernel drives out of a flow table leaves its reply until the
+/// agent's next walk.
+const SIZED: [(&str, u32); 4] = [("FLOWS4", 1), ("FLOWS6", 1), ("REPLIES4", 2), ("REPLIES6", 2)];
 /// What they hold where no flows are forwarded: maps must have a size.
 const LEAST_FLOWS: u32 = 1024;
 
@@ -172,8 +173,8 @@ impl Programs {
             .override_global(aya_log::LEVEL, &log_level, true)
             .map_max_entries("MEMBERS", parts.member_words);
         let flows = parts.flows.max(LEAST_FLOWS);
-        for table in SIZED {
-            loader.map_max_entries(table, flows);
+        for (table, times) in SIZED {
+            loader.map_max_entries(table, flows * times);
         }
         let cpus = cpus()?;
         let memories = EXPRESS.map(|(name, constant, all)| {
@@ -195,7 +196,7 @@ impl Programs {
             loader.override_global(name, value, true);
         }
         if let Some(folder) = parts.state {
-            shapes::check(object::bytes()?, &STATE_MAPS, &SIZED, folder)?;
+            shapes::check(object::bytes()?, &STATE_MAPS, &SIZED.map(|(table, _)| table), folder)?;
             if dry == 0 {
                 tell_sizes(folder, flows);
             }
@@ -341,8 +342,8 @@ impl Programs {
 
 /// Tells when tables that are pinned have another size than the site file wants.
 fn tell_sizes(folder: &Path, flows: u32) {
-    for table in SIZED {
-        let found = MapInfo::from_pin(folder.join(table.to_lowercase())).map(|map| map.max_entries());
+    for (table, times) in SIZED {
+        let found = MapInfo::from_pin(folder.join(table.to_lowercase())).map(|map| map.max_entries() / times);
         if let Ok(found) = found
             && found != flows
         {

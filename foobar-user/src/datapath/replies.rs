@@ -14,6 +14,8 @@ use super::wire::Wire;
 type Replies4 = HashMap<MapData, Wire<Tuple<1>>, Wire<Reply<1>>>;
 type Replies6 = HashMap<MapData, Wire<Tuple<4>>, Wire<Reply<4>>>;
 
+/// Entries that one walk looks at: twice as many as the largest table holds.
+const ENTRIES_MAX: usize = 1 << 26;
 /// `BPF_NOEXIST`.
 const NOEXIST: u64 = 1;
 
@@ -148,7 +150,8 @@ where
     Wire<Reply<W>>: aya::Pod,
 {
     let mut all = Vec::new();
-    for entry in map.iter() {
+    // A walk that begins anew all the time ends some time; what it has missed the next one meets.
+    for entry in map.iter().take(ENTRIES_MAX) {
         match entry {
             Ok((tuple, reply)) => all.push((tuple.0, reply.0)),
             // It went in between; a walk that begins anew meets the others again.
