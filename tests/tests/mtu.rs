@@ -3,11 +3,12 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use foobar_tests::cluster::{Cluster, echo, server};
 use foobar_tests::host::SWITCH;
-use foobar_tests::is_long;
+use foobar_tests::passing::Passing;
 use foobar_tests::process::Process;
+use foobar_tests::{is_long, obtained};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -20,6 +21,8 @@ struct Mode {
     client: &'static str,
     /// Links to the client: interfaces of hosts.
     before: &'static [(&'static str, &'static str)],
+    /// Routes of the balancer for what it sends on, and their interfaces.
+    routes: &'static [(&'static str, &'static str)],
 }
 
 const MODES: [Mode; 2] = [
@@ -28,6 +31,12 @@ const MODES: [Mode; 2] = [
         vips: ["203.0.113.10:7007", "[2001:db8::10]:7007"],
         client: "client",
         before: &[("client", "eth0"), ("lb1", "eth1")],
+        routes: &[
+            ("10.0.1.11/32", "eth0"),
+            ("fd00:1::11/128", "eth0"),
+            ("203.0.113.50/32", "eth1"),
+            ("2001:db8::50/128", "eth1"),
+        ],
     },
     // The backend answers by itself, so the client is in its network.
     Mode {
@@ -35,6 +44,7 @@ const MODES: [Mode; 2] = [
         vips: ["10.0.1.100:7007", "[fd00:1::100]:7007"],
         client: "app1",
         before: &[("app1", "eth0"), (SWITCH, "app1")],
+        routes: &[("10.0.1.11/32", "eth0"), ("fd00:1::11/128", "eth0")],
     },
 ];
 
@@ -53,22 +63,41 @@ fn what_is_sent_directly_arrives_whole_at_every_mtu() -> Result<()> {
 
 fn sweep(mode: &Mode) -> Result<()> {
     let (cluster, _agents) = cluster(mode)?;
+    // What the balancer answers by itself comes to a cable's other end only where that has a program, too.
+    let _passing = Passing::attach(cluster.namespace("client")?, "eth0")?;
     let (step, bytes) = if is_long() { (1, 10_000_000) } else { (20, 1_000_000) };
     let data: Vec<u8> = (0..bytes).map(|at: usize| (at * 31 % 251) as u8).collect();
     for mtu in (1400..=1500).step_by(step) {
         for (place, links) in [("before the balancer", mode.before), ("behind it", BEHIND)] {
             set_mtu(&cluster, links, mtu)?;
-            for vip in mode.vips {
-                let vip: SocketAddr = vip.parse()?;
-                let client = cluster.namespace(mode.client)?;
-                let sent = client.block_on(|| there_and_back(vip, &data))?;
-                let largest = sent.with_context(|| format!("{} by {vip}, MTU {mtu} {place}", mode.forward))?;
-                // The control: the link's MTU, less 20 or 40 bytes of IP and 32 of TCP with its timestamps.
-                let expected = mtu - if vip.is_ipv6() { 40 } else { 20 } - 32;
-                ensure!(largest == expected, "{vip}, MTU {mtu} {place}: segments of {largest} bytes, not {expected}");
-            }
+            both_ways(&cluster, mode, mtu, &data).with_context(|| format!("{}, MTU {mtu} {place}", mode.forward))?;
             set_mtu(&cluster, links, 1500)?;
         }
+        // Neither end knows: the balancer says so to each.
+        set_routes(&cluster, mode, mtu)?;
+        both_ways(&cluster, mode, mtu, &data)
+            .with_context(|| format!("{}, MTU {mtu} of the balancer's routes", mode.forward))?;
+        set_routes(&cluster, mode, 1500)?;
+    }
+    Ok(())
+}
+
+/// By the VIP of each family: everything comes back, in segments that are as large as the narrowest link takes them.
+fn both_ways(cluster: &Cluster, mode: &Mode, mtu: u32, data: &[u8]) -> Result<()> {
+    for vip in mode.vips {
+        let vip: SocketAddr = vip.parse()?;
+        let client = cluster.namespace(mode.client)?;
+        // The control, without which every MTU could be 1,500: less 20 or 40 bytes of IP and 32 of TCP with its timestamps.
+        let expected = mtu - if vip.is_ipv6() { 40 } else { 20 } - 32;
+        // The balancer asks for its routes from time to time. What is lost or changed meanwhile ends the wait at once.
+        let outcome = obtained(NOTICED, &format!("segments of {expected} bytes by {vip}"), || {
+            match client.block_on(|| there_and_back(vip, data)).flatten() {
+                Ok(largest) if largest == expected => Ok(Some(Ok(()))),
+                Ok(largest) => bail!("they are of {largest}"),
+                Err(error) => Ok(Some(Err(error))),
+            }
+        });
+        outcome?.with_context(|| format!("by {vip}"))?;
     }
     Ok(())
 }
@@ -93,6 +122,19 @@ fn cluster(mode: &Mode) -> Result<(Cluster, Vec<Process>)> {
 fn set_mtu(cluster: &Cluster, links: &[(&str, &str)], mtu: u32) -> Result<()> {
     for (host, interface) in links {
         cluster.run(host, "ip", &["link", "set", interface, "mtu", &mtu.to_string()])?;
+    }
+    Ok(())
+}
+
+/// Bounds what the balancer may send on, and has both ends forget what they were told of it.
+fn set_routes(cluster: &Cluster, mode: &Mode, mtu: u32) -> Result<()> {
+    for (to, interface) in mode.routes {
+        cluster.run("lb1", "ip", &["route", "replace", to, "dev", interface, "mtu", "lock", &mtu.to_string()])?;
+    }
+    for host in [mode.client, "web1"] {
+        for family in ["-4", "-6"] {
+            cluster.run(host, "ip", &[family, "route", "flush", "cache"])?;
+        }
     }
     Ok(())
 }
@@ -138,4 +180,5 @@ fn segment(stream: &TcpStream) -> Result<u32> {
 
 /// Eight bytes of flags, two times of 32 bits, then the size.
 const SEND_MSS: usize = 4;
+const NOTICED: Duration = Duration::from_secs(5);
 const ANSWER: Duration = Duration::from_secs(10);

@@ -17,7 +17,7 @@ pub(super) const START_MARK: &str = "foobar-vm-start";
 pub(super) const EXIT_MARK: &str = "foobar-vm-exit";
 
 /// From start to power-off; seconds when nothing is wrong, but emulation shares the machine with compilers.
-const DEADLINE_MS: u64 = 300_000;
+const DEADLINE_MS: u64 = 600_000;
 const MEMORY_MIB: &str = "1024";
 
 /// What a program did in its machine.
