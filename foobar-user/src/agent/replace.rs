@@ -14,7 +14,7 @@ use super::control::{Applied, Apply};
 use super::edge::{self, EdgeProcess};
 use super::load::Loaded;
 use super::origin::Origins;
-use super::server::{Server, learn_ways, lock, prepare_edge};
+use super::server::{Server, fence_of, learn_ways, lock, prepare_edge};
 use super::sources;
 use super::window::{KeepInKernel, Open};
 use crate::datapath::links;
@@ -269,10 +269,12 @@ impl Put {
         lock(&server.health).apply(&plan.services);
         server.follow_health();
         let replaced = server.replace_processes(&plan).await;
+        let fence = fence_of(&server.datapath)?;
+        let kept = lock(&server.database).follow(&plan, &server.folders, fence.as_ref());
         let sources = sources::of(&plan, &server.folders, server.asked.clone());
         server.metrics.replace(sources).await;
         info!(generation = server.generation(), "reloaded");
-        let faults = faults([let_go, set, replaced]);
+        let faults = faults([let_go, set, replaced, kept]);
         if faults.is_empty() {
             return Ok(());
         }

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tracing::{error, info, warn};
 
+use super::database::Database;
 use super::edge::EdgeProcess;
 use super::events::{Events, Subscription};
 use super::load::Loaded;
@@ -17,6 +18,7 @@ use super::status::{Facts, Status};
 use super::window::Window;
 use super::{Options, ServerFolders};
 use super::{ejections, flows, orders, ring, sources};
+use crate::database::{DatabaseReport, Duties, Fencing};
 use crate::datapath::{self, Datapath};
 use crate::flood;
 use crate::health::{Health, HealthState, ServiceHealth};
@@ -50,6 +52,7 @@ pub(super) struct Server {
     /// Whether some weight has not been whole yet.
     starting: bool,
     pub(super) supervisor: Shared<Option<Supervisor>>,
+    pub(super) database: Shared<Database>,
     pub(super) edge: Option<EdgeProcess>,
     pub(super) metrics: Arc<Metrics>,
     /// What the metrics are made of.
@@ -106,7 +109,10 @@ impl Server {
         }
 
         let (health, health_changes) = Health::start(&plan.services, orders::read(folders.state())?);
-        let supervisor = start_processes(plan, &folders, edge.as_ref()).await?;
+        let mut database = Database::start(plan, &folders)?;
+        let supervisor = start_processes(plan, &folders, edge.as_ref(), &database.duties).await?;
+        database.follow(plan, &folders, fence_of(&datapath)?.as_ref())?;
+        let database = Arc::new(Mutex::new(database));
         let health = Arc::new(Mutex::new(health));
         let ejections_task = ejections::watch(Arc::clone(&datapath), Arc::clone(&health))?;
         let (supervisor, reloads) = (Arc::new(Mutex::new(Some(supervisor))), Arc::new(Mutex::new(Reloads::default())));
@@ -116,6 +122,7 @@ impl Server {
             flood: flood.told(),
             health: Arc::clone(&health),
             supervisor: Arc::clone(&supervisor),
+            database: Arc::clone(&database),
             reloads: Arc::clone(&reloads),
         };
         let learner = learn_ways(plan);
@@ -136,6 +143,7 @@ impl Server {
             members: Members::default(),
             starting: false,
             supervisor,
+            database,
             edge,
             metrics,
             asked,
@@ -232,6 +240,17 @@ impl Server {
         Ok(self.events.subscribe(rule))
     }
 
+    /// The cluster of the database, as this server sees it.
+    ///
+    /// # Errors
+    /// It has no part in it.
+    pub(super) fn database(&self) -> Result<DatabaseReport> {
+        let report = lock(&self.database).report();
+        report.with_context(|| {
+            format!("{} runs no PostgreSQL with a lease: ask a database server of a site that has several", self.name())
+        })
+    }
+
     /// What the server is doing.
     pub(super) fn status(&self) -> Status {
         let health = self.health_changes.borrow().clone();
@@ -321,8 +340,13 @@ fn follow_events(datapath: &Shared<Datapath>) -> Result<(Events, AbortHandle)> {
     Ok((events, task.abort_handle()))
 }
 
-async fn start_processes(plan: &Plan, folders: &ServerFolders, edge: Option<&EdgeProcess>) -> Result<Supervisor> {
-    let mut supervisor = Supervisor::start(plan.processes.clone(), folders.processes())?;
+async fn start_processes(
+    plan: &Plan,
+    folders: &ServerFolders,
+    edge: Option<&EdgeProcess>,
+    duties: &Duties,
+) -> Result<Supervisor> {
+    let mut supervisor = Supervisor::start_by(plan.processes.clone(), folders.processes(), duties.clone())?;
     if let Some(edge) = edge
         && let Err(error) = supervisor.add(edge.spawned(&plan.edge)).await
     {
@@ -335,4 +359,31 @@ async fn start_processes(plan: &Plan, folders: &ServerFolders, edge: Option<&Edg
 
 pub(super) fn prepare_edge(plan: &Plan, folders: &ServerFolders) -> Result<Option<EdgeProcess>> {
     if plan.edge.is_empty() { Ok(None) } else { EdgeProcess::prepare(&plan.edge, folders).map(Some) }
+}
+
+/// Temporary.
+pub(super) fn fence_of(_datapath: &Shared<Datapath>) -> Result<Option<Arc<dyn Fencing>>> {
+    Ok(Some(Arc::new(Loose::default())))
+}
+
+#[derive(Debug, Default)]
+struct Loose(std::sync::atomic::AtomicU64);
+
+impl Fencing for Loose {
+    fn now(&self) -> u64 {
+        let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).expect("a clock");
+        u64::try_from(time.tv_sec()).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec()).unwrap_or(0)
+    }
+    fn close(&self) {
+        self.open_until(0);
+    }
+    fn open(&self) {
+        self.open_until(u64::MAX);
+    }
+    fn open_until(&self, end: u64) {
+        self.0.store(end, std::sync::atomic::Ordering::Relaxed);
+    }
+    fn is_open(&self) -> bool {
+        self.0.load(std::sync::atomic::Ordering::Relaxed) > self.now()
+    }
 }

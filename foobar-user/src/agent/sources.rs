@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::ServerFolders;
+use super::database::Database;
 use super::flows::Told;
 use super::server::{Shared, lock};
 use foobar_common::abi;
@@ -28,6 +29,7 @@ pub(super) struct Asked {
     pub(super) flood: Arc<flood::Told>,
     pub(super) health: Shared<Health>,
     pub(super) supervisor: Shared<Option<Supervisor>>,
+    pub(super) database: Shared<Database>,
     pub(super) reloads: Shared<Reloads>,
 }
 
@@ -41,7 +43,7 @@ pub(super) fn of(plan: &Plan, folders: &ServerFolders, asked: Asked) -> Sources 
         }
         _ => None,
     });
-    let Asked { datapath, flows, flood, health, supervisor, reloads } = asked;
+    let Asked { datapath, flows, flood, health, supervisor, database: _, reloads } = asked;
     Sources {
         datapath: Some(Arc::new(move || read_datapath(&lock(&datapath), &flows, &flood))),
         health: Some(Arc::new(move || Ok(read_health(&lock(&health))))),

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Plan, Role, processes, rules, services, sets, tunnels};
+use super::{Plan, Role, failover, processes, rules, services, sets, tunnels};
 use crate::site::{Forward, Server, Service, Site};
 
 /// Why there is no plan.
@@ -57,6 +57,7 @@ pub fn plan(site: &Site, server: &str) -> Result<Plan, PlanError> {
         tunnels: tunnels::derive(site, server),
         edge: services::edge(site, server),
         processes: processes::derive(site, server),
+        witness: failover::witness(site, server),
         metrics: server.addresses().map(|address| SocketAddr::new(address, site.metrics_port.value)).collect(),
     })
 }

@@ -11,6 +11,7 @@ use ipnet::IpNet;
 
 use super::bogons;
 use super::derive::{held_sources, held_vips};
+use super::failover;
 use super::services::{check_sources, serves};
 use super::sources::Sources;
 use super::tunnels;
@@ -68,6 +69,7 @@ pub fn derive_rules(site: &Site, server: &Server) -> Vec<PlannedRule> {
         firewall.answers(service);
     }
     firewall.replication();
+    firewall.witness();
     firewall.rules
 }
 
@@ -348,5 +350,12 @@ impl<'s> Firewall<'s> {
         let others = Sources::nobody().with_role(self.site, Role::Database).without(self.server);
         let port = Protocol::Tcp(one(self.site.database_port()));
         self.derived("replication", "[database]", others, self.own.clone(), port);
+    }
+    /// Database servers at the witness of their lease.
+    fn witness(&mut self) {
+        let Some(witness) = failover::witness(self.site, self.server) else { return };
+        let databases = Sources::nobody().with_role(self.site, Role::Database);
+        let port = Protocol::Tcp(witness.listen.first().map_or_else(Vec::new, |listen| one(listen.port())));
+        self.derived("witness", "[database]", databases, self.own.clone(), port);
     }
 }
