@@ -12,6 +12,7 @@ use tracing::{error, info, warn};
 use super::admin::{self, Firewall};
 use super::control::{Applied, Apply};
 use super::edge::{self, EdgeProcess};
+use super::fence;
 use super::load::Loaded;
 use super::origin::Origins;
 use super::server::{Server, learn_ways, lock, prepare_edge};
@@ -268,11 +269,12 @@ impl Put {
         server.members.forget();
         lock(&server.health).apply(&plan.services);
         server.follow_health();
+        let fenced = fence::hold(&mut lock(&server.datapath), &plan, &server.folders);
         let replaced = server.replace_processes(&plan).await;
         let sources = sources::of(&plan, &server.folders, server.asked.clone());
         server.metrics.replace(sources).await;
         info!(generation = server.generation(), "reloaded");
-        let faults = faults([let_go, set, replaced]);
+        let faults = faults([let_go, set, fenced, replaced]);
         if faults.is_empty() {
             return Ok(());
         }

@@ -16,7 +16,8 @@ use super::sources::Asked;
 use super::status::{Facts, Status};
 use super::window::Window;
 use super::{Options, ServerFolders};
-use super::{ejections, flows, orders, ring, sources};
+use super::{ejections, fence, flows, orders, ring, sources};
+use crate::datapath::fence::Fence;
 use crate::datapath::{self, Datapath};
 use crate::flood;
 use crate::health::{Health, HealthState, ServiceHealth};
@@ -106,6 +107,9 @@ impl Server {
         }
 
         let (health, health_changes) = Health::start(&plan.services, orders::read(folders.state())?);
+        fence::hold(&mut lock(&datapath), plan, &folders)?;
+        // Nobody takes leases yet.
+        lock(&datapath).fence()?.inspect(Fence::open);
         let supervisor = start_processes(plan, &folders, edge.as_ref()).await?;
         let health = Arc::new(Mutex::new(health));
         let ejections_task = ejections::watch(Arc::clone(&datapath), Arc::clone(&health))?;

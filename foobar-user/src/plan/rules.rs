@@ -10,11 +10,11 @@ use foobar_common::tunnel::{IPV4_IN, IPV6_IN};
 use ipnet::IpNet;
 
 use super::bogons;
-use super::derive::{held_sources, held_vips};
+use super::derive::{fence, held_sources, held_vips};
 use super::services::{check_sources, serves};
 use super::sources::Sources;
 use super::tunnels;
-use super::{Origin, PlannedRule, Role, Transport};
+use super::{FencePlan, Origin, PlannedRule, Role, Transport};
 use crate::site::{At, Forward, Server, Service, Site, SiteProcess, UserRule};
 
 /// Most rules of a server that the packet path takes.
@@ -55,9 +55,13 @@ pub fn derive_rules(site: &Site, server: &Server) -> Vec<PlannedRule> {
     }
     firewall.icmp();
     firewall.metrics();
+    // Before the services: the other database servers are let in whatever becomes of the lease.
+    firewall.replication();
+    let others = firewall.rules.len();
     for service in site.services.iter().filter(|service| service.to.role == server.role) {
         firewall.backend(service);
     }
+    firewall.lease(others);
     firewall.tunnels();
     if server.role == Role::Balancer {
         for service in &site.services {
@@ -67,7 +71,6 @@ pub fn derive_rules(site: &Site, server: &Server) -> Vec<PlannedRule> {
     for service in &site.services {
         firewall.answers(service);
     }
-    firewall.replication();
     firewall.rules
 }
 
@@ -251,6 +254,15 @@ impl<'s> Firewall<'s> {
             // Every kind of check runs over TCP.
             let checkers = check_sources(self.site, service).without(self.server);
             self.derived(&format!("check-{name}"), &origin, checkers, destinations, Protocol::Tcp(ports));
+        }
+    }
+
+    /// Rules for the database's port from this one on hold only while the server has its lease.
+    fn lease(&mut self, first: usize) {
+        let Some(FencePlan { port, .. }) = fence(self.site, self.server) else { return };
+        let database = Protocol::Tcp(one(port));
+        for planned in &mut self.rules[first..] {
+            planned.rule.leased = planned.rule.protocol == database;
         }
     }
 

@@ -64,6 +64,14 @@ impl Site {
         self.servers.iter().filter(move |server| server.role == role)
     }
 
+    /// Whether another database server can take the primary's place: there is one, and a balancer to witness it.
+    #[must_use]
+    pub fn has_failover(&self) -> bool {
+        self.database.is_some()
+            && self.of_role(Role::Database).nth(1).is_some()
+            && self.of_role(Role::Balancer).next().is_some()
+    }
+
     /// Port of PostgreSQL: what the services to the database name, else 5432.
     #[must_use]
     pub fn database_port(&self) -> u16 {
