@@ -3,7 +3,7 @@
 use crate::address::Be16;
 
 /// Version of everything in this file and of the keys in `address`; pinned maps of another version are refused.
-pub const ABI_VERSION: u32 = 5;
+pub const ABI_VERSION: u32 = 6;
 
 /// Rules of one server at the most.
 pub const MAX_RULES: usize = 1024;
@@ -349,6 +349,36 @@ pub const SYN_SCALE: u32 = 4;
 /// [`SynSettings::flags`]: explicit congestion notification.
 pub const SYN_ECN: u32 = 8;
 
+/// What the fence holds back where it leaves, see [`crate::fence`]; written by the agent alone. Of all zero nothing is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Fenced {
+    /// Port of the database; 0: there is no fence.
+    pub port: Be16,
+    /// Always zero.
+    pub _pad: u16,
+    /// Addresses in use.
+    pub count: u32,
+    /// Who is answered at any time: the other database servers, and this one. Addresses of IPv6, and those of IPv4 mapped into it.
+    pub free: [[u32; 4]; MAX_FREE],
+}
+
+/// Addresses that the fence knows at the most, in both families together.
+pub const MAX_FREE: usize = 32;
+
+#[cfg(feature = "std")]
+impl Fenced {
+    /// Of the database at a port; `None`: there are more addresses than [`MAX_FREE`].
+    #[must_use]
+    pub fn new(port: u16, free: &[std::net::IpAddr]) -> Option<Self> {
+        let mut fenced = Self { port: Be16::new(port), count: free.len() as u32, ..Self::default() };
+        let places = fenced.free.get_mut(..free.len())?;
+        places.iter_mut().zip(free).for_each(|(place, address)| *place = crate::generation::mapped(*address));
+        Some(fenced)
+    }
+}
+
+const _: () = assert!(size_of::<Fenced>() == 8 + 16 * MAX_FREE);
 const _: () = assert!(size_of::<SynSettings>() == 16);
 const _: () = assert!(size_of::<Counter>() == 16 && size_of::<Traffic>() == 24);
 const _: () = assert!(size_of::<Membership>() == 16 && size_of::<BucketKey>() == 24 && size_of::<Event>() == 64);

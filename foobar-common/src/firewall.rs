@@ -29,7 +29,7 @@ pub const fn kind_index<const W: usize>(headers: &Headers<W>) -> u32 {
 /// The rule by which a packet may go on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Allowed {
-    /// A rule that limits or shadows was met on the way: the next packet must meet it, too.
+    /// The next packet must be judged, too: a rule that limits or shadows was met on the way, or a lease may end.
     pub each_packet: bool,
     /// Counter slot of the rule.
     pub counter: u32,
@@ -38,7 +38,7 @@ pub struct Allowed {
 /// Judges a packet by the rules, and counts the rules that decide or shadow.
 ///
 /// # Errors
-/// [`Reason::RuleDeny`], [`Reason::Limit`] or [`Reason::NoRule`].
+/// [`Reason::RuleDeny`], [`Reason::Limit`], [`Reason::Fenced`] or [`Reason::NoRule`].
 #[inline(always)]
 pub fn judge<const W: usize, T: Tables>(
     headers: &Headers<W>,
@@ -64,9 +64,13 @@ where
         }
     }
     let Some(rule) = rule else { return Err(Reason::NoRule) };
+    if rule.leased != 0 && tables.fenced() {
+        return Err(Reason::Fenced);
+    }
     let allows = rule.action == RULE_ALLOW;
     account(rule, if allows { Reason::RuleAllow } else { Reason::RuleDeny }, headers, tables, bytes);
-    if allows { Ok(Allowed { counter: rule.counter, each_packet: passing != 0 }) } else { Err(Reason::RuleDeny) }
+    let each_packet = passing != 0 || rule.leased != 0;
+    if allows { Ok(Allowed { counter: rule.counter, each_packet }) } else { Err(Reason::RuleDeny) }
 }
 
 /// A walk over the rules that limit or shadow and match a packet.

@@ -101,7 +101,7 @@ impl Tunnels {
 
 /// The words of an address of IPv6, or of one of IPv4 mapped into it.
 #[cfg(feature = "std")]
-fn mapped(address: IpAddr) -> [u32; 4] {
+pub(crate) fn mapped(address: IpAddr) -> [u32; 4] {
     let v6 = match address {
         IpAddr::V4(v4) => v4.to_ipv6_mapped(),
         IpAddr::V6(v6) => v6,
@@ -235,8 +235,10 @@ pub struct RuleEntry {
     pub per4: u8,
     /// The same for IPv6.
     pub per6: u8,
+    /// 1: what it allows is dropped while the fence is up, see [`crate::fence`]; only for [`RULE_ALLOW`].
+    pub leased: u8,
     /// Always zero.
-    pub _pad: [u8; 3],
+    pub _pad: [u8; 2],
     /// Slot of the rule's counter, which its name keeps over reloads.
     pub counter: u32,
     /// Open connections at the most.

@@ -13,6 +13,7 @@ use crate::abi::{
 use crate::address::{Ipv4, Ipv6, Peer, SocketKey, Tuple};
 use crate::bucket;
 use crate::express::Express;
+use crate::fence;
 use crate::generation::{Generation, RuleEntry};
 use crate::parse::{Headers, TCP};
 use crate::reply::{Reply, Room};
@@ -47,6 +48,8 @@ pub struct HostTables {
     pub now_ns: u64,
     /// See [`Tables::watched`].
     pub watched: bool,
+    /// The end of the lease, and this moment, both on the clock of [`crate::fence`].
+    pub lease: (u64, u64),
     /// Services by VIP.
     pub services4: HashMap<SocketKey<1>, Service>,
     /// Services by VIP.
@@ -136,6 +139,7 @@ impl HostTables {
             interface: 1,
             now_ns: 1_000_000_000,
             watched: false,
+            lease: (0, 1),
             services4: HashMap::new(),
             services6: HashMap::new(),
             endpoints4: HashMap::new(),
@@ -245,6 +249,10 @@ impl Tables for HostTables {
     }
     fn now_ns(&self) -> u64 {
         self.now_ns
+    }
+    fn fenced(&self) -> bool {
+        let (end, now_ns) = self.lease;
+        fence::is_up(end, || now_ns)
     }
     fn flow4(&self, table: FlowTable, key: &Tuple<1>) -> Option<Flow> {
         self.flows4.borrow().get(&(table, *key)).copied()

@@ -19,6 +19,7 @@ pub mod checksum;
 pub mod choose;
 pub mod clamp;
 pub mod express;
+pub mod fence;
 pub mod firewall;
 pub mod flow;
 pub mod generation;

@@ -266,6 +266,9 @@ pub trait Tables {
     /// See [`Tables::routed_back4`].
     fn routed_back6(&self, source: Address<4>, ingress: u32) -> bool;
 
+    /// Whether this server's lease is over, see [`crate::fence`].
+    fn fenced(&self) -> bool;
+
     /// Takes so many turns at the most. The kernel has a helper for this, so that the verifier sees a turn once.
     fn repeat<S: Step>(&self, times: u32, state: &mut S);
     /// Whether somebody watches: then drops are told, too.

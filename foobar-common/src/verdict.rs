@@ -161,12 +161,14 @@ macro_rules! reasons {
                 const LIMIT: u32 = Reason::Limit as u32;
                 const NO_RULE: u32 = Reason::NoRule as u32;
                 const REVERSE_PATH: u32 = Reason::ReversePath as u32;
+                const FENCED: u32 = Reason::Fenced as u32;
                 match number {
                     ALLOW => Self::RuleAllow,
                     DENY => Self::RuleDeny,
                     LIMIT => Self::Limit,
                     NO_RULE => Self::NoRule,
                     REVERSE_PATH => Self::ReversePath,
+                    FENCED => Self::Fenced,
                     _ => Self::Internal,
                 }
             }
@@ -291,6 +293,10 @@ reasons! {
     NoRule = 49, "drop", "no_rule";
     /// It is above a rule's limit.
     Limit = 50, "drop", "limit";
+    /// A rule would allow it, but this server's lease is over.
+    Fenced = 45, "drop", "fenced";
+    /// An answer of the database, but this server's lease is over; dropped where it leaves.
+    FencedAnswer = 46, "drop", "fenced_answer";
     /// An ICMP error about a service's flow, above what is delivered in a second.
     IcmpLimit = 10, "drop", "icmp_limit";
 

@@ -1,15 +1,14 @@
 //! Bounds the segment size that leaves a backend of a tunnel, where the stack sends it: see `foobar_common::clamp`.
 
-use aya_ebpf::bindings::__sk_buff;
-use aya_ebpf::helpers::generated::{bpf_check_mtu, bpf_l4_csum_replace, bpf_skb_load_bytes, bpf_skb_store_bytes};
+use aya_ebpf::helpers::generated::{bpf_check_mtu, bpf_l4_csum_replace, bpf_skb_store_bytes};
 use aya_ebpf::macros::classifier;
 use aya_ebpf::programs::TcContext;
 use foobar_common::clamp::{self, Clamp};
 use foobar_common::generation::USES_TUNNELS;
-use foobar_common::packet::{MAX_OFFSET, Packet};
 use foobar_common::tables::Tables as _;
 
 use crate::kernel::Kernel;
+use crate::leaving::Leaving;
 
 /// `TCX_NEXT`: whoever else looks at the packet, and else it leaves.
 const NEXT: i32 = -1;
@@ -48,41 +47,4 @@ fn bound(frame: &Leaving) -> Option<()> {
         }
     }
     Some(())
-}
-
-/// A frame on its way out.
-struct Leaving {
-    context: *mut __sk_buff,
-    length: usize,
-}
-
-impl Packet for Leaving {
-    #[inline(always)]
-    fn length(&self) -> usize {
-        self.length
-    }
-
-    #[inline(always)]
-    fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
-        if offset > MAX_OFFSET {
-            return None;
-        }
-        let mut bytes = [0; N];
-        // SAFETY: as many bytes as the buffer has.
-        let result =
-            unsafe { bpf_skb_load_bytes(self.context.cast(), offset as u32, bytes.as_mut_ptr().cast(), N as u32) };
-        (result == 0).then_some(bytes)
-    }
-
-    /// Nothing of it lies where a program could point to.
-    #[inline(always)]
-    fn head<const N: usize>(&mut self) -> Option<&mut [u8; N]> {
-        None
-    }
-
-    /// Nothing is written past the helpers that keep the checksum.
-    #[inline(always)]
-    fn store<const N: usize>(&mut self, _: usize, _: [u8; N]) -> Option<()> {
-        None
-    }
 }

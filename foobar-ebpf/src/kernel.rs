@@ -25,7 +25,7 @@ use crate::maps::{
     ENDPOINTS6, EPOCH, EXPRESS4, EXPRESS6, FLOWS4, FLOWS6, HALF_OPEN4, HALF_OPEN6, LOCAL_ACTIVE, MEMBERS, MEMBERSHIPS,
     RINGS, RULES, SERVICES4, SERVICES6, SOURCES, STUCK, SYN_SETTINGS, VLANS,
 };
-use crate::{atomic, count, events, failures, half_open, limits, maps, own, replies, route, stages, trace};
+use crate::{atomic, count, events, failures, fence, half_open, limits, maps, own, replies, route, stages, trace};
 
 /// Index in `CONTROL` of the word that says whether somebody watches.
 const WATCHED: u32 = 1;
@@ -423,6 +423,10 @@ impl<const APART: bool> Tables for Context<APART> {
     #[inline(always)]
     fn routed_back6(&self, source: Address<4>, ingress: u32) -> bool {
         route::way_back6(self.context, source) == ingress
+    }
+    #[inline(always)]
+    fn fenced(&self) -> bool {
+        fence::is_up()
     }
     #[inline(always)]
     fn repeat<S: Step>(&self, times: u32, state: &mut S) {

@@ -5,7 +5,7 @@ use aya_ebpf::btf_maps::SkStorage;
 use aya_ebpf::macros::{btf_map, map};
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
 use foobar_common::abi::{
-    Backend, BucketKey, ConnectFailures, Counter, DEFAULT_FLOWS, EVENT_BYTES, Endpoint, Flow, LOG_BUCKETS,
+    Backend, BucketKey, ConnectFailures, Counter, DEFAULT_FLOWS, EVENT_BYTES, Endpoint, Fenced, Flow, LOG_BUCKETS,
     MAX_BACKENDS, MAX_BUCKETS, MAX_CLASSES, MAX_HALF_OPEN, MAX_PEERS, MAX_REPLIES, MAX_SERVICES, MAX_SOURCES,
     MAX_STUCK, Membership, RULE_COUNTERS, Ring, Service, Stuck, SynSettings, TUNNEL_WAYS, Trace, Traffic,
 };
@@ -153,6 +153,14 @@ pub(crate) static VLANS: HashMap<Link, u32> = HashMap::with_max_entries(MAX_VLAN
 /// The other way round.
 #[map]
 pub(crate) static VLAN_LINKS: HashMap<u32, Link> = HashMap::with_max_entries(MAX_VLANS, 0);
+
+/// The end of this server's lease to be the primary database, see `foobar_common::fence`: user space moves it on through a
+/// mapping.
+#[map]
+pub(crate) static FENCE: Array<u64> = Array::with_max_entries(1, MMAPABLE);
+/// What is held back where it leaves, once the lease is over.
+#[map]
+pub(crate) static FENCED: Array<Fenced> = Array::with_max_entries(1, 0);
 
 // One loading of the programs: rules, named sets, what is in force.
 /// What each CPU remembers of flows; user space sets how much. Such that it could be mapped: then entries begin with a page, and

@@ -10,7 +10,7 @@ pub(super) fn entry(rule: &Rule, counter: u32) -> RuleEntry {
     let log_interval_ns = if rule.log_per_second == 0 { 0 } else { SECOND_NS / u64::from(rule.log_per_second) };
     let plain = RuleEntry { counter, log_interval_ns, ..RuleEntry::default() };
     match rule.action {
-        Action::Allow => RuleEntry { action: RULE_ALLOW, ..plain },
+        Action::Allow => RuleEntry { action: RULE_ALLOW, leased: u8::from(rule.leased), ..plain },
         Action::Deny => RuleEntry { action: RULE_DENY, ..plain },
         Action::Limit(limit) => limited(plain, limit),
         Action::Shadow(None) => RuleEntry { action: RULE_DENY, shadow: 1, ..plain },

@@ -34,6 +34,8 @@ pub struct Rule {
     pub interfaces: Vec<String>,
     /// What happens to a packet that matches.
     pub action: Action,
+    /// Whether what it allows is dropped while this server's lease is over, see [`crate::fence`]; only with [`Action::Allow`].
+    pub leased: bool,
     /// Events a second that the kernel tells of packets for which the rule decides; 0: none.
     pub log_per_second: u32,
 }
@@ -51,6 +53,7 @@ impl Rule {
             flags: None,
             interfaces: Vec::new(),
             action,
+            leased: false,
             log_per_second: 0,
         }
     }

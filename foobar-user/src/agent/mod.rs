@@ -12,6 +12,7 @@ mod edge;
 mod ejections;
 mod events;
 mod explain;
+mod fence;
 mod flow_report;
 mod flows;
 mod folders;

@@ -36,6 +36,10 @@ pub(super) const fn words(reason: Reason) -> &'static str {
         Reason::FragmentOverlap => "it is a later fragment that would lie over the transport header",
         Reason::TcpFlags => "no stack sends these TCP flags together",
         Reason::ReversePath => "its source is not routed back by the interface on which it came",
+        Reason::Fenced => "it is for the database, and this server has no lease to be the primary any more",
+        Reason::FencedAnswer => {
+            "it is an answer of the database, and this server has no lease to be the primary any more"
+        }
         Reason::Limit => "it is above a rule's limit",
         Reason::SlowProtocol => "slow protocols, such as a bond's LACP, always reach the stack",
         Reason::TransportHeader => "lengths within TCP, UDP or ICMP do not fit",

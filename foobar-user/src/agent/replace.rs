@@ -12,9 +12,10 @@ use tracing::{error, info, warn};
 use super::admin::{self, Firewall};
 use super::control::{Applied, Apply};
 use super::edge::{self, EdgeProcess};
+use super::fence;
 use super::load::Loaded;
 use super::origin::Origins;
-use super::server::{Server, fence_of, learn_ways, lock, prepare_edge};
+use super::server::{Server, learn_ways, lock, prepare_edge};
 use super::sources;
 use super::window::{KeepInKernel, Open};
 use crate::datapath::links;
@@ -268,13 +269,14 @@ impl Put {
         server.members.forget();
         lock(&server.health).apply(&plan.services);
         server.follow_health();
+        let fenced = fence::hold(&mut lock(&server.datapath), &plan, &server.folders);
         let replaced = server.replace_processes(&plan).await;
-        let fence = fence_of(&server.datapath)?;
-        let kept = lock(&server.database).follow(&plan, &server.folders, fence.as_ref());
+        let kept = fence::of(&lock(&server.datapath))
+            .and_then(|fence| lock(&server.database).follow(&plan, &server.folders, fence.as_ref()));
         let sources = sources::of(&plan, &server.folders, server.asked.clone());
         server.metrics.replace(sources).await;
         info!(generation = server.generation(), "reloaded");
-        let faults = faults([let_go, set, replaced, kept]);
+        let faults = faults([let_go, set, fenced, replaced, kept]);
         if faults.is_empty() {
             return Ok(());
         }

@@ -17,8 +17,8 @@ use super::sources::Asked;
 use super::status::{Facts, Status};
 use super::window::Window;
 use super::{Options, ServerFolders};
-use super::{ejections, flows, orders, ring, sources};
-use crate::database::{DatabaseReport, Duties, Fencing};
+use super::{ejections, fence, flows, orders, ring, sources};
+use crate::database::{DatabaseReport, Duties};
 use crate::datapath::{self, Datapath};
 use crate::flood;
 use crate::health::{Health, HealthState, ServiceHealth};
@@ -109,9 +109,10 @@ impl Server {
         }
 
         let (health, health_changes) = Health::start(&plan.services, orders::read(folders.state())?);
+        fence::hold(&mut lock(&datapath), plan, &folders)?;
         let mut database = Database::start(plan, &folders)?;
         let supervisor = start_processes(plan, &folders, edge.as_ref(), &database.duties).await?;
-        database.follow(plan, &folders, fence_of(&datapath)?.as_ref())?;
+        database.follow(plan, &folders, fence::of(&lock(&datapath))?.as_ref())?;
         let database = Arc::new(Mutex::new(database));
         let health = Arc::new(Mutex::new(health));
         let ejections_task = ejections::watch(Arc::clone(&datapath), Arc::clone(&health))?;
@@ -359,31 +360,4 @@ async fn start_processes(
 
 pub(super) fn prepare_edge(plan: &Plan, folders: &ServerFolders) -> Result<Option<EdgeProcess>> {
     if plan.edge.is_empty() { Ok(None) } else { EdgeProcess::prepare(&plan.edge, folders).map(Some) }
-}
-
-/// Temporary.
-pub(super) fn fence_of(_datapath: &Shared<Datapath>) -> Result<Option<Arc<dyn Fencing>>> {
-    Ok(Some(Arc::new(Loose::default())))
-}
-
-#[derive(Debug, Default)]
-struct Loose(std::sync::atomic::AtomicU64);
-
-impl Fencing for Loose {
-    fn now(&self) -> u64 {
-        let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).expect("a clock");
-        u64::try_from(time.tv_sec()).unwrap_or(0) * 1_000_000_000 + u64::try_from(time.tv_nsec()).unwrap_or(0)
-    }
-    fn close(&self) {
-        self.open_until(0);
-    }
-    fn open(&self) {
-        self.open_until(u64::MAX);
-    }
-    fn open_until(&self, end: u64) {
-        self.0.store(end, std::sync::atomic::Ordering::Relaxed);
-    }
-    fn is_open(&self) -> bool {
-        self.0.load(std::sync::atomic::Ordering::Relaxed) > self.now()
-    }
 }

@@ -118,6 +118,7 @@ fn read_datapath(
         generation: u64::from(datapath.generation()),
         answering_syns: flood.answering(),
         floods: flood.floods(),
+        fence_seconds: datapath.fence()?.map(|fence| fence.seconds()),
         events_lost: counters.events_lost,
     })
 }

@@ -8,11 +8,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use foobar_common::abi::Fenced;
 use foobar_common::generation::{Tunnels, USES_BALANCER, USES_REVERSE_PATH};
 use foobar_common::rules::Rule;
 use tracing::{error, warn};
 
 use super::clamps;
+use super::fence;
 use super::instance::{Instance, InstanceError, Place};
 use super::links::{self, Mode};
 use super::pins::Pins;
@@ -33,6 +35,7 @@ struct Next {
     uses: u32,
     interfaces: Vec<(String, u32)>,
     tunnels: Tunnels,
+    fenced: Fenced,
     services: Vec<Planned>,
     slots: Slots,
     fresh: Fresh,
@@ -93,11 +96,13 @@ impl Datapath {
             );
         }
         let state = in_force.instance.state_mut();
+        state.set_fenced(&next.fenced)?;
         let mut slots = next.slots;
         let free = slots.let_go(&self.slots, |slot| state.active(slot).is_ok_and(|flows| flows > 0));
         let kept = slots.leaving.values().try_for_each(|slot| state.keep_backend(*slot));
         let removed = kept.and_then(|()| services::remove_others(state, &next.services, &slots.leaving, &free));
         in_force.services = next.services;
+        in_force.fenced = plan.fence.is_some();
         in_force.sets = (sets.version(), set_names(plan));
         self.slots = slots;
         // The plan is in force: what fails here is told, and does not undo it. A crash before the list is written costs nothing:
@@ -152,7 +157,8 @@ impl Datapath {
         let balances = plan.services.iter().any(|service| service.scope != Scope::Local);
         let uses = if balances { USES_BALANCER } else { 0 } | if plan.reverse_path { USES_REVERSE_PATH } else { 0 };
         let tunnels = plan.tunnels.ends().context("the packet path takes fewer VIPs by tunnel than the plan has")?;
-        Ok(Next { rules, counters, uses, interfaces, tunnels, services, slots, fresh })
+        let fenced = fence::held_back(plan)?;
+        Ok(Next { rules, counters, uses, interfaces, tunnels, fenced, services, slots, fresh })
     }
 
     /// Changes the rules of the programs that are loaded, unless they have to be loaded anew: then why.
@@ -240,7 +246,8 @@ impl Datapath {
         self.pins.retain_loading(Some(number))?;
         (self.modes, self.indices) = (modes, next.interfaces.iter().cloned().collect());
         let sets = (sets.version(), set_names(plan));
-        self.in_force = Some(InForce { instance, loading: number, services: next.services.clone(), sets });
+        self.in_force =
+            Some(InForce { instance, loading: number, services: next.services.clone(), sets, fenced: false });
         Ok(())
     }
 

@@ -11,13 +11,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::xdp::{XdpLink, XdpMode};
-use aya::programs::{CgroupAttachMode, ProgramError};
+use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, ProgramError};
 use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
 use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
-use super::programs::{CLOSER, FOLLOWER, HOOKS, Programs};
+use super::programs::{CLOSER, FENCE, FOLLOWER, HOOKS, Programs};
 
 /// How a program is attached to an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -161,12 +161,29 @@ pub fn put_on_cgroup(programs: &mut Programs, folder: &Path, cgroup: &Path) -> R
     for name in [CLOSER, FOLLOWER].into_iter().chain(HOOKS) {
         let link = on_cgroup(programs, name, &target)
             .with_context(|| format!("cannot attach {name} to {}: is it a cgroup v2 folder?", cgroup.display()))?;
-        let (new, pin) = (folder.join(format!("{name}-new")), folder.join(name));
-        fs::remove_file(&new).ok();
-        link.pin(&new).with_context(|| format!("cannot pin {}", new.display()))?;
-        fs::rename(&new, &pin).with_context(|| format!("cannot pin {}", pin.display()))?;
+        put_in_place(link, folder, name)?;
     }
     Ok(())
+}
+
+/// Puts the fence on the database's cgroup; the old one leaves only when the new one is there.
+///
+/// # Errors
+/// The cgroup cannot be opened, or the kernel refuses.
+pub(super) fn put_fence(programs: &mut Programs, folder: &Path, cgroup: &Path) -> Result<()> {
+    let target = File::open(cgroup).with_context(|| format!("cannot open the cgroup {}", cgroup.display()))?;
+    let program = programs.sending(FENCE)?;
+    let attached = program.attach(&target, CgroupSkbAttachType::Egress, CgroupAttachMode::Single);
+    let id = attached.with_context(|| format!("cannot attach the fence to {}", cgroup.display()))?;
+    put_in_place(program.take_link(id)?.try_into()?, folder, "fence")
+}
+
+/// Pins a link in the place of another one.
+fn put_in_place(link: FdLink, folder: &Path, name: &str) -> Result<()> {
+    let (new, pin) = (folder.join(format!("{name}-new")), folder.join(name));
+    fs::remove_file(&new).ok();
+    link.pin(&new).with_context(|| format!("cannot pin {}", new.display()))?;
+    fs::rename(&new, &pin).with_context(|| format!("cannot pin {}", pin.display()))
 }
 
 fn on_cgroup(programs: &mut Programs, name: &str, cgroup: &File) -> Result<FdLink> {

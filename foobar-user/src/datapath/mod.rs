@@ -11,6 +11,7 @@ pub mod counters;
 mod epoch;
 pub mod events;
 pub mod failures;
+pub mod fence;
 mod flow_map;
 pub mod flows;
 mod grace;
@@ -106,6 +107,8 @@ struct InForce {
     services: Vec<Planned>,
     /// Version of the named sets, and their names.
     sets: (u64, Vec<String>),
+    /// Whether the plan has a fence.
+    fenced: bool,
 }
 
 /// What has become of an interface since its firewall was put on it.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use aya::maps::{Array, Map, MapData, MapInfo, ProgramArray};
-use aya::programs::{CgroupSock, CgroupSockAddr, Program, ProgramError, SchedClassifier, SockOps, Xdp};
+use aya::programs::{CgroupSkb, CgroupSock, CgroupSockAddr, Program, ProgramError, SchedClassifier, SockOps, Xdp};
 use aya::util::nr_cpus;
 use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
@@ -20,7 +20,7 @@ use tracing::warn;
 use super::{listeners, object, shapes};
 
 /// Maps that outlive programs and agents, by their names in the object.
-pub const STATE_MAPS: [&str; 45] = [
+pub const STATE_MAPS: [&str; 47] = [
     "VERDICTS",
     "RULE_COUNTS",
     "TUNNELS",
@@ -66,6 +66,8 @@ pub const STATE_MAPS: [&str; 45] = [
     "EVENTS_LOST",
     "VLANS",
     "VLAN_LINKS",
+    "FENCE",
+    "FENCED",
 ];
 
 /// Maps of one loading of the programs.
@@ -79,6 +81,8 @@ pub const HOOKS: [&str; 8] =
     ["connect4", "connect6", "sendmsg4", "sendmsg6", "recvmsg4", "recvmsg6", "getpeername4", "getpeername6"];
 /// The program that bounds the segment sizes which backends of tunnels announce.
 pub const CLAMP: &str = "clamp";
+/// The program that holds the database's answers back once this server's lease is over.
+pub const FENCE: &str = "answers";
 /// The program that follows connections.
 pub const FOLLOWER: &str = "connections";
 /// The program that sees the end of sockets.
@@ -139,7 +143,7 @@ impl Programs {
     pub fn load(parts: &Parts<'_>) -> Result<Self> {
         let mut programs = Self::open(parts, false)?;
         programs.verify("foobar")?;
-        for name in HOOKS.iter().chain(&[FOLLOWER, CLOSER, CLAMP]) {
+        for name in HOOKS.iter().chain(&[FOLLOWER, CLOSER, CLAMP, FENCE]) {
             programs.verify(name)?;
         }
         programs.join(|_| true)?;
@@ -295,6 +299,14 @@ impl Programs {
         Ok(self.program(name)?.try_into()?)
     }
 
+    /// What looks at packets that the processes of a cgroup send: [`FENCE`].
+    ///
+    /// # Errors
+    /// The object lacks it.
+    pub fn sending(&mut self, name: &str) -> Result<&mut CgroupSkb> {
+        Ok(self.program(name)?.try_into()?)
+    }
+
     /// What sees the end of sockets: `closed`.
     ///
     /// # Errors
@@ -332,6 +344,7 @@ impl Programs {
             Program::Xdp(xdp) => xdp.load(),
             Program::CgroupSockAddr(hook) => hook.load(),
             Program::CgroupSock(hook) => hook.load(),
+            Program::CgroupSkb(hook) => hook.load(),
             Program::SockOps(hook) => hook.load(),
             Program::SchedClassifier(hook) => hook.load(),
             _ => return Err(anyhow!("program `{name}` is of an unexpected type")),

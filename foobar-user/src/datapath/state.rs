@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray, PerCpuValues};
 use aya::util::nr_cpus;
 use foobar_common::abi::{
-    BACKEND_KEPT, Backend, ConnectFailures, Counter, Endpoint, MAX_SOURCES, RING_PLACES, Ring, Service,
+    BACKEND_KEPT, Backend, ConnectFailures, Counter, Endpoint, Fenced, MAX_SOURCES, RING_PLACES, Ring, Service,
     TUNNEL_RECEIVED, TUNNEL_SENT, TUNNEL_WAYS, Traffic,
 };
 use foobar_common::address::{Address, Be16, Family as _, SocketKey, words};
@@ -40,6 +40,7 @@ pub struct State {
     connect_failures: Array<MapData, Wire<ConnectFailures>>,
     epoch: Epoch,
     table: Array<MapData, Wire<Backend>>,
+    fenced: Array<MapData, Wire<Fenced>>,
     vlans: Vlans,
     pub(super) flows: Flows,
     pub(super) replies: Replies,
@@ -87,6 +88,7 @@ impl State {
             connect_failures: take("CONNECT_FAILURES")?.try_into()?,
             epoch: Epoch::of(take("EPOCH")?)?,
             table: take("BACKENDS")?.try_into()?,
+            fenced: take("FENCED")?.try_into()?,
             vlans: Vlans::of(&mut take)?,
             flows: Flows::of(&mut take, seed)?,
             replies: Replies::of(&mut take)?,
@@ -104,6 +106,14 @@ impl State {
     /// There are too many, or a map cannot be changed.
     pub fn set_vlans(&mut self, vlans: &[Vlan]) -> Result<()> {
         self.vlans.set(vlans)
+    }
+
+    /// What is held back where it leaves, once the lease is over.
+    ///
+    /// # Errors
+    /// The map cannot be written.
+    pub fn set_fenced(&mut self, fenced: &Fenced) -> Result<()> {
+        Ok(self.fenced.set(0, Wire(*fenced), 0)?)
     }
 
     /// Packets and bytes of every reason, over all CPUs.

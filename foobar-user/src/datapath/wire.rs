@@ -2,8 +2,8 @@
 
 use aya::Pod;
 use foobar_common::abi::{
-    Backend, BucketKey, ConnectFailures, Counter, Endpoint, Flow, Membership, Ring, Service, SynSettings, Trace,
-    Traffic,
+    Backend, BucketKey, ConnectFailures, Counter, Endpoint, Fenced, Flow, Membership, Ring, Service, SynSettings,
+    Trace, Traffic,
 };
 use foobar_common::address::{Address, SocketKey, Tuple};
 use foobar_common::reply::Reply;
@@ -26,5 +26,5 @@ macro_rules! wire {
 
 wire!(Backend, BucketKey, ConnectFailures, Counter, Endpoint, Flow, Membership, Ring, Service, SynSettings, Trace);
 wire!(Traffic, Reply<1>, Reply<4>);
-wire!(Link);
+wire!(Fenced, Link);
 wire!(Address<1>, Address<4>, SocketKey<1>, SocketKey<4>, Tuple<1>, Tuple<4>);

@@ -10,7 +10,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 use super::{encode, names};
 
 /// One reading of the kernel's maps.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Datapath {
     /// Packets by verdict and reason.
     pub verdicts: Vec<VerdictCount>,
@@ -32,6 +32,8 @@ pub struct Datapath {
     pub answering_syns: bool,
     /// SYN floods since the agent's start.
     pub floods: u64,
+    /// Seconds until the fence of a database server goes up; 0: it is up. `None`: there is none.
+    pub fence_seconds: Option<f64>,
     /// Events for which the ring had no room.
     pub events_lost: u64,
 }
@@ -185,6 +187,9 @@ impl Collector for Datapath {
         encode::gauge(encoder, &names::GENERATION, [([], self.generation)])?;
         encode::gauge(encoder, &names::SYN_COOKIES, [([], u64::from(self.answering_syns))])?;
         encode::counter(encoder, &names::SYN_FLOODS, [([], self.floods)])?;
+        let open = self.fence_seconds.map(|seconds| ([], u64::from(seconds > 0.0)));
+        encode::gauge(encoder, &names::FENCE_OPEN, open)?;
+        encode::gauge(encoder, &names::FENCE_SECONDS, self.fence_seconds.map(|seconds| ([], seconds)))?;
         encode::counter(encoder, &names::EVENTS_LOST, [([], self.events_lost)])
     }
 }

@@ -113,6 +113,18 @@ pub const SYN_COOKIES: Family = Family::gauge(
 /// SYN floods.
 pub const SYN_FLOODS: Family =
     Family::counter("foobar_syn_floods", &[], "SYN floods since the agent's start, each answered with cookies");
+/// Whether the fence is open.
+pub const FENCE_OPEN: Family = Family::gauge(
+    "foobar_database_fence_open",
+    &[],
+    "Of a database server with others beside it: 1 while the kernel lets clients in and lets PostgreSQL answer them",
+);
+/// When the fence goes up.
+pub const FENCE_SECONDS: Family = Family::gauge(
+    "foobar_database_fence_seconds",
+    &[],
+    "Time until the kernel does so no more, unless it is put off; 0 when it does not, +Inf when it is not to end",
+);
 /// Events without room.
 pub const EVENTS_LOST: Family = Family::counter(
     "foobar_events_lost",
@@ -318,6 +330,8 @@ pub const ALL: &[Family] = &[
     FLOWS_ENDED,
     SYN_COOKIES,
     SYN_FLOODS,
+    FENCE_OPEN,
+    FENCE_SECONDS,
     EVENTS_LOST,
     XDP_MODE,
     GENERATION,

@@ -55,6 +55,7 @@ pub fn plan(site: &Site, server: &str) -> Result<Plan, PlanError> {
         flows: site.flows,
         services: services::derive(site, server),
         tunnels: tunnels::derive(site, server),
+        fence: failover::fence(site, server),
         edge: services::edge(site, server),
         processes: processes::derive(site, server),
         witness: failover::witness(site, server),

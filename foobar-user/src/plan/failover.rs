@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 
-use super::{FailoverPlan, Role, StorePlan, WitnessPlan};
+use super::{FailoverPlan, FencePlan, Role, StorePlan, WitnessPlan};
 use crate::pki;
-use crate::site::{Database, Server, Site};
+use crate::site::{Database, Server, Site, SiteProcess};
 
 /// The server whose agent is the witness: the first balancer of the file. `None`: nobody fails over, because there is only one
 /// database server, or nobody else to ask.
@@ -39,4 +39,13 @@ pub(super) fn witness(site: &Site, server: &Server) -> Option<WitnessPlan> {
         tls: pki::server_files(site, &server.name),
         servers: site.of_role(Role::Database).map(|server| server.name.value.clone()).collect(),
     })
+}
+
+/// The fence of a server whose PostgreSQL needs a lease.
+pub(super) fn fence(site: &Site, server: &Server) -> Option<FencePlan> {
+    witness_of(site)?;
+    let runs = |process: &&crate::site::Process| process.kind == SiteProcess::Postgres && process.runs_on(server);
+    site.processes.iter().find(runs)?;
+    let others = site.of_role(Role::Database).filter(|other| other.name != server.name);
+    Some(FencePlan { port: site.database_port(), peers: others.flat_map(Server::addresses).collect() })
 }

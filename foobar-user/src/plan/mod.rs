@@ -59,6 +59,8 @@ pub struct Plan {
     pub flows: u32,
     /// Tunnels that begin or end here.
     pub tunnels: TunnelPlan,
+    /// What is fenced once this server's lease to be the primary is over; `None`: it needs none.
+    pub fence: Option<FencePlan>,
     /// Services in this server's tables.
     pub services: Vec<ServicePlan>,
     /// TLS services terminated here; empty on all but balancers.
@@ -84,6 +86,15 @@ impl Plan {
     pub fn held(&self) -> Vec<IpAddr> {
         [self.vips.as_slice(), &self.sources].concat()
     }
+}
+
+/// The fence of a database server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FencePlan {
+    /// Port of PostgreSQL.
+    pub port: u16,
+    /// Addresses of the other database servers, which are answered at any time.
+    pub peers: Vec<IpAddr>,
 }
 
 /// A server's role in the site.

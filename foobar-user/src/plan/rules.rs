@@ -15,7 +15,7 @@ use super::failover;
 use super::services::{check_sources, serves};
 use super::sources::Sources;
 use super::tunnels;
-use super::{Origin, PlannedRule, Role, Transport};
+use super::{FencePlan, Origin, PlannedRule, Role, Transport};
 use crate::site::{At, Forward, Server, Service, Site, SiteProcess, UserRule};
 
 /// Most rules of a server that the packet path takes.
@@ -56,9 +56,13 @@ pub fn derive_rules(site: &Site, server: &Server) -> Vec<PlannedRule> {
     }
     firewall.icmp();
     firewall.metrics();
+    // Before the services: the other database servers are let in whatever becomes of the lease.
+    firewall.replication();
+    let others = firewall.rules.len();
     for service in site.services.iter().filter(|service| service.to.role == server.role) {
         firewall.backend(service);
     }
+    firewall.lease(others);
     firewall.tunnels();
     if server.role == Role::Balancer {
         for service in &site.services {
@@ -68,7 +72,6 @@ pub fn derive_rules(site: &Site, server: &Server) -> Vec<PlannedRule> {
     for service in &site.services {
         firewall.answers(service);
     }
-    firewall.replication();
     firewall.witness();
     firewall.rules
 }
@@ -253,6 +256,15 @@ impl<'s> Firewall<'s> {
             // Every kind of check runs over TCP.
             let checkers = check_sources(self.site, service).without(self.server);
             self.derived(&format!("check-{name}"), &origin, checkers, destinations, Protocol::Tcp(ports));
+        }
+    }
+
+    /// Rules for the database's port from this one on hold only while the server has its lease.
+    fn lease(&mut self, first: usize) {
+        let Some(FencePlan { port, .. }) = failover::fence(self.site, self.server) else { return };
+        let database = Protocol::Tcp(one(port));
+        for planned in &mut self.rules[first..] {
+            planned.rule.leased = planned.rule.protocol == database;
         }
     }
 

@@ -168,6 +168,7 @@ fn full_datapath() -> datapath::Datapath {
         generation: 12,
         answering_syns: true,
         floods: 3,
+        fence_seconds: Some(1.5),
         events_lost: 5,
     }
 }
