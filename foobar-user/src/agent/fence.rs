@@ -1,5 +1,6 @@
 //! The fence of a database server: held to PostgreSQL's cgroup before anything is started in it.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -33,6 +34,14 @@ pub(super) fn hold(datapath: &mut Datapath, plan: &Plan, folders: &ServerFolders
 /// It cannot be opened.
 pub(super) fn of(datapath: &Datapath) -> Result<Option<Arc<dyn Fencing>>> {
     Ok(datapath.fence()?.map(|fence| Arc::new(fence) as Arc<dyn Fencing>))
+}
+
+/// The one that an earlier agent has left in force: a lease is kept on before everything else of this agent has come up.
+///
+/// # Errors
+/// It is there and cannot be used.
+pub(super) fn adopt(bpffs: &Path, server: &str) -> Result<Option<Arc<dyn Fencing>>> {
+    Ok(Fence::adopt(bpffs, server)?.map(|fence| Arc::new(fence) as Arc<dyn Fencing>))
 }
 
 impl Fencing for Fence {

@@ -91,6 +91,11 @@ impl Server {
         }
         let listeners = Listeners::bind(&plan.metrics)?;
         let mut vlans = Watch::start()?;
+        // Before the programs are loaded, which takes longer than a lease lasts: who leads goes on leading, and is witnessed.
+        let mut database = Database::start(plan, &folders)?;
+        if let Some(fence) = fence::adopt(&options.bpffs, &options.server)? {
+            database.follow(plan, &folders, Some(&fence))?;
+        }
         let (datapath, edge) = close_firewall(&options, &folders, plan, &sets, &mut vlans).await?;
         vlans.warn_of_hidden_tags(carriers(&datapath));
         let datapath = Arc::new(Mutex::new(datapath));
@@ -110,7 +115,6 @@ impl Server {
 
         let (health, health_changes) = Health::start(&plan.services, orders::read(folders.state())?);
         fence::hold(&mut lock(&datapath), plan, &folders)?;
-        let mut database = Database::start(plan, &folders)?;
         let supervisor = start_processes(plan, &folders, edge.as_ref(), &database.duties).await?;
         database.follow(plan, &folders, fence::of(&lock(&datapath))?.as_ref())?;
         let database = Arc::new(Mutex::new(database));
