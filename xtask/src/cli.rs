@@ -61,6 +61,9 @@ pub(crate) struct TestOptions {
     /// The long forms of what has two: a minute of each fuzz target, 1,000 reloads, 50 cold starts, every MTU
     #[arg(long)]
     pub(crate) long: bool,
+    /// Only the failover of the database, with every fault
+    #[arg(long, conflicts_with_all = ["kernels", "no_kernels", "layer"])]
+    pub(crate) failover: bool,
     /// Run only tests whose name contains this
     pub(crate) filter: Option<String>,
 }

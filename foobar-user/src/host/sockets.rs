@@ -6,7 +6,9 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, setsockopt, socket, sockopt};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, setsockopt, socket, sockopt,
+};
 use nix::sys::time::TimeVal;
 use zerocopy::byteorder::big_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -101,7 +103,8 @@ fn list(netlink: &OwnedFd, family: u8) -> Result<Vec<Found>> {
     let mut all = Vec::new();
     let mut buffer = vec![0; BUFFER];
     loop {
-        let length = recv(netlink.as_raw_fd(), &mut buffer, MsgFlags::empty()).context("the kernel lists no sockets")?;
+        let length =
+            recv(netlink.as_raw_fd(), &mut buffer, MsgFlags::empty()).context("the kernel lists no sockets")?;
         let mut rest = &buffer[..length];
         while let Ok((header, _)) = Header::read_from_prefix(rest) {
             let size = (header.length as usize).min(rest.len());

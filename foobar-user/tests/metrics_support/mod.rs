@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
-use foobar_user::metrics::{Reloads, Source, Sources, certificates, database, datapath, health, names, processes, text};
+use foobar_user::metrics::{
+    Reloads, Source, Sources, certificates, database, datapath, health, names, processes, text,
+};
 
 /// Time until a condition that is to come must have come.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);

@@ -1,6 +1,8 @@
 //! A database cluster of two servers with its balancer and a client's server, with writers, faults, and what must hold after them.
 
 mod acknowledged;
+mod disk;
+mod fault;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -20,6 +22,8 @@ use crate::site::Binaries;
 use crate::{cgroup, eventually, obtained};
 
 pub use acknowledged::{Acknowledged, Row};
+use disk::Disk;
+pub use fault::{Fault, Outcome};
 
 /// The servers that run PostgreSQL.
 pub const DATABASES: [&str; 2] = ["db1", "db2"];
@@ -31,6 +35,8 @@ const PASSWORD: &str = "a secret of the bed\n";
 #[derive(Debug)]
 pub struct Failover {
     agents: Vec<(&'static str, Process)>,
+    /// Below the database servers' state: small enough to be filled.
+    disks: Vec<Disk>,
     cluster: Cluster,
 }
 
@@ -57,7 +63,9 @@ impl Failover {
             fs::write(folder.join(format!("secrets/{name}.password")), PASSWORD)?;
         }
         run(Command::new(Binaries::find()?.foobar).args(["pki", "--site"]).arg(folder.join("site.toml")))?;
-        let mut failover = Self { agents: Vec::new(), cluster };
+        let disks = DATABASES.iter().map(|server| Disk::mount(server, &folder.join("state").join(server)));
+        let disks = disks.collect::<Result<_>>()?;
+        let mut failover = Self { agents: Vec::new(), disks, cluster };
         for server in servers {
             failover.start_agent(server)?;
         }
@@ -200,10 +208,61 @@ impl Failover {
         Ok(())
     }
 
+    /// Whether another server leads by now.
+    #[must_use]
+    pub fn leader_elsewhere(&self, than: &str) -> bool {
+        let others = DATABASES.iter().filter(|server| **server != than);
+        others
+            .filter_map(|server| self.status(server).ok())
+            .any(|status| status["held"] == true && status["leader"] != than)
+    }
+
+    /// The server that leads, as another one than `silent` says.
+    ///
+    /// # Errors
+    /// No agent answers.
+    pub fn leader(&self) -> Result<&'static str> {
+        let of = |server: &&str| self.status(server).ok().filter(|status| status["store_fault"].is_null());
+        let status = DATABASES.iter().filter_map(of).next().context("no database server's agent answers")?;
+        DATABASES.into_iter().find(|server| status["leader"] == *server).context("nobody leads")
+    }
+
+    /// Fills the disk of a server's database.
+    ///
+    /// # Errors
+    /// It cannot be filled.
+    pub fn fill_disk(&self, server: &str) -> Result<()> {
+        self.disk(server)?.fill()
+    }
+
+    /// Makes room there again.
+    ///
+    /// # Errors
+    /// What fills it cannot be removed.
+    pub fn empty_disk(&self, server: &str) -> Result<()> {
+        self.disk(server)?.empty()
+    }
+
+    fn disk(&self, server: &str) -> Result<&Disk> {
+        self.disks.iter().find(|disk| disk.server == server).context("no disk of its own")
+    }
+
     /// The cgroup of a server's PostgreSQL.
     #[must_use]
     pub fn postgres_cgroup(&self, server: &str) -> PathBuf {
         self.cluster.cgroup(server).join("postgres")
+    }
+}
+
+impl Drop for Failover {
+    fn drop(&mut self) {
+        // What is stopped or frozen does not end in order.
+        self.agents.clear();
+        for server in DATABASES {
+            // Whatever does not die keeps its disk mounted, which the disk's own end tells.
+            let _ = fs::write(self.postgres_cgroup(server).join("cgroup.freeze"), "0");
+            let _ = cgroup::kill(&self.cluster.cgroup(server));
+        }
     }
 }
 
@@ -244,6 +303,12 @@ impl Writers {
         ensure!(!log.rows.is_empty(), "nothing was acknowledged: {:?}", log.faults.last());
         Ok(log)
     }
+}
+
+/// The address of a database server.
+#[must_use]
+pub fn address(server: &str) -> String {
+    crate::Host::named(server).map_or_else(String::new, |host| host.v4().to_string())
 }
 
 /// Now, in microseconds of the clock that writers log by.

@@ -18,6 +18,9 @@ use crate::{bpf, command, fuzz, root, vm, workspace};
 /// The program of the `tests` package that loads the object and runs the packet tables through it.
 const PACKETS: &str = "foobar-packets";
 
+/// The tests of the `tests` package in which the database fails over.
+const FAILOVER: &str = "failover";
+
 /// Frames by chance on another kernel: emulation is some thirty times slower.
 const EMULATED_FRAMES: &str = "10000";
 
@@ -58,7 +61,7 @@ pub(crate) fn run(options: &TestOptions) -> Result<bool> {
             layer.skipped = Some(format!("{error:#}"));
             layer.counts.skipped = fuzz::TARGETS.len() as u32;
         } else {
-            match run_layer(&layer.name, &artifacts, &filter, options.long) {
+            match run_layer(&layer.name, &artifacts, &filter, options) {
                 Ok(counts) => layer.counts = counts,
                 Err(error) => {
                     eprintln!("{}: {error:#}", layer.name);
@@ -80,6 +83,9 @@ fn chosen(options: &TestOptions) -> Result<Vec<String>> {
     }
     let of_kernel = |name: &String| name.starts_with("kernel-");
     let wanted = |name: &String| {
+        if options.failover {
+            return name == "site";
+        }
         let named = options.layer.is_empty() || options.layer.contains(name);
         named && (!options.kernels || of_kernel(name)) && (!options.no_kernels || !of_kernel(name))
     };
@@ -101,19 +107,24 @@ fn groups(chosen: &[String]) -> Vec<Group> {
     groups
 }
 
-fn run_layer(name: &str, artifacts: &[Artifact], filter: &[String], long: bool) -> Result<Counts> {
+fn run_layer(name: &str, artifacts: &[Artifact], filter: &[String], options: &TestOptions) -> Result<Counts> {
+    let long = options.long;
     match (name, name.strip_prefix("kernel-")) {
         (_, Some(series)) => {
             let arguments = [&["--frames".to_owned(), EMULATED_FRAMES.to_owned()], filter].concat();
             let outcome = vm::run(series, &packets(artifacts)?.executable, &arguments)?;
             Ok(libtest::counts(&outcome.lines, outcome.exit_code == 0))
         }
-        ("packets", _) => program(packets(artifacts)?, filter, long),
+        ("packets", _) => program(packets(artifacts)?, filter, options),
         ("fuzz", _) => fuzzed(filter, long),
-        ("site", _) => programs(artifacts.iter().filter(|artifact| artifact.is_site_test()), filter, long),
+        ("site", _) => {
+            let wanted =
+                |artifact: &&Artifact| artifact.is_site_test() && (!options.failover || artifact.name == FAILOVER);
+            programs(artifacts.iter().filter(wanted), filter, options)
+        }
         _ => {
             let tests = artifacts.iter().filter(|artifact| artifact.is_test && !artifact.is_site_test());
-            let mut counts = programs(tests, filter, long)?;
+            let mut counts = programs(tests, filter, options)?;
             println!("-- examples in the documentation");
             counts += program::run(
                 command::cargo().args(["test", "--workspace", "--doc", "--quiet", "--"]).args(filter),
@@ -140,16 +151,20 @@ fn fuzzed(filter: &[String], long: bool) -> Result<Counts> {
     Ok(counts)
 }
 
-fn programs<'a>(artifacts: impl Iterator<Item = &'a Artifact>, filter: &[String], long: bool) -> Result<Counts> {
+fn programs<'a>(
+    artifacts: impl Iterator<Item = &'a Artifact>,
+    filter: &[String],
+    options: &TestOptions,
+) -> Result<Counts> {
     let mut counts = Counts::default();
     for artifact in artifacts {
-        counts += program(artifact, filter, long)?;
+        counts += program(artifact, filter, options)?;
     }
     Ok(counts)
 }
 
 /// Runs a program as `cargo test` would: in its package's folder, and told where the other programs lie.
-fn program(artifact: &Artifact, filter: &[String], long: bool) -> Result<Counts> {
+fn program(artifact: &Artifact, filter: &[String], options: &TestOptions) -> Result<Counts> {
     let crate_name = artifact.folder.file_name().unwrap_or_default().to_string_lossy();
     println!("-- {crate_name}: {} ({})", artifact.name, artifact.kind);
     let mut test = command::command(&artifact.executable);
@@ -157,10 +172,12 @@ fn program(artifact: &Artifact, filter: &[String], long: bool) -> Result<Counts>
         .current_dir(&artifact.folder)
         .env("CARGO_MANIFEST_DIR", &artifact.folder)
         .env("FOOBAR_BIN_DIR", workspace::target().join("debug"));
-    if long {
-        test.env("FOOBAR_LONG", "1");
+    for (asked, variable) in [(options.long, "FOOBAR_LONG"), (options.failover, "FOOBAR_FAILOVER")] {
+        if asked {
+            test.env(variable, "1");
+        }
     }
-    program::run(&mut test, if long { program::LONG_DEADLINE } else { program::DEADLINE })
+    program::run(&mut test, if options.long || options.failover { program::LONG_DEADLINE } else { program::DEADLINE })
 }
 
 #[cfg(test)]

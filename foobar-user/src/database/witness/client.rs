@@ -23,6 +23,8 @@ use crate::plan::TlsFiles;
 /// Time that one question may take, connecting included: a part of a lease.
 const PATIENCE: Duration = Duration::from_millis(400);
 
+type Connection = BufReader<TlsStream<TcpStream>>;
+
 /// A database server's way to the witness.
 #[derive(Debug)]
 pub struct Client {
@@ -30,7 +32,7 @@ pub struct Client {
     server: String,
     addresses: Vec<SocketAddr>,
     files: TlsFiles,
-    kept: Mutex<Option<BufReader<TlsStream<TcpStream>>>>,
+    kept: Mutex<Option<Connection>>,
 }
 
 impl Client {
@@ -43,19 +45,22 @@ impl Client {
     async fn ask(&self, request: &Request) -> Result<Answer> {
         // What is asked while the answer to an earlier question is still awaited waits as long as that.
         let mut kept = self.kept.lock().await;
-        let mut connection = kept.take();
+        let earlier = kept.take();
         let asked = async {
-            let stream = match &mut connection {
-                Some(stream) => stream,
-                None => connection.insert(self.connect().await?),
-            };
-            wire::send(stream.get_mut(), request).await?;
-            wire::receive(stream).await?.context("it closed the connection")
+            // The witness may have been started anew: what it has done twice changes nothing more.
+            if let Some(mut stream) = earlier
+                && let Ok(answer) = exchange(&mut stream, request).await
+            {
+                return Ok((stream, answer));
+            }
+            let mut stream = self.connect().await?;
+            let answer = exchange(&mut stream, request).await?;
+            anyhow::Ok((stream, answer))
         };
-        let answer = timeout(PATIENCE, asked).await;
         let who = || format!("the witness {}", self.server);
-        let answer = answer.with_context(|| format!("{} does not answer", who()))?.with_context(who)?;
-        *kept = connection;
+        let answered = timeout(PATIENCE, asked).await.with_context(|| format!("{} does not answer", who()))?;
+        let (stream, answer) = answered.with_context(who)?;
+        *kept = Some(stream);
         match answer {
             Answer::Refused(why) => bail!("{} refuses: {why}", who()),
             answer => Ok(answer),
@@ -63,7 +68,7 @@ impl Client {
     }
 
     /// Certificates are read anew: they may have been renewed.
-    async fn connect(&self) -> Result<BufReader<TlsStream<TcpStream>>> {
+    async fn connect(&self) -> Result<Connection> {
         let config: Arc<ClientConfig> = tls::client(&self.files)?;
         let name = ServerName::try_from(self.server.clone())?;
         let mut last = None;
@@ -79,6 +84,11 @@ impl Client {
         }
         bail!("cannot connect: {}", last.map_or_else(|| "it has no address".to_owned(), |error| error.to_string()))
     }
+}
+
+async fn exchange(stream: &mut Connection, request: &Request) -> Result<Answer> {
+    wire::send(stream.get_mut(), request).await?;
+    wire::receive(stream).await?.context("it closed the connection")
 }
 
 impl Store for Client {

@@ -1,15 +1,22 @@
 //! A leader that dies, hangs or is cut off: another server leads within seconds, nothing acknowledged is lost, and the old one
 //! comes back by itself.
 
+mod matrix;
+
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use foobar_tests::failover::{Failover, now_us};
 
 /// Time in which writes go on, by promise.
-const RTO_MS: i64 = 5_000;
+pub(crate) const RTO_MS: i64 = 5_000;
 /// Time that a test waits for it, so that it can tell how long it took.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Whether every fault is asked for: `cargo xtask test --failover`.
+pub(crate) fn is_whole() -> bool {
+    std::env::var_os("FOOBAR_FAILOVER").is_some()
+}
 
 #[test]
 fn a_dead_leader_is_replaced_and_comes_back_with_nothing_lost() -> Result<()> {

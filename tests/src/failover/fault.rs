@@ -1,0 +1,187 @@
+//! What can happen to a leader or a replica, and how it is undone.
+
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::Failover;
+use crate::host::SWITCH;
+use crate::{cgroup, eventually};
+
+/// A fault. `leader` and `replica` of the functions below are the servers' parts before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The leader's agent and all of its processes are killed.
+    Death,
+    /// All processes of the leader's PostgreSQL are killed, again and again, so that it does not come back.
+    Crashes,
+    /// All processes of the leader's PostgreSQL are stopped, and go on later.
+    Stopped,
+    /// The cgroup of the leader's PostgreSQL is frozen, and thawed later.
+    Frozen,
+    /// The leader's whole server is stopped: agent and PostgreSQL.
+    StoppedWhole,
+    /// The leader's agent is stopped; PostgreSQL goes on.
+    AgentStopped,
+    /// Nothing comes to the leader any more.
+    CutInwards,
+    /// Nothing leaves the leader any more.
+    CutOutwards,
+    /// The leader's cable is pulled.
+    Cut,
+    /// The disk of the leader's log is full.
+    DiskFull,
+    /// The witness's agent is killed.
+    WitnessGone,
+    /// The replica's agent and all of its processes are killed.
+    ReplicaGone,
+    /// First the replica, and when the leader writes alone, the leader.
+    BothGone,
+}
+
+/// What is to come of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The replica leads.
+    Promoted,
+    /// The leader leads on, and writes go on.
+    Kept,
+    /// Nobody leads until the fault is undone.
+    Nobody,
+}
+
+impl Fault {
+    /// Every fault.
+    pub const ALL: [Self; 13] = [
+        Self::Death,
+        Self::Crashes,
+        Self::Stopped,
+        Self::Frozen,
+        Self::StoppedWhole,
+        Self::AgentStopped,
+        Self::CutInwards,
+        Self::CutOutwards,
+        Self::Cut,
+        Self::DiskFull,
+        Self::WitnessGone,
+        Self::ReplicaGone,
+        Self::BothGone,
+    ];
+
+    /// What is to come of it.
+    #[must_use]
+    pub const fn outcome(self) -> Outcome {
+        match self {
+            Self::WitnessGone | Self::BothGone => Outcome::Nobody,
+            Self::ReplicaGone => Outcome::Kept,
+            _ => Outcome::Promoted,
+        }
+    }
+
+    /// Makes it happen.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn strike(self, failover: &mut Failover, leader: &'static str, replica: &'static str) -> Result<()> {
+        match self {
+            Self::Death => failover.kill_server(leader),
+            Self::Crashes => crash_for(failover, leader, Duration::from_secs(4)),
+            Self::Stopped => signal_postgres(failover, leader, Signal::SIGSTOP),
+            Self::Frozen => freeze(failover, leader, true),
+            Self::StoppedWhole => {
+                failover.signal_agent(leader, Signal::SIGSTOP)?;
+                signal_postgres(failover, leader, Signal::SIGSTOP)
+            }
+            Self::AgentStopped => failover.signal_agent(leader, Signal::SIGSTOP),
+            Self::CutInwards => rule(failover, leader, "input", "iifname"),
+            Self::CutOutwards => rule(failover, leader, "output", "oifname"),
+            Self::Cut => link(failover, leader, "down"),
+            Self::DiskFull => failover.fill_disk(leader),
+            Self::WitnessGone => failover.kill_server("lb1"),
+            Self::ReplicaGone => failover.kill_server(replica),
+            Self::BothGone => {
+                failover.kill_server(replica)?;
+                eventually(Duration::from_secs(30), "the leader writes alone", || {
+                    let status = failover.status(leader)?;
+                    let members = status["members"].as_array().context("members")?;
+                    Ok(status["open"] == true && members.iter().all(|member| member["in_sync"] == false))
+                })?;
+                failover.kill_server(leader)
+            }
+        }
+    }
+
+    /// Undoes it.
+    ///
+    /// # Errors
+    /// It cannot be undone.
+    pub fn mend(self, failover: &mut Failover, leader: &'static str, replica: &'static str) -> Result<()> {
+        match self {
+            Self::Death => failover.start_agent(leader),
+            Self::Crashes => Ok(()),
+            Self::Stopped => signal_postgres(failover, leader, Signal::SIGCONT),
+            Self::Frozen => freeze(failover, leader, false),
+            Self::StoppedWhole => {
+                // Worst first: what was written and not sent gets its chance before anybody can look at the lease.
+                signal_postgres(failover, leader, Signal::SIGCONT)?;
+                failover.signal_agent(leader, Signal::SIGCONT)
+            }
+            Self::AgentStopped => failover.signal_agent(leader, Signal::SIGCONT),
+            Self::CutInwards | Self::CutOutwards => {
+                failover.cluster().run(leader, "nft", &["delete", "table", "inet", "cut"]).map(drop)
+            }
+            Self::Cut => link(failover, leader, "up"),
+            Self::DiskFull => failover.empty_disk(leader),
+            Self::WitnessGone => failover.start_agent("lb1"),
+            Self::ReplicaGone => failover.start_agent(replica),
+            Self::BothGone => {
+                failover.start_agent(replica)?;
+                failover.start_agent(leader)
+            }
+        }
+    }
+}
+
+fn signal_postgres(failover: &Failover, server: &str, signal: Signal) -> Result<()> {
+    for pid in cgroup::processes(&failover.postgres_cgroup(server)) {
+        // Gone in between is nothing to signal.
+        let _ = kill(Pid::from_raw(pid), signal);
+    }
+    Ok(())
+}
+
+fn crash_for(failover: &Failover, server: &str, time: Duration) -> Result<()> {
+    let began = std::time::Instant::now();
+    while began.elapsed() < time {
+        signal_postgres(failover, server, Signal::SIGKILL)?;
+        if failover.leader_elsewhere(server) {
+            return Ok(());
+        }
+        crate::eventually::pause(Duration::from_millis(50), || false);
+    }
+    Ok(())
+}
+
+fn freeze(failover: &Failover, server: &str, frozen: bool) -> Result<()> {
+    let path = failover.postgres_cgroup(server).join("cgroup.freeze");
+    fs::write(&path, if frozen { "1" } else { "0" }).with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Drops everything that comes or leaves by the server's cable.
+fn rule(failover: &Failover, server: &str, hook: &str, by: &str) -> Result<()> {
+    let rules =
+        format!("table inet cut {{ chain wire {{ type filter hook {hook} priority 0; {by} \"eth0\" drop; }} }}");
+    failover.cluster().run(server, "nft", &[&rules]).map(drop)
+}
+
+/// The switch's end of its cable.
+fn link(failover: &Failover, server: &str, state: &str) -> Result<()> {
+    let mut command = Command::new("ip");
+    command.args(["link", "set", server, state]);
+    failover.cluster().namespace(SWITCH)?.attach(&mut command);
+    crate::process::run(&mut command).map(drop)
+}

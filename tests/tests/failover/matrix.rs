@@ -1,0 +1,93 @@
+//! Each fault, one after the other, in one cluster that heals between them: who leads, what is lost, who could be written at once.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use foobar_tests::eventually;
+use foobar_tests::failover::{DATABASES, Failover, Fault, Outcome, address, now_us};
+
+use crate::{PATIENCE, RTO_MS, is_whole};
+
+/// Time in which nobody may lead, if nobody is to: several leases.
+const NOBODY: Duration = Duration::from_secs(8);
+/// How long what is stopped stays stopped after another server has taken over.
+const STOPPED: Duration = Duration::from_secs(3);
+
+/// What a fault came to.
+struct Cell {
+    fault: Fault,
+    took: Option<i64>,
+    acknowledged: usize,
+}
+
+#[test]
+fn every_fault_costs_time_and_nothing_that_was_acknowledged() -> Result<()> {
+    let some = [Fault::AgentStopped, Fault::Stopped, Fault::CutOutwards];
+    let faults = if is_whole() { Fault::ALL.to_vec() } else { some.to_vec() };
+    let mut failover = Failover::start("degrade_after = \"3s\"")?;
+    let mut cells = Vec::new();
+    for fault in faults {
+        let cell = strike(&mut failover, fault).with_context(|| format!("{fault:?}")).with_context(|| failover.told());
+        let cell = cell?;
+        let took = cell.took.map_or_else(|| "-".to_owned(), |took| took.to_string());
+        println!(
+            "{:<14} {:<9} {took:>6} ms {:>7} acknowledged, 0 lost",
+            format!("{:?}", cell.fault),
+            format!("{:?}", fault.outcome()),
+            cell.acknowledged
+        );
+        cells.push(cell);
+    }
+    let late: Vec<Fault> =
+        cells.iter().filter(|cell| cell.took.is_some_and(|took| took > RTO_MS)).map(|cell| cell.fault).collect();
+    ensure!(late.is_empty(), "later than {RTO_MS} ms: {late:?}");
+    Ok(())
+}
+
+fn strike(failover: &mut Failover, fault: Fault) -> Result<Cell> {
+    let leader = failover.leader()?;
+    let replica = DATABASES.into_iter().find(|server| *server != leader).context("a replica")?;
+    let writers = failover.writers(&format!("{fault:?}-{leader}"))?;
+    writers.written(50, PATIENCE).context("before the fault")?;
+    let at = now_us();
+    fault.strike(failover, leader, replica)?;
+    let took = match fault.outcome() {
+        Outcome::Promoted => {
+            let took = writers.taken_over(at, &address(leader), PATIENCE)?;
+            writers.written(50, PATIENCE).context("after the failover")?;
+            foobar_tests::eventually::pause(STOPPED, || false);
+            Some(took)
+        }
+        Outcome::Kept => {
+            writers.written(50, PATIENCE).context("during the fault")?;
+            None
+        }
+        Outcome::Nobody => {
+            let began = Instant::now();
+            // Whoever led at first may go on for as long as its lease lasts.
+            while began.elapsed() < NOBODY {
+                ensure!(!failover.leader_elsewhere(leader), "another server leads");
+                foobar_tests::eventually::pause(Duration::from_millis(200), || false);
+            }
+            let before = writers.so_far()?.rows.len();
+            foobar_tests::eventually::pause(Duration::from_secs(1), || false);
+            ensure!(writers.so_far()?.rows.len() == before, "somebody takes writes");
+            None
+        }
+    };
+    fault.mend(failover, leader, replica)?;
+    let leads = match fault.outcome() {
+        Outcome::Promoted => replica,
+        Outcome::Kept | Outcome::Nobody => leader,
+    };
+    failover.settled(leads).context("after everything was mended")?;
+    writers.written(50, PATIENCE).context("after everything was mended")?;
+    let log = writers.end()?;
+    let lost = log.lost(&failover.present(leads)?);
+    ensure!(lost.is_empty(), "{} acknowledged rows are lost: {:?}", lost.len(), &lost[..lost.len().min(5)]);
+    ensure!(log.overlaps().is_empty(), "two servers were written at once: {:?}", log.overlaps());
+    let same = || Ok(failover.digest(leader)? == failover.digest(replica)?);
+    eventually(PATIENCE, "both servers have the same rows", same)?;
+    failover.sql(leads, "truncate acknowledged")?;
+    Ok(Cell { fault, took, acknowledged: log.rows.len() })
+}
