@@ -64,7 +64,10 @@ fn rules_stand_in_their_order() {
     ];
     let with = |first: &[&'static str], icmp: &[&'static str], last: &[&'static str]| [first, icmp, last].concat();
     let cases = [
-        ("lb1", with(&["spoofed", "failsafe-ssh", "office-only"], &dual, &["metrics", "vip-www", "vip-plain"])),
+        (
+            "lb1",
+            with(&["spoofed", "failsafe-ssh", "office-only"], &dual, &["metrics", "vip-www", "vip-plain", "witness"]),
+        ),
         ("web1", with(&["spoofed", "failsafe-ssh"], &dual, &["metrics", "service-www", "service-plain"])),
         ("app1", with(&["spoofed", "failsafe-ssh"], &icmp, &["metrics", "service-app"])),
         (
@@ -72,7 +75,7 @@ fn rules_stand_in_their_order() {
             with(
                 &["spoofed", "failsafe-ssh"],
                 &icmp,
-                &["metrics", "service-db-write", "service-db-read", "replication"],
+                &["metrics", "replication", "service-db-write", "service-db-read"],
             ),
         ),
         ("monitor1", with(&["spoofed", "failsafe-ssh"], &icmp, &["prometheus"])),
@@ -88,7 +91,9 @@ fn every_rule_says_where_it_comes_from() {
     let line = common::GOOD.lines().position(|line| line == "[[rule]]").expect("a rule") + 1;
     assert_eq!(lb1.rules[2].origin, Origin::Line(line));
     assert_eq!(lb1.rules[1].origin, Origin::Derived("[site] admin".to_owned()));
-    assert_eq!(lb1.rules.last().expect("rules").origin, Origin::Derived("service plain".to_owned()));
+    let of = |name: &str| lb1.rules.iter().find(|planned| planned.rule.name == name).expect("a rule").origin.clone();
+    assert_eq!(of("vip-plain"), Origin::Derived("service plain".to_owned()));
+    assert_eq!(of("witness"), Origin::Derived("[database]".to_owned()));
 }
 
 #[test]

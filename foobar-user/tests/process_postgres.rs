@@ -110,7 +110,7 @@ async fn rows_reach_the_replica_and_roles_are_seen() {
     let port = free_port();
     let second = Supervisor::start(vec![process(&place, "db2", port)], place.folders("db2")).expect("starts");
     let waiting = until(&second, "postgres", |status| status.state == ProcessState::Waiting).await;
-    assert!(waiting.message.is_some_and(|message| message.contains("waiting for the primary db1")));
+    assert!(waiting.message.is_some_and(|message| message.contains("waiting for the leader db1")));
 
     // What a crash in the middle of a first start leaves.
     place.write("db1/state/postgres/data.new/PG_VERSION", "15\n");

@@ -149,6 +149,15 @@ const CASES: &[Case] = &[
     // [database]
     ("primary unknown", "primary = \"db1\"", "primary = \"db9\"", "\"db9\"", "did you mean `db1`?"),
     ("primary no database", "primary = \"db1\"", "primary = \"web1\"", "2:\"web1\"", "is a web server"),
+    ("database mode unknown", "primary = \"db1\"", "primary = \"db1\"\nmode = \"fast\"", "\"fast\"", "is no mode"),
+    ("degrading in strict", "primary = \"db1\"", "primary = \"db1\"\nmode = \"strict\"\ndegrade_after = \"5s\"", "degrade_after", "always wait for a replica"),
+    ("degrading late", "primary = \"db1\"", "primary = \"db1\"\ndegrade_after = \"2d\"", "\"2d\"", "longer than 1d"),
+    ("lease too short", "primary = \"db1\"", "primary = \"db1\"\nlease_ms = 999", "999", "from 1000 to 60000"),
+    ("witness at the metrics", "primary = \"db1\"", "primary = \"db1\"\nwitness_port = 9900", "9900\n\n[process", "is every agent's /metrics"),
+    ("witness at a service", "primary = \"db1\"", "primary = \"db1\"\nwitness_port = 8080", "8080\n\n[process", "of service `plain`"),
+    ("setting of ours", "primary = \"db1\"", "primary = \"db1\"\nsettings = { fsync = \"off\" }", "fsync", "follows from the rest"),
+    ("setting with a bad name", "primary = \"db1\"", "primary = \"db1\"\nsettings = { \"a b\" = \"1\" }", "\"a b\"", "is no setting"),
+    ("setting of two lines", "primary = \"db1\"", "primary = \"db1\"\nsettings = { work_mem = \"1\\n\" }", "\"1\\n\"", "is one line"),
     ("password file missing", "password_file = \"secrets/guestbook.password\"\n", "", "[database]", "lacks `password_file`"),
     ("one password file", "secrets/replication.password", "secrets/guestbook.password", "2:\"secrets/guestbook", "share one password file"),
     ("owner is PostgreSQL's", "user = \"guestbook\"", "user = \"postgres\"", "\"postgres\"", "PostgreSQL's own"),
@@ -300,4 +309,18 @@ fn the_only_monitor_may_be_called_monitor() {
 fn a_file_that_is_not_there_says_so() {
     let faults = Checked::read(Path::new("/nonexistent/site.toml")).expect_err("no file");
     assert!(faults.to_string().starts_with("/nonexistent/site.toml: cannot open the site file"), "{faults}");
+}
+
+#[test]
+fn what_stands_beside_the_faults_of_a_database_is_taken() {
+    for further in [
+        "mode = \"strict\"",
+        "mode = \"available\"\ndegrade_after = \"1d\"",
+        "lease_ms = 1000",
+        "witness_port = 9901",
+        "settings = { work_mem = \"64MB\", \"pg_stat_statements.max\" = \"100\" }",
+    ] {
+        let checked = parse(&edited("primary = \"db1\"", &format!("primary = \"db1\"\n{further}")));
+        assert!(checked.is_ok(), "{further}: {checked:?}");
+    }
 }

@@ -5,12 +5,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use tokio::time::timeout;
+use tracing::{info, warn};
 
 use super::ServerFolders;
 use crate::database::witness::{self, WitnessSettings};
 use crate::database::{DatabaseReport, Duties, Fencing, Keeper, Post, State, Store as _};
 use crate::plan::{FailoverPlan, Plan, PostgresPlan, ProcessKind, StorePlan, WitnessPlan};
 use crate::process::postgres::{self, Grip};
+
+/// Time in which another server is to take over before this one stops all the same.
+const RESIGNATION: Duration = Duration::from_secs(10);
 
 /// What this server does for the database beside running it.
 #[derive(Debug)]
@@ -85,6 +90,29 @@ impl Database {
     /// The cluster as this server sees it; `None`: it has no part in it.
     pub(super) fn report(&self) -> Option<DatabaseReport> {
         self.kept.as_ref().map(|kept| kept.keeper.report())
+    }
+
+    /// Has another server lead before this one stops, if it leads and another one can.
+    pub(super) fn resign(&self) -> Option<impl Future<Output = ()> + Send + 'static> {
+        let kept = self.kept.as_ref()?;
+        let before = kept.keeper.report();
+        let can = before.members.iter().any(|member| member.heard && member.in_sync);
+        if before.lease_left_ms.is_none() || !can {
+            return None;
+        }
+        let (asked, reports) = (self.hand_over(None).ok()?, kept.keeper.reports());
+        Some(async move {
+            info!("handing the database over before the stop");
+            if let Err(error) = asked.await {
+                warn!("the database is not handed over: {error:#}");
+                return;
+            }
+            let mut reports = reports;
+            let gone = reports.wait_for(|now| !now.held || now.leader != before.leader);
+            if timeout(RESIGNATION, gone).await.is_err() {
+                warn!("the database is not handed over in time: another server takes over when the lease is over");
+            }
+        })
     }
 
     /// Asks the leader to hand over.

@@ -276,6 +276,10 @@ impl Server {
 
     /// Ends the processes in order. The firewall stays in force until `foobar detach`.
     pub(super) async fn stop(self) {
+        let resigning = lock(&self.database).resign();
+        if let Some(resigning) = resigning {
+            resigning.await;
+        }
         let supervisor = lock(&self.supervisor).take();
         if let Some(supervisor) = supervisor {
             supervisor.stop().await;

@@ -1,7 +1,7 @@
 //! `writer`: writes numbered rows through a VIP until its standard input ends, and logs each acknowledgement.
 //!
 //! A line for each row that was acknowledged: writer, number, the server that took it, its timeline, and the two times between which it did,
-//! in microseconds of the boot-time clock. A line `fault` for each row that was not, with the reason.
+//! in microseconds of the boot-time clock. A line `seen` for a writer's newest row, as a reader sees it; a line `fault` for each row that was not, with the reason.
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -46,8 +46,9 @@ async fn main() -> Result<()> {
     let mut config: tokio_postgres::Config = arguments.to.parse()?;
     config.password(password.trim()).connect_timeout(LOGIN);
     let log = Arc::new(Mutex::new(std::fs::File::options().append(true).open(&arguments.log)?));
-    let writers: Vec<_> =
+    let mut writers: Vec<_> =
         (0..arguments.writers).map(|writer| tokio::spawn(write(config.clone(), writer, Arc::clone(&log)))).collect();
+    writers.push(tokio::spawn(read(config, Arc::clone(&log))));
     tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink())).await??;
     writers.iter().for_each(tokio::task::JoinHandle::abort);
     Ok(())
@@ -86,6 +87,35 @@ async fn rows(client: &Client, writer: u32, number: &mut u64, log: &Log) -> Resu
         tell(log, &format!("row {writer} {number} {server} {timeline} {began} {}", now_us()));
         *number += 1;
     }
+}
+
+/// Looks again and again at the newest row of each writer.
+async fn read(config: tokio_postgres::Config, log: Log) {
+    loop {
+        // What keeps a reader away keeps writers away, who tell it.
+        let _ = looks(&config, &log).await;
+        sleep(PAUSE).await;
+    }
+}
+
+async fn looks(config: &tokio_postgres::Config, log: &Log) -> Result<()> {
+    let (client, connection) = timeout(LOGIN, config.connect(NoTls)).await.context("no log-in in time")??;
+    let connection = tokio::spawn(connection);
+    let newest = "select writer::bigint, (select max(number) from acknowledged where acknowledged.writer = of.writer) \
+                  from generate_series(0, 63) as of (writer)";
+    let looked = async {
+        loop {
+            for row in timeout(LOGIN, client.query(newest, &[])).await.context("no answer in time")?? {
+                if let (writer, Some(number)) = (row.try_get::<_, i64>(0)?, row.try_get::<_, Option<i64>>(1)?) {
+                    tell(log, &format!("seen {writer} {number}"));
+                }
+            }
+            sleep(PAUSE).await;
+        }
+    };
+    let looked: Result<()> = looked.await;
+    connection.abort();
+    looked
 }
 
 fn tell(log: &Log, line: &str) {

@@ -26,6 +26,8 @@ pub struct Row {
 pub struct Acknowledged {
     /// Every row, in the order of acknowledgements.
     pub rows: Vec<Row>,
+    /// Rows that a reader has seen on a leader, acknowledged or not.
+    pub seen: BTreeSet<(i64, i64)>,
     /// Tries that failed: when, and why.
     pub faults: Vec<(i64, String)>,
 }
@@ -50,6 +52,9 @@ impl Acknowledged {
                     began: word()?.parse()?,
                     ended: word()?.parse()?,
                 }),
+                "seen" => {
+                    log.seen.insert((word()?.parse()?, word()?.parse()?));
+                }
                 "fault" => {
                     let (_, _) = (word()?, word()?);
                     let at = word()?.parse()?;
@@ -66,6 +71,12 @@ impl Acknowledged {
     #[must_use]
     pub fn lost(&self, present: &BTreeSet<(i64, i64)>) -> Vec<(i64, i64)> {
         self.rows.iter().map(|row| row.key).filter(|key| !present.contains(key)).collect()
+    }
+
+    /// Rows that a reader has seen and that are not there: it has seen what never was.
+    #[must_use]
+    pub fn unexplained(&self, present: &BTreeSet<(i64, i64)>) -> Vec<(i64, i64)> {
+        self.seen.difference(present).copied().collect()
     }
 
     /// Rows that were sent to a server after another one, that leads later, had acknowledged a row, and that were acknowledged all
@@ -108,15 +119,17 @@ mod tests {
     #[test]
     fn a_row_that_the_old_leader_takes_after_the_new_one_has_is_an_overlap() {
         let clean = vec![row(1, 1, 0, 10), row(2, 1, 11, 30), row(3, 2, 12, 25), row(4, 2, 31, 40)];
-        assert!(Acknowledged { rows: clean.clone(), faults: Vec::new() }.overlaps().is_empty());
+        assert!(Acknowledged { rows: clean.clone(), ..Acknowledged::default() }.overlaps().is_empty());
         let late = row(5, 1, 26, 50);
         let rows = [clean, vec![late.clone()]].concat();
-        assert_eq!(Acknowledged { rows, faults: Vec::new() }.overlaps(), [&late]);
+        assert_eq!(Acknowledged { rows, ..Acknowledged::default() }.overlaps(), [&late]);
     }
 
     #[test]
     fn what_is_not_there_is_lost() {
-        let log = Acknowledged { rows: vec![row(1, 1, 0, 10), row(2, 1, 11, 30)], faults: Vec::new() };
+        let log = Acknowledged { rows: vec![row(1, 1, 0, 10), row(2, 1, 11, 30)], ..Acknowledged::default() };
         assert_eq!(log.lost(&[(0, 1)].into()), [(0, 2)]);
+        let log = Acknowledged { seen: [(0, 1), (0, 3)].into(), ..log };
+        assert_eq!(log.unexplained(&[(0, 1)].into()), [(0, 3)]);
     }
 }

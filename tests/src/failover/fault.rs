@@ -173,8 +173,10 @@ fn freeze(failover: &Failover, server: &str, frozen: bool) -> Result<()> {
 
 /// Drops everything that comes or leaves by the server's cable.
 fn rule(failover: &Failover, server: &str, hook: &str, by: &str) -> Result<()> {
-    let rules =
-        format!("table inet cut {{ chain wire {{ type filter hook {hook} priority 0; {by} \"eth0\" drop; }} }}");
+    let rules = format!(
+        "add table inet cut; add chain inet cut wire {{ type filter hook {hook} priority 0; }}; \
+         add rule inet cut wire {by} \"eth0\" drop"
+    );
     failover.cluster().run(server, "nft", &[&rules]).map(drop)
 }
 

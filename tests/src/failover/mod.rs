@@ -156,10 +156,19 @@ impl Failover {
     /// # Errors
     /// The writers cannot be started.
     pub fn writers(&self, name: &str) -> Result<Writers> {
+        self.writers_with(name, "")
+    }
+
+    /// The same, with more of how they log in.
+    ///
+    /// # Errors
+    /// The writers cannot be started.
+    pub fn writers_with(&self, name: &str, options: &str) -> Result<Writers> {
         let log = self.cluster.folder().join(format!("{name}.acknowledged"));
         fs::write(&log, "")?;
         let mut command = Command::new(Binaries::find()?.writer);
-        command.args(["--to", "host=10.0.9.20 dbname=guestbook user=guestbook", "--log"]).arg(&log);
+        let to = format!("host=10.0.9.20 dbname=guestbook user=guestbook {options}");
+        command.args(["--to", &to, "--log"]).arg(&log);
         command.arg("--password-file").arg(self.cluster.folder().join("secrets/guestbook.password"));
         self.cluster.place("app1", "writers", command.stdin(Stdio::piped()))?;
         Ok(Writers { process: Process::spawn("the writers", &mut command)?, log })
@@ -176,6 +185,36 @@ impl Failover {
             Ok((writer.parse()?, number.parse()?))
         };
         text.lines().map(row).collect()
+    }
+
+    /// Fails if something that was acknowledged is not on a server, if a reader has seen what is not there, or if two servers were
+    /// written at once.
+    ///
+    /// # Errors
+    /// What is wrong.
+    pub fn judge(&self, log: &Acknowledged, server: &str) -> Result<()> {
+        let present = self.present(server)?;
+        let (lost, unexplained) = (log.lost(&present), log.unexplained(&present));
+        let some = |rows: &[(i64, i64)]| format!("{} rows, {:?}", rows.len(), &rows[..rows.len().min(5)]);
+        ensure!(lost.is_empty(), "acknowledged and lost: {}", some(&lost));
+        ensure!(unexplained.is_empty(), "seen and not there: {}", some(&unexplained));
+        ensure!(log.overlaps().is_empty(), "two servers were written at once: {:?}", log.overlaps().first());
+        Ok(())
+    }
+
+    /// Stops what receives the log on a replica, or lets it go on: it lags, though it lives.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn hold_replication(&self, replica: &str, held: bool) -> Result<()> {
+        let is_receiver = |pid: &i32| {
+            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            String::from_utf8_lossy(&line).contains("walreceiver")
+        };
+        let pids = cgroup::processes(&self.postgres_cgroup(replica));
+        let receiver = pids.into_iter().find(is_receiver).context("nothing receives the log")?;
+        let signal = if held { Signal::SIGSTOP } else { Signal::SIGCONT };
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(receiver), signal).context("it has gone")
     }
 
     /// A digest of all rows of a server.

@@ -2,15 +2,20 @@
 //! comes back by itself.
 
 mod matrix;
+mod modes;
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
-use foobar_tests::failover::{Failover, now_us};
+use anyhow::{Context, Result, ensure};
+use foobar_tests::eventually;
+use foobar_tests::failover::{DATABASES, Failover, address, now_us};
+use nix::sys::signal::Signal;
 
 /// Time in which writes go on, by promise.
 pub(crate) const RTO_MS: i64 = 5_000;
-/// Time that a test waits for it, so that it can tell how long it took.
+/// The same for half of all failovers.
+const RTO_MEDIAN_MS: i64 = 3_500;
+/// Time that a test waits for something, so that it can tell how long it took.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Whether every fault is asked for: `cargo xtask test --failover`.
@@ -18,47 +23,83 @@ pub(crate) fn is_whole() -> bool {
     std::env::var_os("FOOBAR_FAILOVER").is_some()
 }
 
-#[test]
-fn a_dead_leader_is_replaced_and_comes_back_with_nothing_lost() -> Result<()> {
-    let mut failover = Failover::start("")?;
-    let writers = failover.writers("death")?;
-    writers.written(200, PATIENCE)?;
-    let at = now_us();
-    failover.kill_server("db1")?;
-    let took = writers.taken_over(at, "10.0.1.31", PATIENCE)?;
-    println!("the leader dies: writes go on after {took} ms");
-    writers.written(200, PATIENCE)?;
-    failover.start_agent("db1")?;
-    failover.settled("db2")?;
-    writers.written(200, PATIENCE)?;
-    let log = writers.end()?;
-    let lost = log.lost(&failover.present("db2")?);
-    ensure!(lost.is_empty(), "acknowledged and lost: {lost:?}");
-    ensure!(log.overlaps().is_empty(), "two servers were written at once: {:?}", log.overlaps());
-    ensure!(took <= RTO_MS, "it took {took} ms");
-    foobar_tests::eventually(PATIENCE, "both servers have the same rows", || {
-        Ok(failover.digest("db1")? == failover.digest("db2")?)
-    })
+/// The other database server.
+pub(crate) fn other(server: &str) -> Result<&'static str> {
+    DATABASES.into_iter().find(|other| *other != server).context("another server")
 }
 
 #[test]
-fn a_switchover_there_and_back_loses_no_transaction_that_was_not_in_flight() -> Result<()> {
+fn a_dead_leader_is_replaced_and_comes_back_with_nothing_lost() -> Result<()> {
+    let kills = if is_whole() { 20 } else { 1 };
+    let mut failover = Failover::start("")?;
+    let writers = failover.writers("death")?;
+    let mut times = Vec::new();
+    for _ in 0..kills {
+        writers.written(200, PATIENCE)?;
+        let leader = failover.leader()?;
+        let replica = other(leader)?;
+        let at = now_us();
+        failover.kill_server(leader)?;
+        let took = writers.taken_over(at, &address(leader), PATIENCE)?;
+        let promoted = failover.status(replica)?["promotion_ms"].as_i64().context("a promotion")?;
+        println!(
+            "{leader} dies: writes go on after {took} ms, of which {promoted} ms from the lease to the first client"
+        );
+        times.push(took);
+        failover.start_agent(leader)?;
+        failover.settled(replica).with_context(|| failover.told())?;
+    }
+    writers.written(200, PATIENCE)?;
+    let leader = failover.leader()?;
+    failover.judge(&writers.end()?, leader)?;
+    times.sort_unstable();
+    let (median, worst) = (times[times.len() / 2], times[times.len() - 1]);
+    println!("{kills} kills: median {median} ms, worst {worst} ms");
+    ensure!(median <= RTO_MEDIAN_MS || kills == 1, "a median of {median} ms");
+    ensure!(worst <= RTO_MS, "it took {worst} ms");
+    eventually(PATIENCE, "both servers have the same rows", || Ok(failover.digest("db1")? == failover.digest("db2")?))
+}
+
+#[test]
+fn a_switchover_there_and_back_loses_nothing() -> Result<()> {
+    let times = if is_whole() { 10 } else { 1 };
     let failover = Failover::start("")?;
     let writers = failover.writers("switchover")?;
-    for (from, to) in [("db1", "db2"), ("db2", "db1")] {
-        writers.written(100, PATIENCE)?;
-        let faults = writers.so_far()?.faults.len();
-        let at = now_us();
-        let said = failover.cluster().ask(from, &["db", "switchover", "--to", to])?;
-        let address = if from == "db1" { "10.0.1.31" } else { "10.0.1.32" };
-        let took = writers.taken_over(at, address, PATIENCE)?;
-        let failed = writers.so_far()?.faults.len() - faults;
-        println!("{from} hands over to {to}: {took} ms, {failed} failures; {}", said.trim());
-        failover.settled(to)?;
+    for _ in 0..times {
+        for (from, to) in [("db1", "db2"), ("db2", "db1")] {
+            writers.written(100, PATIENCE)?;
+            let at = now_us();
+            let said = failover.cluster().ask(from, &["db", "switchover", "--to", to])?;
+            let took = writers.taken_over(at, &address(from), PATIENCE)?;
+            println!("{from} hands over to {to}: writes go on after {took} ms; {}", said.trim());
+            failover.settled(to).with_context(|| failover.told())?;
+        }
     }
-    let log = writers.end()?;
-    let lost = log.lost(&failover.present("db1")?);
-    ensure!(lost.is_empty(), "acknowledged and lost: {lost:?}");
-    ensure!(log.overlaps().is_empty(), "two servers were written at once: {:?}", log.overlaps());
-    Ok(())
+    failover.judge(&writers.end()?, "db1")?;
+    eventually(PATIENCE, "both servers have the same rows", || Ok(failover.digest("db1")? == failover.digest("db2")?))
+}
+
+#[test]
+fn an_agent_that_dies_in_the_middle_of_a_failover_goes_on_with_it() -> Result<()> {
+    // From the death of the leader over the end of its lease to what follows the promotion.
+    let moments: &[u64] =
+        if is_whole() { &[0, 500, 1_500, 1_900, 2_000, 2_050, 2_100, 2_200, 2_400, 3_000] } else { &[2_050] };
+    let mut failover = Failover::start("")?;
+    let writers = failover.writers("agents")?;
+    for moment in moments {
+        writers.written(100, PATIENCE)?;
+        let leader = failover.leader()?;
+        let replica = other(leader)?;
+        let at = now_us();
+        failover.kill_server(leader)?;
+        foobar_tests::eventually::pause(Duration::from_millis(*moment), || false);
+        failover.signal_agent(replica, Signal::SIGKILL)?;
+        failover.start_agent(replica)?;
+        let took = writers.taken_over(at, &address(leader), PATIENCE).with_context(|| failover.told())?;
+        println!("the agent of {replica} dies {moment} ms after {leader}: writes go on after {took} ms");
+        failover.start_agent(leader)?;
+        failover.settled(replica).with_context(|| failover.told())?;
+    }
+    let leader = failover.leader()?;
+    failover.judge(&writers.end()?, leader)
 }

@@ -83,9 +83,7 @@ fn strike(failover: &mut Failover, fault: Fault) -> Result<Cell> {
     failover.settled(leads).context("after everything was mended")?;
     writers.written(50, PATIENCE).context("after everything was mended")?;
     let log = writers.end()?;
-    let lost = log.lost(&failover.present(leads)?);
-    ensure!(lost.is_empty(), "{} acknowledged rows are lost: {:?}", lost.len(), &lost[..lost.len().min(5)]);
-    ensure!(log.overlaps().is_empty(), "two servers were written at once: {:?}", log.overlaps());
+    failover.judge(&log, leads)?;
     let same = || Ok(failover.digest(leader)? == failover.digest(replica)?);
     eventually(PATIENCE, "both servers have the same rows", same)?;
     failover.sql(leads, "truncate acknowledged")?;

@@ -1,7 +1,6 @@
 //! Back to where this server's log and its leader's parted; what was written here after that is saved before it goes.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use tracing::{info, warn};
@@ -108,6 +107,7 @@ impl Parted {
 async fn save(parted: &Parted, folder: &Path, data: &Path, account: &Account, around: &Surroundings) {
     let path = folder.join(format!("diverged-{}.txt", seconds()));
     match dump(parted, data, &path, account, around).await {
+        Ok(0) => info!("no transaction was committed here after the histories parted at {}", parted.position),
         Ok(commits) => warn!(
             "{commits} transactions were committed here after the histories parted at {} of timeline {}, which nobody was told: \
              they are rewound away, and kept as log records in {}",
@@ -119,16 +119,19 @@ async fn save(parted: &Parted, folder: &Path, data: &Path, account: &Account, ar
     }
 }
 
-async fn dump(parted: &Parted, data: &Path, path: &PathBuf, account: &Account, around: &Surroundings) -> Result<usize> {
+async fn dump(parted: &Parted, data: &Path, path: &Path, account: &Account, around: &Surroundings) -> Result<usize> {
     let mut dump = helper("pg_waldump", account, around)?;
     dump.arg("--path").arg(data.join("pg_wal"));
     dump.args(["--timeline", &parted.timeline.to_string(), "--start", &parted.position]);
     // It ends with an error: where the log ends is no record.
     let output = dump.output().await.context("cannot run pg_waldump")?;
     let text = String::from_utf8_lossy(&output.stdout);
-    files::write_if_changed(path, &text, 0o600, None)?;
-    fs::metadata(path)?;
-    Ok(text.lines().filter(|line| line.contains("rmgr: Transaction") && line.contains("desc: COMMIT")).count())
+    let is_commit = |line: &&str| line.contains("rmgr: Transaction") && line.contains("desc: COMMIT");
+    let commits = text.lines().filter(is_commit).count();
+    if commits > 0 {
+        files::write_if_changed(path, &text, 0o600, None)?;
+    }
+    Ok(commits)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use super::names::suggestion;
 use crate::plan::Role;
+use crate::site::at::At;
 use crate::site::model::{Site, SiteCheckKind, SiteProcess};
 use crate::site::section::Collector;
 
@@ -10,6 +11,7 @@ pub(super) fn check(site: &Site, faults: &Collector) {
         missing(site, faults);
         return;
     };
+    witness_port(site, &database.witness_port, faults);
     match site.server(&database.primary) {
         Some(server) if server.role == Role::Database => {}
         Some(server) => {
@@ -24,6 +26,19 @@ pub(super) fn check(site: &Site, faults: &Collector) {
             let name = &database.primary.value;
             faults.error(database.primary.span, format!("no server is called `{name}`{}", suggestion(site, name)));
         }
+    }
+}
+
+/// The witness listens on the balancer's own addresses.
+fn witness_port(site: &Site, port: &At<u16>, faults: &Collector) {
+    if port.value == site.metrics_port.value {
+        faults.error(port.span, format!("port {} is every agent's /metrics; choose another one", port.value));
+    }
+    if let Some(service) =
+        site.services.iter().find(|service| service.listen.iter().any(|vip| vip.port() == port.value))
+    {
+        let message = format!("port {} is that of service `{}`; choose another one", port.value, service.name.value);
+        faults.error(port.span, message);
     }
 }
 
