@@ -30,8 +30,11 @@ struct Word {
 }
 
 impl Fence {
-    /// Of a pinned map.
-    fn open_pin(pin: &Path) -> Result<Self> {
+    /// Of a pinned map, `fence` in the folder of a server's state maps.
+    ///
+    /// # Errors
+    /// It cannot be opened, or mapped into memory.
+    pub fn pinned(pin: &Path) -> Result<Self> {
         let map = MapData::from_pin(pin).with_context(|| format!("cannot open {}", pin.display()))?;
         let memory = Mapping::new(map.fd(), 1).context("cannot map the fence into memory")?;
         Ok(Self(Arc::new(Word { _map: map, memory })))
@@ -87,7 +90,7 @@ impl Datapath {
     /// No plan is in force, or the map cannot be opened.
     pub fn fence(&self) -> Result<Option<Fence>> {
         let InForce { fenced, .. } = self.in_force.as_ref().context("no plan is in force yet")?;
-        fenced.then(|| Fence::open_pin(&self.pins.state().join("fence"))).transpose()
+        fenced.then(|| Fence::pinned(&self.pins.state().join("fence"))).transpose()
     }
 
     /// Holds the fence to PostgreSQL's cgroup, which is made if it is not there yet. To be called before PostgreSQL is started, and
