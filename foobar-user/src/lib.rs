@@ -1,6 +1,8 @@
 //! The user-space half of foobar: one file describes the site, this library does one server's part of it.
 
 pub mod agent;
+mod certificates;
+pub mod database;
 pub mod datapath;
 mod digest;
 pub mod edge;

@@ -2,6 +2,7 @@
 
 mod process_support;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
@@ -38,6 +39,9 @@ fn process(place: &Place, server: &str, port: u16) -> ProcessPlan {
             user: "guest".into(),
             password_file: place.write("guest.password", &format!("{PASSWORD}\n")),
             replication_password_file: place.write("replication.password", "r:e\\p\n"),
+            tls: None,
+            settings: BTreeMap::new(),
+            failover: None,
         }),
         user: None,
         stop_signal: None,

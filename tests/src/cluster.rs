@@ -167,6 +167,11 @@ impl Cluster {
         run(&mut command)
     }
 
+    /// The cgroup of a server's agent's processes.
+    pub fn cgroup(&self, server: &str) -> PathBuf {
+        self.network.cgroup(server)
+    }
+
     /// Kills the child `process` of a server's agent, as a crash would.
     pub fn kill_process(&self, server: &str, process: &str) -> Result<()> {
         agent::kill_child(&self.network.cgroup(server), process)

@@ -28,6 +28,7 @@ pub mod cluster;
 pub mod console;
 pub mod echo;
 pub mod eventually;
+pub mod failover;
 pub mod flood;
 pub mod guestbook;
 pub mod heartbeat;

@@ -6,8 +6,6 @@ mod adoption;
 mod balance;
 #[path = "site/datagrams.rs"]
 mod datagrams;
-#[path = "site/fence.rs"]
-mod fence;
 #[path = "site/flood.rs"]
 mod flood;
 #[path = "site/identity.rs"]
@@ -79,8 +77,6 @@ const CHECKS: &[(&str, Check)] = &[
     ("a_dead_nginx_costs_a_second_and_comes_back", recovery::nginx),
     ("a_dead_web_server_costs_a_second_and_comes_back", recovery::web_server),
     ("the_data_path_outlives_the_agent", adoption::balancer_agent),
-    ("answers_end_with_the_lease_with_the_agent_stopped", fence::falls_with_the_agent_stopped),
-    ("answers_end_with_the_lease_with_the_agent_killed", fence::falls_with_the_agent_killed),
 ];
 
 fn main() -> ExitCode {

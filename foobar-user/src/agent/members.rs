@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use tracing::error;
+use tracing::{error, info, warn};
 
 use crate::datapath::Datapath;
 use crate::health::{Duty, HealthState, Member, Status as Verdict};
+use crate::host::sockets;
+use crate::plan::Select;
 
 /// What a service was last given: members, and servers whose flows end.
 type Written = (Vec<Member>, Vec<String>);
@@ -14,6 +16,8 @@ type Written = (Vec<Member>, Vec<String>);
 #[derive(Debug, Default)]
 pub(super) struct Members {
     written: BTreeMap<String, Written>,
+    /// The primaries that services led to last.
+    primaries: BTreeMap<String, Vec<Member>>,
 }
 
 impl Members {
@@ -35,6 +39,10 @@ impl Members {
             }
             match datapath.set_members(&service.name, &wanted.0, &wanted.1) {
                 Ok(()) => {
+                    if service.select == Select::Primary && !wanted.0.is_empty() {
+                        let before = self.primaries.insert(service.name.clone(), wanted.0.clone());
+                        end_connections(&service.name, &before.unwrap_or_default(), &wanted.0);
+                    }
                     self.written.insert(service.name.clone(), wanted);
                 }
                 Err(error) => error!(service = service.name, "cannot write the members of a service: {error:#}"),
@@ -45,5 +53,16 @@ impl Members {
     /// Forgets what was written: after a new plan everything is written again.
     pub(super) fn forget(&mut self) {
         self.written.clear();
+    }
+}
+
+/// Ends what local programs have open to a primary that another one has replaced: it may be gone without a word.
+fn end_connections(service: &str, before: &[Member], now: &[Member]) {
+    for gone in before.iter().filter(|old| !now.iter().any(|member| member.address == old.address)) {
+        match sockets::end_connections_to(gone.address) {
+            Ok(0) => {}
+            Ok(ended) => info!(service, server = gone.server, ended, "connections to the primary of before are ended"),
+            Err(error) => warn!(service, server = gone.server, "programs wait for the primary of before: {error:#}"),
+        }
     }
 }

@@ -6,6 +6,7 @@
 mod admin;
 mod backend;
 pub mod control;
+mod database;
 mod detach;
 mod edge;
 mod ejections;
@@ -58,7 +59,7 @@ pub use self::status::Status;
 
 use self::control::{Apply, Command, Control, Reply, Request};
 use self::lock::Lock;
-use self::server::Server;
+use self::server::{Server, lock};
 use self::window::Window;
 use crate::datapath::links::Wanted;
 use crate::host::requirements;
@@ -160,6 +161,19 @@ async fn answer(server: &mut Server, request: Request) {
         Command::Watch { rule } => server.watch(rule).map(Reply::Events),
         Command::Explain { frame, interface } => {
             server.explain(&frame, interface.as_deref()).and_then(|explanation| Reply::value(&explanation))
+        }
+        Command::Database => server.database().and_then(|report| Reply::value(&report)),
+        // The store may take its time to answer.
+        Command::HandOver { to } => {
+            let asked = lock(&server.database).hand_over(to);
+            tokio::spawn(async move {
+                let reply = match asked {
+                    Ok(asked) => asked.await.and_then(|()| Reply::value(&())),
+                    Err(error) => Err(error),
+                };
+                drop(request.reply.send(reply));
+            });
+            return;
         }
         Command::Services => server.services().and_then(|services| Reply::value(&services)),
         Command::Backend(order) => server.order(&order).and_then(|ordered| Reply::value(&ordered)),

@@ -271,10 +271,12 @@ impl Put {
         server.follow_health();
         let fenced = fence::hold(&mut lock(&server.datapath), &plan, &server.folders);
         let replaced = server.replace_processes(&plan).await;
+        let kept = fence::of(&lock(&server.datapath))
+            .and_then(|fence| lock(&server.database).follow(&plan, &server.folders, fence.as_ref()));
         let sources = sources::of(&plan, &server.folders, server.asked.clone());
         server.metrics.replace(sources).await;
         info!(generation = server.generation(), "reloaded");
-        let faults = faults([let_go, set, fenced, replaced]);
+        let faults = faults([let_go, set, fenced, replaced, kept]);
         if faults.is_empty() {
             return Ok(());
         }

@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tracing::{error, info, warn};
 
+use super::database::Database;
 use super::edge::EdgeProcess;
 use super::events::{Events, Subscription};
 use super::load::Loaded;
@@ -17,7 +18,7 @@ use super::status::{Facts, Status};
 use super::window::Window;
 use super::{Options, ServerFolders};
 use super::{ejections, fence, flows, orders, ring, sources};
-use crate::datapath::fence::Fence;
+use crate::database::{DatabaseReport, Duties};
 use crate::datapath::{self, Datapath};
 use crate::flood;
 use crate::health::{Health, HealthState, ServiceHealth};
@@ -51,6 +52,7 @@ pub(super) struct Server {
     /// Whether some weight has not been whole yet.
     starting: bool,
     pub(super) supervisor: Shared<Option<Supervisor>>,
+    pub(super) database: Shared<Database>,
     pub(super) edge: Option<EdgeProcess>,
     pub(super) metrics: Arc<Metrics>,
     /// What the metrics are made of.
@@ -89,6 +91,11 @@ impl Server {
         }
         let listeners = Listeners::bind(&plan.metrics)?;
         let mut vlans = Watch::start()?;
+        // Before the programs are loaded, which takes longer than a lease lasts: who leads goes on leading, and is witnessed.
+        let mut database = Database::start(plan, &folders)?;
+        if let Some(fence) = fence::adopt(&options.bpffs, &options.server)? {
+            database.follow(plan, &folders, Some(&fence))?;
+        }
         let (datapath, edge) = close_firewall(&options, &folders, plan, &sets, &mut vlans).await?;
         vlans.warn_of_hidden_tags(carriers(&datapath));
         let datapath = Arc::new(Mutex::new(datapath));
@@ -108,9 +115,9 @@ impl Server {
 
         let (health, health_changes) = Health::start(&plan.services, orders::read(folders.state())?);
         fence::hold(&mut lock(&datapath), plan, &folders)?;
-        // Nobody takes leases yet.
-        lock(&datapath).fence()?.inspect(Fence::open);
-        let supervisor = start_processes(plan, &folders, edge.as_ref()).await?;
+        let supervisor = start_processes(plan, &folders, edge.as_ref(), &database.duties).await?;
+        database.follow(plan, &folders, fence::of(&lock(&datapath))?.as_ref())?;
+        let database = Arc::new(Mutex::new(database));
         let health = Arc::new(Mutex::new(health));
         let ejections_task = ejections::watch(Arc::clone(&datapath), Arc::clone(&health))?;
         let (supervisor, reloads) = (Arc::new(Mutex::new(Some(supervisor))), Arc::new(Mutex::new(Reloads::default())));
@@ -120,6 +127,7 @@ impl Server {
             flood: flood.told(),
             health: Arc::clone(&health),
             supervisor: Arc::clone(&supervisor),
+            database: Arc::clone(&database),
             reloads: Arc::clone(&reloads),
         };
         let learner = learn_ways(plan);
@@ -140,6 +148,7 @@ impl Server {
             members: Members::default(),
             starting: false,
             supervisor,
+            database,
             edge,
             metrics,
             asked,
@@ -236,6 +245,17 @@ impl Server {
         Ok(self.events.subscribe(rule))
     }
 
+    /// The cluster of the database, as this server sees it.
+    ///
+    /// # Errors
+    /// It has no part in it.
+    pub(super) fn database(&self) -> Result<DatabaseReport> {
+        let report = lock(&self.database).report();
+        report.with_context(|| {
+            format!("{} runs no PostgreSQL with a lease: ask a database server of a site that has several", self.name())
+        })
+    }
+
     /// What the server is doing.
     pub(super) fn status(&self) -> Status {
         let health = self.health_changes.borrow().clone();
@@ -325,8 +345,13 @@ fn follow_events(datapath: &Shared<Datapath>) -> Result<(Events, AbortHandle)> {
     Ok((events, task.abort_handle()))
 }
 
-async fn start_processes(plan: &Plan, folders: &ServerFolders, edge: Option<&EdgeProcess>) -> Result<Supervisor> {
-    let mut supervisor = Supervisor::start(plan.processes.clone(), folders.processes())?;
+async fn start_processes(
+    plan: &Plan,
+    folders: &ServerFolders,
+    edge: Option<&EdgeProcess>,
+    duties: &Duties,
+) -> Result<Supervisor> {
+    let mut supervisor = Supervisor::start_by(plan.processes.clone(), folders.processes(), duties.clone())?;
     if let Some(edge) = edge
         && let Err(error) = supervisor.add(edge.spawned(&plan.edge)).await
     {

@@ -1,12 +1,15 @@
 //! What the metrics of a server are made of: a snapshot of each subsystem at the time of a scrape.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::ServerFolders;
+use super::database::Database;
 use super::flows::Told;
 use super::server::{Shared, lock};
 use foobar_common::abi;
 
+use crate::database::DatabaseReport;
 use crate::datapath::flows::TABLES;
 use crate::datapath::links::Mode;
 use crate::datapath::{self, Datapath};
@@ -28,6 +31,7 @@ pub(super) struct Asked {
     pub(super) flood: Arc<flood::Told>,
     pub(super) health: Shared<Health>,
     pub(super) supervisor: Shared<Option<Supervisor>>,
+    pub(super) database: Shared<Database>,
     pub(super) reloads: Shared<Reloads>,
 }
 
@@ -41,11 +45,14 @@ pub(super) fn of(plan: &Plan, folders: &ServerFolders, asked: Asked) -> Sources 
         }
         _ => None,
     });
-    let Asked { datapath, flows, flood, health, supervisor, reloads } = asked;
+    let Asked { datapath, flows, flood, health, supervisor, database, reloads } = asked;
     Sources {
         datapath: Some(Arc::new(move || read_datapath(&lock(&datapath), &flows, &flood))),
         health: Some(Arc::new(move || Ok(read_health(&lock(&health))))),
         processes: Some(Arc::new(move || Ok(read_processes(lock(&supervisor).as_ref())))),
+        database: plan.fence.is_some().then(|| {
+            Arc::new(move || Ok(read_database(&lock(&database).report().unwrap_or_default()))) as metrics::Source<_>
+        }),
         reloads: Some(Arc::new(move || Ok(*lock(&reloads)))),
         certificates: certificates(plan),
         state_dir: Some(folders.state().to_owned()),
@@ -169,6 +176,18 @@ fn read_health(health: &Health) -> metrics::health::Health {
         })
     });
     metrics::health::Health { backends: backends.collect() }
+}
+
+fn read_database(report: &DatabaseReport) -> metrics::database::Database {
+    let seconds = |ms: u64| Duration::from_millis(ms).as_secs_f64();
+    metrics::database::Database {
+        epoch: report.epoch,
+        leads: report.lease_left_ms.is_some_and(|left| left > 0),
+        in_sync: report.members.iter().filter(|member| member.in_sync).count() as u64,
+        store_age_seconds: report.store_age_ms.map(seconds),
+        promotions: report.promotions,
+        promotion_seconds: report.promotion_ms.map(seconds),
+    }
 }
 
 fn read_processes(supervisor: Option<&Supervisor>) -> metrics::processes::Processes {

@@ -3,6 +3,7 @@
 mod agent;
 mod apply;
 mod backend;
+mod db;
 mod explain;
 mod flows;
 mod rules;
@@ -85,6 +86,9 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Look at the cluster of the database, or have another server lead it.
+    #[command(subcommand)]
+    Db(db::DbCommand),
     /// Take a backend out of a server's services, or in again, or give it another weight.
     ///
     /// What is ordered outlives restarts, reloads and reboots, until it is ordered otherwise.
@@ -169,6 +173,7 @@ impl Cli {
             Command::Revert(server) => apply::revert(&server),
             Command::Rules { server, json } => rules::rules(&server, json),
             Command::Services { server, json } => services::services(&server, json),
+            Command::Db(command) => db::run(&command),
             Command::Backend(command) => backend::run(&command),
             Command::Flows(command) => flows::run(&command),
             Command::Watch(arguments) => watch::watch(&arguments),

@@ -3,7 +3,7 @@
 //! Its clock is the boot-time clock, see `foobar_common::fence`. Everything is pinned: it falls on time with nobody alive.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use foobar_common::fence::{CLOSED, OPEN};
 use nix::time::{ClockId, clock_gettime};
 
 use super::mapping::Mapping;
+use super::pins::Pins;
 use super::{Datapath, InForce, links};
 use crate::plan::Plan;
 
@@ -38,6 +39,15 @@ impl Fence {
         let map = MapData::from_pin(pin).with_context(|| format!("cannot open {}", pin.display()))?;
         let memory = Mapping::new(map.fd(), 1).context("cannot map the fence into memory")?;
         Ok(Self(Arc::new(Word { _map: map, memory })))
+    }
+
+    /// The fence that an earlier agent has left in force; `None`: there is none.
+    ///
+    /// # Errors
+    /// It is there and cannot be used.
+    pub fn adopt(bpffs: &Path, server: &str) -> Result<Option<Self>> {
+        let pin = pin(&Pins::new(bpffs, server));
+        pin.exists().then(|| Self::pinned(&pin)).transpose()
     }
 
     /// Raises it at once: no client is let in or answered.
@@ -90,7 +100,7 @@ impl Datapath {
     /// No plan is in force, or the map cannot be opened.
     pub fn fence(&self) -> Result<Option<Fence>> {
         let InForce { fenced, .. } = self.in_force.as_ref().context("no plan is in force yet")?;
-        fenced.then(|| Fence::pinned(&self.pins.state().join("fence"))).transpose()
+        fenced.then(|| Fence::pinned(&pin(&self.pins))).transpose()
     }
 
     /// Holds the fence to PostgreSQL's cgroup, which is made if it is not there yet. To be called before PostgreSQL is started, and
@@ -105,6 +115,10 @@ impl Datapath {
         let folder = self.pins.links();
         links::put_fence(self.instance()?.programs(), &folder, cgroup)
     }
+}
+
+fn pin(pins: &Pins) -> PathBuf {
+    pins.state().join("fence")
 }
 
 /// What a plan has held back.

@@ -9,6 +9,7 @@ use anyhow::{Context, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::limits;
+use crate::certificates::{Pem, UpstreamPem};
 
 /// The whole configuration of one edge process.
 #[derive(Clone, Serialize, Deserialize)]
@@ -46,24 +47,6 @@ pub(crate) struct ServiceConfig {
     pub(crate) upstream_servers: Vec<String>,
     /// mTLS to the backends; `None`: plain HTTP.
     pub(crate) upstream_tls: Option<UpstreamPem>,
-}
-
-/// A certificate chain and its key as PEM text.
-#[derive(Clone, Serialize, Deserialize)]
-pub(crate) struct Pem {
-    /// The chain.
-    pub(crate) certificate: String,
-    /// The private key.
-    pub(crate) key: String,
-}
-
-/// What mTLS to the backends needs.
-#[derive(Clone, Serialize, Deserialize)]
-pub(crate) struct UpstreamPem {
-    /// The site's CA.
-    pub(crate) ca: String,
-    /// This balancer's certificate and key.
-    pub(crate) identity: Pem,
 }
 
 /// Reads the configuration from an inherited descriptor, which is closed thereafter.

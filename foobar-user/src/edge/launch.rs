@@ -11,7 +11,8 @@ use anyhow::{Context, ensure};
 use tokio::process::{Child, Command};
 
 use super::config::{EdgeConfig, ServiceConfig};
-use super::{certificates, descend, listen};
+use super::{descend, listen};
+use crate::certificates;
 use crate::plan::EdgeService;
 
 /// How edge processes are started.

@@ -5,7 +5,6 @@
 
 mod answer;
 mod backend;
-mod certificates;
 mod client_io;
 mod config;
 mod connect;

@@ -9,13 +9,13 @@ use anyhow::Context;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ServerConfig};
 
-use super::certificates;
 use super::config::ServiceConfig;
 use super::host::Hosts;
 use super::limits::{self, ms};
 use super::metrics::{ServiceStats, WorkerStats};
 use super::pool::Pool;
 use super::tls;
+use crate::certificates;
 
 /// What all workers share of a service: immutable.
 pub(crate) struct Shared {

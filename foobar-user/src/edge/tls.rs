@@ -11,8 +11,7 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ClientConfig, ServerConfig};
 
 use super::backend::BackendVerifier;
-use super::certificates;
-use super::config::{Pem, UpstreamPem};
+use crate::certificates::{self, Pem, UpstreamPem};
 
 /// Towards clients: TLS 1.2 and 1.3, h2 and http/1.1, stateless resumption. An unknown server name gets the same
 /// certificate; the host of its requests is refused.

@@ -2,6 +2,7 @@
 
 pub mod requirements;
 pub mod settings;
+pub mod sockets;
 pub mod vips;
 pub mod vlans;
 pub mod way;

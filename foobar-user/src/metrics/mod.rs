@@ -8,6 +8,7 @@
 mod agent;
 pub mod certificates;
 pub mod dashboard;
+pub mod database;
 pub mod datapath;
 pub mod edge;
 mod encode;
@@ -47,6 +48,8 @@ pub struct Sources {
     pub health: Option<Source<health::Health>>,
     /// Supervised processes.
     pub processes: Option<Source<processes::Processes>>,
+    /// The lease of the database.
+    pub database: Option<Source<database::Database>>,
     /// Reloads of the site file.
     pub reloads: Option<Source<Reloads>>,
     /// Certificates whose expiry is told.
@@ -120,10 +123,11 @@ impl Inner {
         let watched = sources.certificates.clone();
         let certificates = Arc::new(move || Ok(certificates::Certificates::read(&watched))) as Source<_>;
         let certificates = (!sources.certificates.is_empty()).then_some(certificates);
-        let (datapath, health, processes, reloads, host, certificates, nginx, postgres, edge) = tokio::join!(
+        let (datapath, health, processes, database, reloads, host, certificates, nginx, postgres, edge) = tokio::join!(
             snapshot("datapath", sources.datapath.as_ref()),
             snapshot("health", sources.health.as_ref()),
             snapshot("processes", sources.processes.as_ref()),
+            snapshot("database", sources.database.as_ref()),
             snapshot("reloads", sources.reloads.as_ref()),
             snapshot("host", host.as_ref()),
             snapshot("certificates", certificates.as_ref()),
@@ -135,6 +139,7 @@ impl Inner {
         scrape.add("datapath", datapath);
         scrape.add("health", health);
         scrape.add("processes", processes);
+        scrape.add("database", database);
         scrape.add("reloads", reloads);
         scrape.add("host", host);
         scrape.add("certificates", certificates);

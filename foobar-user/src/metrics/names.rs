@@ -277,6 +277,39 @@ pub const POSTGRES_RECEIVING: Family = Family::gauge(
     &[],
     "On a replica: 1 while it streams from its primary, 0 when it is cut off and its data grows old",
 );
+/// Epoch of the lease.
+pub const DATABASE_EPOCH: Family = Family::gauge(
+    "foobar_database_epoch",
+    &[],
+    "Epoch of the database's lease as this server knows it: it grows by one with every change of the leader",
+);
+/// Who leads.
+pub const DATABASE_LEADS: Family = Family::gauge(
+    "foobar_database_leads",
+    &[],
+    "1 on the server that holds the lease of the database, and so may be written; 0 on the others",
+);
+/// Who may take over.
+pub const DATABASE_IN_SYNC: Family = Family::gauge(
+    "foobar_database_in_sync",
+    &[],
+    "Servers, beside the leader, that have every acknowledged commit, and so may take over; at 0 nobody does",
+);
+/// Age of what is known.
+pub const DATABASE_STORE_AGE: Family = Family::gauge(
+    "foobar_database_store_age_seconds",
+    &[],
+    "Time since this server last read the store of the lease; a leader that cannot for as long as the lease lasts is fenced",
+);
+/// Promotions.
+pub const DATABASE_PROMOTIONS: Family =
+    Family::counter("foobar_database_promotions", &[], "Times that this server began to lead the database");
+/// Time of a promotion.
+pub const DATABASE_PROMOTION_SECONDS: Family = Family::gauge(
+    "foobar_database_promotion_seconds",
+    &[],
+    "Time from the lease to the first client that is let in, the last time that this server began to lead",
+);
 /// Edge requests.
 pub const EDGE_REQUESTS: Family =
     Family::counter("foobar_edge_requests", &["service", "code"], "Requests answered by the edge by status code");
@@ -371,6 +404,12 @@ pub const ALL: &[Family] = &[
     POSTGRES_LAG_BYTES,
     POSTGRES_LAG_SECONDS,
     POSTGRES_RECEIVING,
+    DATABASE_EPOCH,
+    DATABASE_LEADS,
+    DATABASE_IN_SYNC,
+    DATABASE_STORE_AGE,
+    DATABASE_PROMOTIONS,
+    DATABASE_PROMOTION_SECONDS,
     EDGE_REQUESTS,
     EDGE_REQUEST_DURATION,
     EDGE_HANDSHAKES,

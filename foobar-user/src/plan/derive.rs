@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use super::{FencePlan, Plan, Role, processes, rules, services, sets, tunnels};
+use super::{Plan, Role, failover, processes, rules, services, sets, tunnels};
 use crate::site::{Forward, Server, Service, Site};
 
 /// Why there is no plan.
@@ -55,18 +55,12 @@ pub fn plan(site: &Site, server: &str) -> Result<Plan, PlanError> {
         flows: site.flows,
         services: services::derive(site, server),
         tunnels: tunnels::derive(site, server),
-        fence: fence(site, server),
+        fence: failover::fence(site, server),
         edge: services::edge(site, server),
         processes: processes::derive(site, server),
+        witness: failover::witness(site, server),
         metrics: server.addresses().map(|address| SocketAddr::new(address, site.metrics_port.value)).collect(),
     })
-}
-
-/// The fence of a server, if it has one.
-pub(super) fn fence(site: &Site, server: &Server) -> Option<FencePlan> {
-    let fenced = server.role == Role::Database && site.has_failover();
-    let others = site.of_role(Role::Database).filter(|other| other.name != server.name);
-    fenced.then(|| FencePlan { port: site.database_port(), peers: others.flat_map(Server::addresses).collect() })
 }
 
 /// VIPs that a server holds: a balancer those of TLS, nat, direct and tunnel services, because it answers for them; a backend

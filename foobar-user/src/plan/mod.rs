@@ -2,6 +2,7 @@
 
 mod bogons;
 mod derive;
+mod failover;
 mod processes;
 mod rules;
 mod services;
@@ -18,6 +19,8 @@ use std::path::PathBuf;
 use foobar_common::rules::Rule;
 use ipnet::IpNet;
 use serde::Serialize;
+
+use crate::database::sync::Mode;
 
 pub use derive::{PlanError, plan};
 pub use rules::{CHECK_PORTS, PASSING_RULES_MAX, RULE_INTERFACES_MAX, RULES_MAX, derive_rules};
@@ -64,6 +67,8 @@ pub struct Plan {
     pub edge: Vec<EdgeService>,
     /// Processes that this server runs, in start order.
     pub processes: Vec<ProcessPlan>,
+    /// The witness of the database's lease; `None` on all but one balancer.
+    pub witness: Option<WitnessPlan>,
     /// Where `/metrics` is served.
     pub metrics: Vec<SocketAddr>,
 }
@@ -462,6 +467,51 @@ pub struct PostgresPlan {
     pub password_file: PathBuf,
     /// File with the replication role's password.
     pub replication_password_file: PathBuf,
+    /// Certificates of replication; `None`: it is plain text.
+    pub tls: Option<TlsFiles>,
+    /// The operator's settings.
+    pub settings: BTreeMap<String, String>,
+    /// How another server takes over; `None`: nobody does.
+    pub failover: Option<FailoverPlan>,
+}
+
+/// How the lease of the database is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FailoverPlan {
+    /// All database servers, with their addresses.
+    pub servers: Vec<(String, IpAddr)>,
+    /// What happens to writes while no replica is there.
+    pub mode: Mode,
+    /// How long the lease lasts, in milliseconds.
+    pub ttl_ms: u64,
+    /// Where it is kept.
+    pub store: StorePlan,
+    /// This server's certificates.
+    pub tls: TlsFiles,
+}
+
+/// Where the lease is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StorePlan {
+    /// The witness in this balancer's agent.
+    Witness {
+        /// Its server.
+        server: String,
+        /// Where it listens.
+        addresses: Vec<SocketAddr>,
+    },
+}
+
+/// A witness that this server keeps.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WitnessPlan {
+    /// Where it listens.
+    pub listen: Vec<SocketAddr>,
+    /// Its certificates.
+    pub tls: TlsFiles,
+    /// Database servers: who may ask.
+    pub servers: Vec<String>,
 }
 
 /// What Prometheus scrapes.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use super::failover;
 use super::services::encrypts;
 use super::sources::Sources;
 use super::{
@@ -126,6 +127,9 @@ fn postgres(site: &Site, database: &Database, server: &Server) -> Option<Postgre
         user: database.user.clone(),
         password_file: database.password_file.value.clone(),
         replication_password_file: database.replication_password_file.value.clone(),
+        tls: Some(pki::server_files(site, &server.name)),
+        settings: database.settings.clone(),
+        failover: failover::of(site, server),
     })
 }
 

@@ -10,7 +10,8 @@ use foobar_common::tunnel::{IPV4_IN, IPV6_IN};
 use ipnet::IpNet;
 
 use super::bogons;
-use super::derive::{fence, held_sources, held_vips};
+use super::derive::{held_sources, held_vips};
+use super::failover;
 use super::services::{check_sources, serves};
 use super::sources::Sources;
 use super::tunnels;
@@ -71,6 +72,7 @@ pub fn derive_rules(site: &Site, server: &Server) -> Vec<PlannedRule> {
     for service in &site.services {
         firewall.answers(service);
     }
+    firewall.witness();
     firewall.rules
 }
 
@@ -259,7 +261,7 @@ impl<'s> Firewall<'s> {
 
     /// Rules for the database's port from this one on hold only while the server has its lease.
     fn lease(&mut self, first: usize) {
-        let Some(FencePlan { port, .. }) = fence(self.site, self.server) else { return };
+        let Some(FencePlan { port, .. }) = failover::fence(self.site, self.server) else { return };
         let database = Protocol::Tcp(one(port));
         for planned in &mut self.rules[first..] {
             planned.rule.leased = planned.rule.protocol == database;
@@ -360,5 +362,12 @@ impl<'s> Firewall<'s> {
         let others = Sources::nobody().with_role(self.site, Role::Database).without(self.server);
         let port = Protocol::Tcp(one(self.site.database_port()));
         self.derived("replication", "[database]", others, self.own.clone(), port);
+    }
+    /// Database servers at the witness of their lease.
+    fn witness(&mut self) {
+        let Some(witness) = failover::witness(self.site, self.server) else { return };
+        let databases = Sources::nobody().with_role(self.site, Role::Database);
+        let port = Protocol::Tcp(witness.listen.first().map_or_else(Vec::new, |listen| one(listen.port())));
+        self.derived("witness", "[database]", databases, self.own.clone(), port);
     }
 }

@@ -8,6 +8,7 @@ use super::cgroup::Cgroup;
 use super::launch::Launch;
 use super::spec::Spec;
 use super::{Folders, command, nginx, postgres, prometheus};
+use crate::database::Duties;
 use crate::plan::{ProcessKind, ProcessPlan};
 
 /// What a kind needs beside the plan.
@@ -16,6 +17,8 @@ pub(super) struct Surroundings {
     pub(super) folders: Folders,
     pub(super) cgroup: Cgroup,
     pub(super) reporter: Reporter,
+    /// What PostgreSQL is started as.
+    pub(super) duties: Duties,
 }
 
 /// Writes the configuration, tests it where the program can, and says how to start the program.

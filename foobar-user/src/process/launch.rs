@@ -74,16 +74,22 @@ pub(super) fn helper(program: &Path, account: Option<&Account>, cgroup: &Cgroup)
 }
 
 /// Runs a helper to its end; fails with what it printed.
-pub(super) async fn run(mut command: Command) -> Result<()> {
+pub(super) async fn run(command: Command) -> Result<()> {
+    said(command).await.map(drop)
+}
+
+/// The same, with what it told beside its output.
+pub(super) async fn said(mut command: Command) -> Result<String> {
     command.stdout(Stdio::null()).stderr(Stdio::piped());
     let program = PathBuf::from(command.as_std().get_program());
     let output = command.output().await.map_err(|error| explain(&program, &error))?;
-    if output.status.success() {
-        return Ok(());
-    }
     let text = String::from_utf8_lossy(&output.stderr);
-    let said: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    Err(anyhow!("{}: {}: {}", program.display(), output.status, said.join("; ")))
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let said = lines.join("; ");
+    if output.status.success() {
+        return Ok(said);
+    }
+    Err(anyhow!("{}: {}: {said}", program.display(), output.status))
 }
 
 fn command(program: &Path, account: Option<&Account>, cgroup: &Cgroup) -> Result<Command> {

@@ -15,6 +15,7 @@ use super::kind::Surroundings;
 use super::record::Records;
 use super::spec::{Spawned, Spec};
 use super::task::{Order, Task};
+use crate::database::Duties;
 use crate::plan::ProcessPlan;
 
 /// What a process uses, for metrics.
@@ -38,6 +39,7 @@ pub struct ProcessUsage {
 #[derive(Debug)]
 pub struct Supervisor {
     folders: Folders,
+    duties: Duties,
     records: Arc<Records>,
     board: watch::Sender<Vec<ProcessStatus>>,
     running: Vec<Running>,
@@ -66,10 +68,18 @@ impl Supervisor {
     /// # Errors
     /// When the folders or a cgroup cannot be made. A process that does not start is no error: its state tells.
     pub fn start(plans: Vec<ProcessPlan>, folders: Folders) -> Result<Self> {
+        Self::start_by(plans, folders, Duties::default())
+    }
+
+    /// The same, with a PostgreSQL that is started as the keeper of its lease says.
+    ///
+    /// # Errors
+    /// As [`Supervisor::start`].
+    pub fn start_by(plans: Vec<ProcessPlan>, folders: Folders, duties: Duties) -> Result<Self> {
         folders.create()?;
         let records = Arc::new(Records::open(folders.record()));
-        let mut supervisor =
-            Self { folders, records, board: watch::Sender::new(Vec::new()), running: Vec::with_capacity(plans.len()) };
+        let (board, running) = (watch::Sender::new(Vec::new()), Vec::with_capacity(plans.len()));
+        let mut supervisor = Self { folders, duties, records, board, running };
         for plan in plans {
             supervisor.launch(Spec::Planned(Box::new(plan)))?;
         }
@@ -182,7 +192,12 @@ impl Supervisor {
         let (orders, receiver) = mpsc::unbounded_channel();
         let task = Task {
             spec,
-            around: Surroundings { folders: self.folders.clone(), cgroup: cgroup.clone(), reporter: reporter.clone() },
+            around: Surroundings {
+                folders: self.folders.clone(),
+                cgroup: cgroup.clone(),
+                reporter: reporter.clone(),
+                duties: self.duties.clone(),
+            },
             records: Arc::clone(&self.records),
             orders: receiver,
             backoff: Backoff::default(),

@@ -9,6 +9,7 @@ use foobar_common::rules::{Action, FlagMatch, Protocol};
 use ipnet::IpNet;
 
 use super::at::{At, Span};
+use crate::database::sync::Mode;
 use crate::plan::{Eject, Role, Schedule, Select, Transport};
 
 /// A site: one value for one file. Paths in it are absolute or relative to the working folder, never to the file.
@@ -62,14 +63,6 @@ impl Site {
     /// Servers of a role, in the file's order.
     pub fn of_role(&self, role: Role) -> impl Iterator<Item = &Server> {
         self.servers.iter().filter(move |server| server.role == role)
-    }
-
-    /// Whether another database server can take the primary's place: there is one, and a balancer to witness it.
-    #[must_use]
-    pub fn has_failover(&self) -> bool {
-        self.database.is_some()
-            && self.of_role(Role::Database).nth(1).is_some()
-            && self.of_role(Role::Balancer).next().is_some()
     }
 
     /// Port of PostgreSQL: what the services to the database name, else 5432.
@@ -277,8 +270,16 @@ pub struct Database {
     pub password_file: At<PathBuf>,
     /// File with the replication role's password.
     pub replication_password_file: At<PathBuf>,
-    /// The server that is initialised as primary.
+    /// The server that makes the cluster, and leads it first.
     pub primary: At<String>,
+    /// What happens to writes while no replica is there.
+    pub mode: Mode,
+    /// How long the lease of the leader lasts, in milliseconds.
+    pub lease_ms: u64,
+    /// Port of the witness.
+    pub witness_port: At<u16>,
+    /// The operator's settings of PostgreSQL.
+    pub settings: BTreeMap<String, String>,
 }
 
 /// Where something runs: an entry of `on`.

@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
-use foobar_user::metrics::{Reloads, Source, Sources, certificates, datapath, health, names, processes, text};
+use foobar_user::metrics::{
+    Reloads, Source, Sources, certificates, database, datapath, health, names, processes, text,
+};
 
 /// Time until a condition that is to come must have come.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
@@ -113,6 +115,14 @@ pub(crate) fn full_sources() -> Sources {
                 cpu_seconds: 1.5,
                 memory_bytes: 4096,
             }],
+        }),
+        database: says(database::Database {
+            epoch: 4,
+            leads: true,
+            in_sync: 1,
+            store_age_seconds: Some(0.2),
+            promotions: 1,
+            promotion_seconds: Some(0.4),
         }),
         reloads: says(Reloads { applied: 3, refused: 1, last_successful: false }),
         certificates: vec![certificates::Watched { name: "www".to_owned(), path: "/nonexistent".into() }],

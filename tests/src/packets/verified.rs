@@ -26,7 +26,7 @@ const BOUNDS: [(&str, u32, u32); 30] = [
     ("decapsulate4", 22_000, 256),
     ("decapsulate6", 22_000, 256),
     ("clamp", 13_500, 64),
-    ("answers", 4_500, 128),
+    ("answers", 4_500, 192),
     ("tag4", 1_000, 128),
     ("tag6", 1_000, 128),
     ("connections", 215_000, 352),

@@ -31,6 +31,8 @@ pub struct Binaries {
     pub hold: PathBuf,
     /// Who opens connections to it.
     pub dial: PathBuf,
+    /// Who writes to a database.
+    pub writer: PathBuf,
 }
 
 impl Binaries {
@@ -51,7 +53,7 @@ impl Binaries {
             None => beside("foobar")?,
         };
         let (guestbook, echo, ask, dial) = (beside("guestbook")?, beside("echo")?, beside("ask")?, beside("dial")?);
-        Ok(Self { foobar, guestbook, echo, ask, hold: beside("hold")?, dial })
+        Ok(Self { foobar, guestbook, echo, ask, hold: beside("hold")?, dial, writer: beside("writer")? })
     }
 }
 

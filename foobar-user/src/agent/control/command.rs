@@ -41,6 +41,13 @@ pub enum Command {
     },
     /// Its services, with their backends.
     Services,
+    /// The cluster of the database.
+    Database,
+    /// To have another server lead the database.
+    HandOver {
+        /// Which one; `None`: the best.
+        to: Option<String>,
+    },
     /// To take a backend out, or in, or to give it another weight.
     Backend(BackendOrder),
     /// The flows that pass it.

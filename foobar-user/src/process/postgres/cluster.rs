@@ -66,7 +66,7 @@ pub(super) fn check(data: &Path, account: &Account) -> Result<()> {
 }
 
 /// The postmaster that runs on the data folder, if one does.
-fn postmaster_of(data: &Path) -> Option<u32> {
+pub(super) fn postmaster_of(data: &Path) -> Option<u32> {
     let text = fs::read_to_string(data.join("postmaster.pid")).ok()?;
     let pid: u32 = text.lines().next()?.trim().parse().ok()?;
     // The file outlives a killed postmaster, and its id may be another's now: a postmaster's folder is its data folder.

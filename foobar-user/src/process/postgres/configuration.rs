@@ -8,7 +8,8 @@ use ipnet::IpNet;
 
 use super::super::account::Account;
 use super::super::files;
-use super::REPLICATOR;
+use super::grip::{FOLLOW_FILE, SYNC_FILE};
+use super::{REPLICATOR, tls};
 use crate::plan::PostgresPlan;
 
 /// Longest path of a unix socket, in bytes.
@@ -47,14 +48,21 @@ fn settings(plan: &PostgresPlan, folder: &Path, sockets: &Path) -> Result<String
         ("log_line_prefix", "%m [%p] %q%u@%d ".to_owned()),
     ];
     for (name, value) in strings {
-        writeln!(text, "{name} = '{}'", value.replace('\\', "\\\\").replace('\'', "''"))?;
+        writeln!(text, "{name} = {}", quoted(&value))?;
     }
     writeln!(text, "port = {}", plan.port)?;
+    if plan.tls.is_some() {
+        let tls = tls::Paths::of(folder);
+        for (name, path) in [("ssl_ca_file", tls.ca), ("ssl_cert_file", tls.certificate), ("ssl_key_file", tls.key)] {
+            writeln!(text, "{name} = {}", quoted(&path.display().to_string()))?;
+        }
+        text.push_str("ssl = on\nssl_min_protocol_version = 'TLSv1.3'\n");
+    }
     write!(
         text,
         "max_connections = 100\nshared_buffers = 128MB\n\
          password_encryption = scram-sha-256\n\
-         wal_level = replica\nwal_log_hints = on\nmax_wal_senders = 10\nmax_replication_slots = 10\n\
+         restart_after_crash = off\nwal_level = replica\nwal_log_hints = on\nmax_wal_senders = 10\nmax_replication_slots = 10\n\
          wal_keep_size = 64MB\nmax_slot_wal_keep_size = {SLOT_WAL}\n\
          hot_standby = on\nhot_standby_feedback = on\nrecovery_init_sync_method = syncfs\n\
          wal_sender_timeout = 5s\nwal_receiver_timeout = 5s\nwal_retrieve_retry_interval = 500ms\n\
@@ -62,6 +70,12 @@ fn settings(plan: &PostgresPlan, folder: &Path, sockets: &Path) -> Result<String
          tcp_keepalives_idle = 10\ntcp_keepalives_interval = 2\ntcp_keepalives_count = 3\n\
          log_destination = stderr\nlogging_collector = off\nlog_timezone = 'UTC'\ntimezone = 'UTC'\n"
     )?;
+    for (name, value) in &plan.settings {
+        writeln!(text, "{name} = {}", quoted(value))?;
+    }
+    for file in [SYNC_FILE, FOLLOW_FILE] {
+        writeln!(text, "include_if_exists = {}", quoted(&folder.join(file).display().to_string()))?;
+    }
     Ok(text)
 }
 
@@ -71,10 +85,19 @@ fn access(plan: &PostgresPlan) -> Result<String> {
     for client in &plan.clients {
         writeln!(text, "host {} {} {client} scram-sha-256", quote(&plan.database)?, quote(&plan.user)?)?;
     }
+    // Replicas copy and stream, and ask the leader for what they rewind.
+    let (kind, proof) = if plan.tls.is_some() { ("hostssl", " clientcert=verify-ca") } else { ("host", "") };
     for peer in &plan.peers {
-        writeln!(text, "host replication {REPLICATOR} {} scram-sha-256", IpNet::from(*peer))?;
+        for database in ["replication", "postgres"] {
+            writeln!(text, "{kind} {database} {REPLICATOR} {} scram-sha-256{proof}", IpNet::from(*peer))?;
+        }
     }
     Ok(text)
+}
+
+/// A value of a setting.
+pub(super) fn quoted(value: &str) -> String {
+    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "''"))
 }
 
 fn identities(account: &Account) -> Result<String> {
@@ -90,7 +113,10 @@ fn quote(name: &str) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
+    use crate::plan::TlsFiles;
 
     #[test]
     fn only_the_derived_ones_may_log_in() {
@@ -106,12 +132,16 @@ mod tests {
             user: "guest".into(),
             password_file: "/p".into(),
             replication_password_file: "/r".into(),
+            tls: Some(TlsFiles { ca: "/ca".into(), certificate: "/c".into(), key: "/k".into() }),
+            settings: BTreeMap::new(),
+            failover: None,
         };
         assert_eq!(
             access(&plan).expect("names are fine"),
             "local all postgres peer map=foobar\n\
              host \"guestbook\" \"guest\" 10.0.1.21/32 scram-sha-256\n\
-             host replication replicator 10.0.1.32/32 scram-sha-256\n"
+             hostssl replication replicator 10.0.1.32/32 scram-sha-256 clientcert=verify-ca\n\
+             hostssl postgres replicator 10.0.1.32/32 scram-sha-256 clientcert=verify-ca\n"
         );
     }
 }

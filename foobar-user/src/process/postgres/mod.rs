@@ -1,27 +1,31 @@
-//! PostgreSQL: a cluster made from the plan, primary or replica, and its start.
-//!
-//! Never decides who is primary after the first start: a data folder that exists is started as it is.
+//! PostgreSQL: a cluster made from the plan, and its start as what the keeper of the lease says: leader or replica.
 
 mod cluster;
 mod configuration;
+mod grip;
+mod leader;
 mod replica;
+mod rewind;
 mod roles;
+mod tls;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
-use nix::sys::signal::Signal;
-use tokio::time::sleep;
-use tokio_postgres::{Client, NoTls};
-
+pub use self::grip::Grip;
+use self::leader::Leader;
+pub(crate) use self::leader::slot;
 use super::account::Account;
 use super::board::ProcessState;
 use super::kind::Surroundings;
 use super::launch::Launch;
 use super::{Folders, files};
+use crate::database::{Duty, Socket};
 use crate::plan::{PostgresPlan, ProcessPlan};
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::Signal;
+use tokio::time::sleep;
 
 /// Major version that is run.
 const VERSION: &str = "15";
@@ -71,7 +75,11 @@ pub(super) fn configure(postgres: &PostgresPlan, plan: &ProcessPlan, around: &Su
     let sockets = socket_folder(&around.folders);
     files::owned_folder(&sockets, 0o700, &account)?;
     account.can_reach(&sockets)?;
-    let text = configuration::write(postgres, &folder, &sockets, &account)?;
+    let certificates = match &postgres.tls {
+        Some(files) => tls::Paths::of(&folder).copy(files, &account)?,
+        None => String::new(),
+    };
+    let text = configuration::write(postgres, &folder, &sockets, &account)? + &certificates;
     Ok(Launch {
         program,
         arguments: vec![
@@ -90,20 +98,58 @@ pub(super) fn configure(postgres: &PostgresPlan, plan: &ProcessPlan, around: &Su
     })
 }
 
-/// Makes the data folder on the first start, and refuses one that cannot be started.
+/// Waits until it is said what this server is, and makes its data folder that of one.
 pub(super) async fn initialise(postgres: &PostgresPlan, plan: &ProcessPlan, around: &Surroundings) -> Result<()> {
     let account = account(plan)?;
+    if postgres.failover.is_none() {
+        return prepare(&planned(postgres), postgres, &account, around).await;
+    }
+    let mut duties = around.duties.watch();
+    around.duties.ask();
+    loop {
+        let duty = duties.borrow_and_update().clone();
+        tokio::select! {
+            prepared = prepare(&duty, postgres, &account, around) => return prepared,
+            // The keeper goes when the agent does, which ends this task.
+            _ = duties.changed() => {}
+        }
+    }
+}
+
+/// The part of a server where nobody fails over: always the same.
+fn planned(postgres: &PostgresPlan) -> Duty {
+    if postgres.server == postgres.primary {
+        return Duty::Lead;
+    }
+    Duty::Follow { leader: postgres.primary.clone(), address: postgres.primary_address }
+}
+
+async fn prepare(duty: &Duty, postgres: &PostgresPlan, account: &Account, around: &Surroundings) -> Result<()> {
+    let wait = |why: &str| around.reporter.state(ProcessState::Waiting, Some(why.to_owned()));
+    match duty {
+        Duty::Undecided => wait("waiting to learn who leads"),
+        Duty::Wait(why) => wait(why),
+        Duty::Lead => return lead(account, around).await,
+        Duty::Follow { leader, address } => {
+            let leader = Leader::new(leader, *address, postgres, account, around)?;
+            return replica::prepare(&leader, account, around).await;
+        }
+    }
+    std::future::pending().await
+}
+
+/// The data folder of a leader; one of a replica stays what it is, until it is promoted.
+async fn lead(account: &Account, around: &Surroundings) -> Result<()> {
     let data = data_folder(&around.folders);
     if data.exists() {
-        return cluster::check(&data, &account);
+        if folder(&around.folders).join(grip::DOUBT).exists() {
+            bail!("{} was about to be rewound to another leader's history: it cannot lead", data.display());
+        }
+        return cluster::check(&data, account);
     }
     let new = folder(&around.folders).join("data.new");
     cluster::discard(&new)?;
-    if postgres.server == postgres.primary {
-        cluster::initdb(&new, &account, around).await?;
-    } else {
-        replica::copy_primary(postgres, &new, &account, around).await?;
-    }
+    cluster::initdb(&new, account, around).await?;
     std::fs::rename(&new, &data).with_context(|| format!("cannot rename {} to {}", new.display(), data.display()))?;
     files::sync_folder(&folder(&around.folders))
 }
@@ -136,7 +182,7 @@ async fn ready(postgres: &PostgresPlan, folders: &Folders) -> std::result::Resul
         return Err(Unready::NotYet);
     }
     let patience = Duration::from_millis(LOGIN_TIMEOUT_MS);
-    let client = match tokio::time::timeout(patience, connect(postgres, folders)).await {
+    let client = match tokio::time::timeout(patience, socket(postgres, folders).connect()).await {
         Ok(Ok(client)) => client,
         Ok(Err(_)) | Err(_) => return Err(Unready::NotYet),
     };
@@ -147,17 +193,7 @@ async fn ready(postgres: &PostgresPlan, folders: &Folders) -> std::result::Resul
     roles::ensure(&client, postgres).await.map_err(Unready::Refused)
 }
 
-/// Logs in as `postgres` over the unix socket.
-async fn connect(postgres: &PostgresPlan, folders: &Folders) -> std::result::Result<Client, tokio_postgres::Error> {
-    let mut config = tokio_postgres::Config::new();
-    config
-        .host_path(socket_folder(folders))
-        .port(postgres.port)
-        .user("postgres")
-        .dbname("postgres")
-        .application_name("foobar");
-    let (client, connection) = config.connect(NoTls).await?;
-    // Ends with the client; its error is the client's error too.
-    tokio::spawn(async move { drop(connection.await) });
-    Ok(client)
+/// Where root may log in as `postgres`.
+pub(crate) fn socket(postgres: &PostgresPlan, folders: &Folders) -> Socket {
+    Socket { folder: socket_folder(folders), port: postgres.port }
 }

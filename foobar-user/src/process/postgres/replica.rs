@@ -1,96 +1,131 @@
-//! The first start of a replica: wait for the primary, take a slot there, copy it.
+//! The start of a replica: a copy of its leader on the first one, and later, where the histories have parted, a rewind.
 
+use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
-use tokio::process::Command;
 use tokio::time::sleep;
+use tracing::{info, warn};
 
 use super::super::account::Account;
 use super::super::board::ProcessState;
+use super::super::files;
 use super::super::kind::Surroundings;
-use super::super::{files, launch};
-use super::{REPLICATOR, binary, folder, roles};
-use crate::plan::PostgresPlan;
+use super::super::launch;
+use super::grip::{DOUBT, FOLLOW_FILE, STANDBY_SIGNAL, write_setting};
+use super::leader::{Leader, helper};
+use super::rewind::{self, Rewound};
+use super::{cluster, data_folder, folder};
 
-/// Time between two tries to copy the primary, in milliseconds.
+/// Time between two tries to reach the leader, in milliseconds.
 const RETRY_MS: u64 = 500;
 
-/// Copies the primary to `new`; waits for it as long as it takes.
-pub(super) async fn copy_primary(
-    plan: &PostgresPlan,
-    new: &Path,
-    account: &Account,
+/// Makes the data folder one that follows the leader; waits for it as long as it takes.
+pub(super) async fn prepare(leader: &Leader, account: &Account, around: &Surroundings) -> Result<()> {
+    let (folder, data) = (folder(&around.folders), data_folder(&around.folders));
+    if data.exists() {
+        cluster::check(&data, account)?;
+        if is_doubtful(&folder, &data) {
+            patiently(leader, around, || mend(leader, &folder, &data, account, around)).await;
+        }
+    } else {
+        let new = folder.join("data.new");
+        patiently(leader, around, || copy(leader, &new, account, around)).await;
+        enter(&new, &data)?;
+    }
+    follow(leader, &folder, &data, account)
+}
+
+/// Whether what is in the data folder may not be a part of the leader's history: it was written here.
+fn is_doubtful(folder: &Path, data: &Path) -> bool {
+    !data.join(STANDBY_SIGNAL).exists() || folder.join(DOUBT).exists()
+}
+
+async fn patiently<F: Future<Output = Result<()>>>(
+    leader: &Leader,
     around: &Surroundings,
-) -> Result<()> {
-    let primary = format!("{} ({}:{})", plan.primary, plan.primary_address, plan.port);
+    mut try_it: impl FnMut() -> F,
+) {
     loop {
-        let Err(error) = try_copy(plan, new, account, around).await else { return Ok(()) };
-        let message = format!("waiting for the primary {primary}: {error:#}");
+        let Err(error) = try_it().await else { return };
+        let message = format!("waiting for the leader {}: {error:#}", leader.name);
         around.reporter.state(ProcessState::Waiting, Some(message));
         sleep(Duration::from_millis(RETRY_MS)).await;
     }
 }
 
-async fn try_copy(plan: &PostgresPlan, new: &Path, account: &Account, around: &Surroundings) -> Result<()> {
-    super::cluster::discard(new)?;
-    let passfile = write_passfile(plan, account, around)?;
-    let slot = slot(&plan.server);
-    let connection = connection(plan, &passfile)?;
-
-    // The slot first: from now on the primary keeps what the copy will lack. Fails at once while it is not there.
-    let mut reserve = helper("pg_receivewal", account, around)?;
-    reserve.args(["--create-slot", "--if-not-exists", "--no-password", "--slot", &slot, "-d", &connection]);
-    launch::run(reserve).await?;
-
-    around.reporter.state(ProcessState::Starting, Some(format!("copying the primary {}", plan.primary)));
+async fn copy(leader: &Leader, new: &Path, account: &Account, around: &Surroundings) -> Result<()> {
+    cluster::discard(new)?;
+    leader.reserve(account, around).await?;
+    around.reporter.state(ProcessState::Starting, Some(format!("copying the leader {}", leader.name)));
     let mut copy = helper("pg_basebackup", account, around)?;
-    copy.args(["--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast", "--no-password"]);
-    copy.args(["--slot", &slot, "-d", &connection, "-D"]).arg(new);
+    copy.args(["--wal-method=stream", "--checkpoint=fast", "--no-password", "--slot", &leader.slot]);
+    copy.args(["-d", &leader.connection, "-D"]).arg(new);
     launch::run(copy).await
 }
 
-fn helper(program: &str, account: &Account, around: &Surroundings) -> Result<Command> {
-    launch::helper(&binary(program)?, Some(account), &around.cgroup)
-}
-
-/// The password for libpq, readable to the account alone: replication reads it again at every connection.
-fn write_passfile(plan: &PostgresPlan, account: &Account, around: &Surroundings) -> Result<std::path::PathBuf> {
-    let password = roles::read_password(&plan.replication_password_file)?;
-    let path = folder(&around.folders).join("replication.pass");
-    let escaped = password.replace('\\', "\\\\").replace(':', "\\:");
-    files::write_if_changed(&path, &format!("*:*:*:{REPLICATOR}:{escaped}\n"), 0o600, Some(account))?;
-    Ok(path)
-}
-
-/// What libpq is told; `pg_basebackup` copies it to the replica's `primary_conninfo`.
-fn connection(plan: &PostgresPlan, passfile: &Path) -> Result<String> {
-    let passfile = passfile.to_str().context("the state folder's path is not UTF-8: choose another --state-dir")?;
-    let quote = |value: &str| format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"));
-    Ok(format!(
-        "host={} port={} user={REPLICATOR} application_name={} passfile={} connect_timeout=5",
-        plan.primary_address,
-        plan.port,
-        quote(&plan.server),
-        quote(passfile)
-    ))
-}
-
-/// A slot's name for a server: letters, digits and underscores.
-fn slot(server: &str) -> String {
-    server
-        .chars()
-        .map(|letter| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '_' })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::slot;
-
-    #[test]
-    fn slots_are_named_after_servers() {
-        assert_eq!(slot("db-2.Rack"), "db_2_rack");
+/// Rewinds the data to where it and the leader's history parted; copies the leader anew where that cannot be done.
+async fn mend(leader: &Leader, folder: &Path, data: &Path, account: &Account, around: &Surroundings) -> Result<()> {
+    leader.reserve(account, around).await?;
+    around.reporter.state(ProcessState::Starting, Some(format!("rewinding to the history of {}", leader.name)));
+    // A rewind that ends in the middle leaves what nobody must start.
+    fs::write(folder.join(DOUBT), "").context("cannot note that the data is being rewound")?;
+    match rewind::rewind(leader, folder, data, account, around).await? {
+        Rewound::Done => {}
+        Rewound::Impossible(why) => {
+            warn!("the data cannot be rewound, so the leader is copied anew: {why:#}");
+            let new = folder.join("data.new");
+            copy(leader, &new, account, around).await?;
+            let aside = folder.join(format!("data.before-{}", seconds()));
+            fs::rename(data, &aside)
+                .with_context(|| format!("cannot move {} to {}", data.display(), aside.display()))?;
+            enter(&new, data)?;
+            warn!("what was here before is kept in {}: remove it when nobody misses anything", aside.display());
+        }
     }
+    if let Err(error) = fs::remove_file(folder.join(DOUBT))
+        && error.kind() != std::io::ErrorKind::NotFound
+    {
+        return Err(error).context("cannot note that the data has been rewound");
+    }
+    Ok(())
+}
+
+fn enter(new: &Path, data: &Path) -> Result<()> {
+    fs::rename(new, data).with_context(|| format!("cannot rename {} to {}", new.display(), data.display()))?;
+    files::sync_folder(data.parent().context("the data folder is no root")?)
+}
+
+/// From here on the folder is a replica's, whatever becomes of the next steps.
+fn follow(leader: &Leader, folder: &Path, data: &Path, account: &Account) -> Result<()> {
+    let signal = data.join(STANDBY_SIGNAL);
+    files::write_if_changed(&signal, "# Written by foobar agent.\n", 0o600, Some(account))?;
+    files::sync_folder(data)?;
+    forget_own_settings(data, account)?;
+    write_setting(
+        &folder.join(FOLLOW_FILE),
+        &[
+            ("primary_conninfo", &leader.connection),
+            ("primary_slot_name", &leader.slot),
+            ("recovery_target_timeline", "latest"),
+        ],
+    )?;
+    info!(leader = leader.name, "PostgreSQL follows");
+    Ok(())
+}
+
+/// What a tool has left in the file that overrides ours.
+fn forget_own_settings(data: &Path, account: &Account) -> Result<()> {
+    let path = data.join("postgresql.auto.conf");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let ours = ["primary_conninfo", "primary_slot_name", "synchronous_standby_names"];
+    let kept: Vec<&str> =
+        text.lines().filter(|line| !ours.iter().any(|name| line.trim_start().starts_with(name))).collect();
+    files::write_if_changed(&path, &format!("{}\n", kept.join("\n")), 0o600, Some(account)).map(drop)
+}
+
+/// Seconds of Unix time.
+pub(super) fn seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |age| age.as_secs())
 }

@@ -9,14 +9,23 @@ use tokio_postgres::Client;
 use super::REPLICATOR;
 use crate::plan::PostgresPlan;
 
+/// What a replica needs to rewind: to read the leader's files, and to have it write a checkpoint first.
+const REWIND_RIGHTS: &str = "\
+    grant execute on function pg_ls_dir(text, boolean, boolean), pg_stat_file(text, boolean), \
+      pg_read_binary_file(text), pg_read_binary_file(text, bigint, bigint, boolean) to replicator; \
+    grant pg_checkpoint to replicator";
+
 /// Makes what is missing; may be repeated.
 pub(super) async fn ensure(client: &Client, plan: &PostgresPlan) -> Result<()> {
     let password = read_password(&plan.password_file)?;
     let replication = read_password(&plan.replication_password_file)?;
-    // A failing statement is logged with its text, and these bear passwords.
-    client.batch_execute("set log_min_error_statement = panic; set log_statement = none").await?;
+    // A failing statement is logged with its text, and these bear passwords. Replicas, who may be waited for, need them to come.
+    client
+        .batch_execute("set log_min_error_statement = panic; set log_statement = none; set synchronous_commit = local")
+        .await?;
     ensure_role(client, &plan.user, "login", &password).await?;
     ensure_role(client, REPLICATOR, "login replication", &replication).await?;
+    client.batch_execute(REWIND_RIGHTS).await.context("cannot let replicas rewind")?;
     let known = client.query_opt("select 1 from pg_database where datname = $1", &[&plan.database]).await?;
     if known.is_none() {
         let statement = format!("create database {} owner {}", identifier(&plan.database), identifier(&plan.user));

@@ -1,4 +1,4 @@
-//! Certificates and keys: read by the parent with messages for people, parsed by parent and child alike.
+//! Certificates and keys: read by the agent with messages for people, parsed by it and by its edge alike.
 
 use std::fs;
 use std::path::Path;
@@ -10,11 +10,29 @@ use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
+use serde::{Deserialize, Serialize};
 
-use super::config::{Pem, UpstreamPem};
 use crate::plan::TlsFiles;
 
-/// The one cryptographic provider of the edge.
+/// A certificate chain and its key as PEM text.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct Pem {
+    /// The chain.
+    pub(crate) certificate: String,
+    /// The private key.
+    pub(crate) key: String,
+}
+
+/// What mTLS among servers needs.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct UpstreamPem {
+    /// The site's CA.
+    pub(crate) ca: String,
+    /// This server's certificate and key.
+    pub(crate) identity: Pem,
+}
+
+/// The one cryptographic provider.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }
@@ -30,7 +48,7 @@ pub(crate) fn load(certificate: &Path, key: &Path) -> anyhow::Result<Pem> {
     Ok(pem)
 }
 
-/// Reads what mTLS to the backends needs.
+/// Reads what mTLS among servers needs.
 pub(crate) fn load_upstream(files: &TlsFiles) -> anyhow::Result<UpstreamPem> {
     let ca = text(&files.ca)?;
     roots(&ca).with_context(|| format!("CA file {}", files.ca.display()))?;

@@ -1,0 +1,138 @@
+//! The database's part of an agent: the witness on a balancer, the keeper of the lease on a database server.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::ServerFolders;
+use crate::database::witness::{self, WitnessSettings};
+use crate::database::{DatabaseReport, Duties, Fencing, Keeper, Post, State, Store as _};
+use crate::plan::{FailoverPlan, Plan, PostgresPlan, ProcessKind, StorePlan, WitnessPlan};
+use crate::process::postgres::{self, Grip};
+
+/// What this server does for the database beside running it.
+#[derive(Debug)]
+pub(super) struct Database {
+    /// What PostgreSQL is started as.
+    pub(super) duties: Duties,
+    witness: Option<witness::Server>,
+    kept: Option<Kept>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    plan: FailoverPlan,
+    keeper: Keeper,
+    store: Arc<witness::Client>,
+}
+
+impl Database {
+    /// Starts the witness, if this server has it. The keeper comes when processes do.
+    ///
+    /// # Errors
+    /// The witness cannot listen, or its memory cannot be used.
+    pub(super) fn start(plan: &Plan, folders: &ServerFolders) -> Result<Self> {
+        let witness = plan.witness.as_ref().map(|plan| start_witness(plan, folders)).transpose()?;
+        Ok(Self { duties: Duties::default(), witness, kept: None })
+    }
+
+    /// Begins to keep the lease, or goes on by another plan.
+    ///
+    /// # Errors
+    /// As [`Database::start`]; the old witness and keeper go on then.
+    pub(super) fn follow(
+        &mut self,
+        plan: &Plan,
+        folders: &ServerFolders,
+        fence: Option<&Arc<dyn Fencing>>,
+    ) -> Result<()> {
+        let settings = plan.witness.as_ref().map(|plan| witness_settings(plan, folders));
+        if settings.as_ref() != self.witness.as_ref().map(|witness| &witness.settings) {
+            // The port is free again only when the old one is gone.
+            self.witness = None;
+            self.witness = plan.witness.as_ref().map(|plan| start_witness(plan, folders)).transpose()?;
+        }
+        let wanted = postgres_of(plan).and_then(|(name, postgres)| Some((name, postgres, postgres.failover.as_ref()?)));
+        let (Some((name, postgres, failover)), Some(fence)) = (wanted, fence) else {
+            self.kept = None;
+            return Ok(());
+        };
+        if self.kept.as_ref().is_some_and(|kept| kept.plan == *failover) {
+            return Ok(());
+        }
+        let StorePlan::Witness { server, addresses } = &failover.store;
+        let store = Arc::new(witness::Client::new(server.clone(), addresses.clone(), failover.tls.clone()));
+        let post = Post {
+            me: plan.server.clone(),
+            servers: failover.servers.clone(),
+            first: postgres.primary.clone(),
+            mode: failover.mode,
+            ttl: Duration::from_millis(failover.ttl_ms),
+            memory: folders.state().join("database.json"),
+        };
+        let processes = folders.processes();
+        let grip = Grip::new(&processes, name)?;
+        let socket = postgres::socket(postgres, &processes);
+        // One keeper at a time.
+        self.kept = None;
+        let keeper = Keeper::start(post, Arc::clone(&store), grip, socket, self.duties.clone(), Arc::clone(fence));
+        self.kept = Some(Kept { plan: failover.clone(), keeper, store });
+        Ok(())
+    }
+
+    /// The cluster as this server sees it; `None`: it has no part in it.
+    pub(super) fn report(&self) -> Option<DatabaseReport> {
+        self.kept.as_ref().map(|kept| kept.keeper.report())
+    }
+
+    /// Asks the leader to hand over.
+    ///
+    /// # Errors
+    /// This server has no keeper, the named one cannot take over, or the store does not answer.
+    pub(super) fn hand_over(&self, to: Option<String>) -> Result<impl Future<Output = Result<()>> + Send + 'static> {
+        let kept = self.kept.as_ref().context("this server runs no PostgreSQL with a lease: ask a database server")?;
+        let store = Arc::clone(&kept.store);
+        let servers: Vec<(String, IpAddr)> = kept.plan.servers.clone();
+        Ok(async move {
+            let snapshot = store.read().await?;
+            let state = snapshot.state.context("there is no leader yet")?;
+            let to = to.unwrap_or_default();
+            if !to.is_empty() {
+                ensure!(servers.iter().any(|(name, _)| *name == to), "{to} is no database server of the site");
+                ensure!(to != state.leader, "{to} leads already");
+                ensure!(
+                    state.in_sync.contains(&to),
+                    "{to} has not every acknowledged commit: `foobar db status` tells how far behind it is"
+                );
+            } else if state.in_sync.is_empty() {
+                bail!("no replica has every acknowledged commit: `foobar db status` tells how far behind they are");
+            }
+            let asked = State { handover: Some(to), ..state };
+            let swapped = store.swap(snapshot.version, &asked).await?;
+            swapped.map(drop).context("somebody else changed the state at the same time: try again")
+        })
+    }
+}
+
+/// The PostgreSQL that a server runs, with its process's name.
+fn postgres_of(plan: &Plan) -> Option<(&str, &PostgresPlan)> {
+    plan.processes.iter().find_map(|process| match &process.kind {
+        ProcessKind::Postgres(postgres) => Some((process.name.as_str(), postgres)),
+        _ => None,
+    })
+}
+
+fn witness_settings(plan: &WitnessPlan, folders: &ServerFolders) -> WitnessSettings {
+    WitnessSettings {
+        listen: plan.listen.clone(),
+        tls: plan.tls.clone(),
+        servers: plan.servers.clone(),
+        folder: folders.state().to_owned(),
+    }
+}
+
+fn start_witness(plan: &WitnessPlan, folders: &ServerFolders) -> Result<witness::Server> {
+    witness::Server::start(witness_settings(plan, folders)).context("the witness of the database cannot start")
+}

@@ -1,0 +1,138 @@
+//! `foobar db status|switchover`.
+
+use std::fmt::Write as _;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use clap::{Args, Subcommand};
+use foobar_user::agent::control::Command;
+use foobar_user::database::{DatabaseReport, MemberReport};
+use foobar_user::table::{Column, table};
+use time::OffsetDateTime;
+use time::macros::format_description;
+
+use super::{ServerArguments, print_json};
+
+/// Time that a switchover is waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Time between two looks.
+const LOOK: Duration = Duration::from_millis(50);
+
+#[derive(Debug, Subcommand)]
+pub(super) enum DbCommand {
+    /// Show who leads, who follows how far behind, the lease, and what has happened last.
+    Status {
+        #[command(flatten)]
+        server: ServerArguments,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Have another server lead, without losing a transaction that has been acknowledged; waits until it does.
+    Switchover(SwitchoverArguments),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct SwitchoverArguments {
+    #[command(flatten)]
+    server: ServerArguments,
+    /// Who is to lead; without it, the best replica.
+    #[arg(long, value_name = "SERVER")]
+    to: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(command: &DbCommand) -> Result<()> {
+    match command {
+        DbCommand::Status { server, json } => {
+            let report = server.ask::<DatabaseReport>(&Command::Database)?;
+            if *json {
+                return print_json(&report);
+            }
+            print!("{}", shown(&report));
+            Ok(())
+        }
+        DbCommand::Switchover(arguments) => switchover(arguments),
+    }
+}
+
+fn switchover(arguments: &SwitchoverArguments) -> Result<()> {
+    let ask = || arguments.server.ask::<DatabaseReport>(&Command::Database);
+    let (before, began) = (ask()?, Instant::now());
+    arguments.server.ask::<()>(&Command::HandOver { to: arguments.to.clone() })?;
+    while began.elapsed() < PATIENCE {
+        sleep(LOOK);
+        let now = ask()?;
+        let done = now.epoch > before.epoch && now.held && now.leader != before.leader;
+        let writable = |member: &MemberReport| member.leads && member.heard && member.role == WRITABLE;
+        if done && now.members.iter().any(writable) {
+            if arguments.json {
+                return print_json(&now);
+            }
+            println!("{} leads, epoch {}, after {} ms", now.leader, now.epoch, began.elapsed().as_millis());
+            return Ok(());
+        }
+        let refused = now.events.iter().rfind(|event| event.what.starts_with("no switchover"));
+        if let Some(event) = refused.filter(|event| !before.events.contains(event)) {
+            bail!("{}", event.what);
+        }
+    }
+    bail!("{} still leads after {} s: `foobar db status` tells why", before.leader, PATIENCE.as_secs())
+}
+
+const WRITABLE: foobar_user::database::state::Role = foobar_user::database::state::Role::Primary;
+
+fn shown(report: &DatabaseReport) -> String {
+    let mut text = String::new();
+    let lease = match (report.held, report.lease_left_ms) {
+        (_, Some(left)) => format!("held here, {left} ms left"),
+        (true, None) => format!("held by {}", report.leader),
+        (false, None) if report.leader.is_empty() => "nobody has led yet".to_owned(),
+        (false, None) => format!("given up by {}", report.leader),
+    };
+    let clients = if report.open { "let through" } else { "fenced off" };
+    // Writing to a string does not fail.
+    let _ = writeln!(text, "epoch {}, lease {lease}; clients of PostgreSQL here are {clients}", report.epoch);
+    if let Some(fault) = &report.store_fault {
+        let _ = writeln!(text, "the store of the lease does not answer: {fault}");
+    }
+    let columns = [
+        Column::Text("server"),
+        Column::Text("role"),
+        Column::Text("in sync"),
+        Column::Number("timeline"),
+        Column::Number("behind"),
+        Column::Text("note"),
+    ];
+    let row = |member: &MemberReport| {
+        let role = match (member.heard, member.leads) {
+            (false, _) => "silent".to_owned(),
+            (true, true) => format!("{}, leads", word(member)),
+            (true, false) => word(member).to_owned(),
+        };
+        let sync = if member.in_sync { "yes" } else { "" };
+        let behind = if member.leads || !member.heard { String::new() } else { format!("{} B", member.lag_bytes) };
+        let timeline = if member.timeline > 0 { member.timeline.to_string() } else { String::new() };
+        vec![member.server.clone(), role, sync.to_owned(), timeline, behind, member.note.clone()]
+    };
+    text.push_str(&table(&columns, &report.members.iter().map(row).collect::<Vec<_>>()));
+    for event in &report.events {
+        let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(event.at_ms) * 1_000_000);
+        let format = format_description!("[year]-[month]-[day] [hour]:[minute]:[second]");
+        let at = at.ok().and_then(|at| at.format(&format).ok()).unwrap_or_default();
+        let _ = writeln!(text, "{at}  epoch {:<4} {}", event.epoch, event.what);
+    }
+    text
+}
+
+const fn word(member: &MemberReport) -> &'static str {
+    use foobar_user::database::state::Role;
+    match member.role {
+        Role::Down => "down",
+        Role::Replica => "replica",
+        Role::Primary => "primary",
+    }
+}

@@ -1,0 +1,21 @@
+//! Who of the database servers may be written: a lease with an epoch, kept by one store for all, and what each server does by it.
+//!
+//! Each server's [`Keeper`] reads the store, looks at its own PostgreSQL, decides ([`decide`], a pure function) and acts. A
+//! lease ends by itself: its holder fences itself by its own clock *before* another server's clock lets that one take it.
+
+pub mod decide;
+mod duty;
+mod keeper;
+mod local;
+mod report;
+pub mod state;
+mod store;
+pub mod sync;
+pub mod witness;
+
+pub use duty::{Duties, Duty};
+pub use keeper::{Fencing, Keeper, Post};
+pub use local::Socket;
+pub use report::{DatabaseReport, MemberReport};
+pub use state::{Member, State};
+pub use store::{Snapshot, Store};

@@ -1,0 +1,132 @@
+//! What the keeper of the lease does to PostgreSQL from outside of it: looks at its folder, stops it, kills it, sets whom it
+//! waits for.
+
+use std::fs;
+use std::net::IpAddr;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::super::cgroup::Cgroup;
+use super::super::{Folders, files};
+use super::cluster;
+
+/// File with `synchronous_standby_names`, which `postgresql.conf` includes.
+pub(super) const SYNC_FILE: &str = "sync.conf";
+/// File with whom a replica follows, which `postgresql.conf` includes.
+pub(super) const FOLLOW_FILE: &str = "follow.conf";
+/// In the data folder: this is a replica.
+pub(super) const STANDBY_SIGNAL: &str = "standby.signal";
+/// Beside the data folder: what is in it may not be a part of its leader's history.
+pub(super) const DOUBT: &str = "diverged";
+
+/// A hold on the PostgreSQL of this server.
+#[derive(Clone, Debug)]
+pub struct Grip {
+    folder: PathBuf,
+    data: PathBuf,
+    cgroup: Cgroup,
+}
+
+impl Grip {
+    /// A hold on the process of this name.
+    ///
+    /// # Errors
+    /// Its cgroup cannot be made.
+    pub fn new(folders: &Folders, process: &str) -> Result<Self> {
+        let cgroup = Cgroup::create(&folders.cgroup, process)?;
+        Ok(Self { folder: super::folder(folders), data: super::data_folder(folders), cgroup })
+    }
+
+    /// Identifier of the cluster in the data folder; `None`: there is none. It stands first in the control file.
+    #[must_use]
+    pub fn cluster(&self) -> Option<u64> {
+        let mut bytes = [0; 8];
+        fs::File::open(self.data.join("global/pg_control")).and_then(|file| file.read_exact_at(&mut bytes, 0)).ok()?;
+        Some(u64::from_le_bytes(bytes))
+    }
+
+    /// Kills PostgreSQL and all of its processes, stopped or frozen ones as well, and waits until nothing is left.
+    ///
+    /// # Errors
+    /// Something does not die.
+    pub async fn kill(&self) -> Result<()> {
+        self.cgroup.clear().await
+    }
+
+    /// The postmaster, if one runs.
+    #[must_use]
+    pub fn postmaster(&self) -> Option<u32> {
+        cluster::postmaster_of(&self.data)
+    }
+
+    /// Whether a postmaster runs.
+    #[must_use]
+    pub fn runs(&self) -> bool {
+        self.postmaster().is_some()
+    }
+
+    /// Whether a postmaster runs that may be written.
+    #[must_use]
+    pub fn runs_as_leader(&self) -> bool {
+        self.runs() && !self.data.join(STANDBY_SIGNAL).exists()
+    }
+
+    /// Whom its replica follows; `None`: it was never told.
+    #[must_use]
+    pub fn follows(&self) -> Option<IpAddr> {
+        let text = fs::read_to_string(self.folder.join(FOLLOW_FILE)).ok()?;
+        let (_, rest) = text.split_once("host=")?;
+        rest.split_whitespace().next()?.parse().ok()
+    }
+
+    /// Where the log ended when PostgreSQL was stopped in order: its last record is a checkpoint.
+    pub async fn end(&self) -> Option<u64> {
+        let mut command = tokio::process::Command::new(super::binary("pg_controldata").ok()?);
+        command.env("LC_ALL", "C").kill_on_drop(true).arg("-D").arg(&self.data);
+        let output = command.output().await.ok()?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
+        if value("Database cluster state:") != Some("shut down") {
+            return None;
+        }
+        let (high, low) = value("Latest checkpoint location:")?.split_once('/')?;
+        Some(u64::from_str_radix(high, 16).ok()? << 32 | u64::from_str_radix(low, 16).ok()?)
+    }
+
+    /// Asks it to end in order ("fast"): transactions are rolled back, replicas get the whole log.
+    ///
+    /// # Errors
+    /// It does not run.
+    pub fn stop(&self) -> Result<()> {
+        let Some(pid) = self.postmaster() else { bail!("PostgreSQL does not run") };
+        let pid = Pid::from_raw(i32::try_from(pid)?);
+        kill(pid, Signal::SIGINT).context("PostgreSQL cannot be stopped")
+    }
+
+    /// Writes whom commits wait for; PostgreSQL reads it at a reload or its next start.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn wait_for(&self, names: &str) -> Result<()> {
+        write_setting(&self.folder.join(SYNC_FILE), &[("synchronous_standby_names", names)])
+    }
+
+    /// Notes that the data may have to be rewound before the next start.
+    ///
+    /// # Errors
+    /// It cannot be noted.
+    pub fn doubt(&self) -> Result<()> {
+        fs::write(self.folder.join(DOUBT), "").context("cannot note that the data may have diverged")
+    }
+}
+
+/// Writes settings in PostgreSQL's own form.
+pub(super) fn write_setting(path: &Path, settings: &[(&str, &str)]) -> Result<()> {
+    let line = |(name, value): &(&str, &str)| format!("{name} = {}\n", super::configuration::quoted(value));
+    let text: String = settings.iter().map(line).collect();
+    files::write_if_changed(path, &text, 0o644, None).map(drop)
+}

@@ -1,0 +1,99 @@
+//! `writer`: writes numbered rows through a VIP until its standard input ends, and logs each acknowledgement.
+//!
+//! A line for each row that was acknowledged: writer, number, the server that took it, its timeline, and the two times between which it did,
+//! in microseconds of the boot-time clock. A line `fault` for each row that was not, with the reason.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use nix::time::{ClockId, clock_gettime};
+use tokio::time::{sleep, timeout};
+use tokio_postgres::{Client, NoTls};
+
+/// Time that a log-in may take: less than a failover.
+const LOGIN: Duration = Duration::from_secs(1);
+/// Time that one row may take; writes may wait for a replica for longer than a failover takes.
+const ROW: Duration = Duration::from_secs(20);
+/// Time between two tries.
+const PAUSE: Duration = Duration::from_millis(20);
+
+#[derive(Parser)]
+struct Arguments {
+    /// How PostgreSQL is reached
+    #[arg(long)]
+    to: String,
+    /// File with the password
+    #[arg(long)]
+    password_file: PathBuf,
+    /// Writers at once
+    #[arg(long, default_value_t = 8)]
+    writers: u32,
+    /// File of acknowledgements
+    #[arg(long)]
+    log: PathBuf,
+}
+
+type Log = Arc<Mutex<std::fs::File>>;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let password = std::fs::read_to_string(&arguments.password_file)?;
+    let mut config: tokio_postgres::Config = arguments.to.parse()?;
+    config.password(password.trim()).connect_timeout(LOGIN);
+    let log = Arc::new(Mutex::new(std::fs::File::options().append(true).open(&arguments.log)?));
+    let writers: Vec<_> =
+        (0..arguments.writers).map(|writer| tokio::spawn(write(config.clone(), writer, Arc::clone(&log)))).collect();
+    tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink())).await??;
+    writers.iter().for_each(tokio::task::JoinHandle::abort);
+    Ok(())
+}
+
+async fn write(config: tokio_postgres::Config, writer: u32, log: Log) {
+    let mut number = 0_u64;
+    loop {
+        if let Err(fault) = session(&config, writer, &mut number, &log).await {
+            tell(&log, &format!("fault {writer} {number} {} {fault:#}", now_us()));
+        }
+        // What was not acknowledged may have been written: its number is not used again.
+        number += 1;
+        sleep(PAUSE).await;
+    }
+}
+
+async fn session(config: &tokio_postgres::Config, writer: u32, number: &mut u64, log: &Log) -> Result<()> {
+    let (client, connection) = timeout(LOGIN, config.connect(NoTls)).await.context("no log-in in time")??;
+    let connection = tokio::spawn(connection);
+    let done = rows(&client, writer, number, log).await;
+    connection.abort();
+    done
+}
+
+async fn rows(client: &Client, writer: u32, number: &mut u64, log: &Log) -> Result<()> {
+    let insert = "insert into acknowledged values ($1, $2) \
+                  returning host(inet_server_addr()), substr(pg_walfile_name(pg_current_wal_insert_lsn()), 1, 8)";
+    let insert = timeout(LOGIN, client.prepare(insert)).await.context("no answer in time")??;
+    loop {
+        let began = now_us();
+        let (by, row) = (i64::from(writer), i64::try_from(*number)?);
+        let row =
+            timeout(ROW, client.query_one(&insert, &[&by, &row])).await.context("no acknowledgement in time")??;
+        let (server, timeline): (String, String) = (row.try_get(0)?, row.try_get(1)?);
+        tell(log, &format!("row {writer} {number} {server} {timeline} {began} {}", now_us()));
+        *number += 1;
+    }
+}
+
+fn tell(log: &Log, line: &str) {
+    let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+    // A disk that does not take it fails the test that reads it.
+    let _ = writeln!(log, "{line}");
+}
+
+fn now_us() -> i64 {
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |time| time.tv_sec() * 1_000_000 + time.tv_nsec() / 1_000)
+}
