@@ -124,7 +124,7 @@ fn pin(pins: &Pins) -> PathBuf {
 /// What a plan has held back.
 pub(super) fn held_back(plan: &Plan) -> Result<Fenced> {
     let Some(fence) = &plan.fence else { return Ok(Fenced::default()) };
-    let free = [plan.addresses.as_slice(), &plan.held(), &fence.peers].concat();
+    let free = [plan.addresses.as_slice(), &fence.peers].concat();
     Fenced::new(fence.port, &free).with_context(|| {
         format!("the database servers have {} addresses, and the fence takes {MAX_FREE} at the most", free.len())
     })
