@@ -80,3 +80,16 @@ fn is_from<P: Packet>(packet: &P, fenced: &Fenced, offset: usize) -> bool {
 fn is_free(fenced: &Fenced, to: [u32; 4]) -> bool {
     holds(&fenced.free, fenced.count, to)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_is_over_at_its_end_and_not_before() {
+        let is_up_at = |end, now| is_up(end, || now);
+        assert!(!is_up_at(1_000, 999) && is_up_at(1_000, 1_000) && is_up_at(1_000, 1_001));
+        assert!(is_up_at(CLOSED, 0) && is_up_at(CLOSED, u64::MAX));
+        assert!(!is_up_at(OPEN, 0) && !is_up_at(OPEN, u64::MAX));
+    }
+}

@@ -250,3 +250,29 @@ fn everything_is_shown_to_people_and_as_json() {
     assert_eq!(brute["action"]["limit"]["what"]["connections"]["count"], 10);
     assert_eq!((brute["flags"]["value"].as_u64(), brute["interfaces"][0].as_str()), (Some(2), Some("eth0")));
 }
+
+/// What clients of the database are let in by holds while its server has a lease; the other database servers come first.
+#[test]
+fn clients_of_the_database_are_let_in_under_a_lease() {
+    let everybody = edited("select = \"primary\"\nfrom = [\"app\"]", "select = \"primary\"\nfrom = [\"any\"]");
+    for text in [GOOD, &everybody] {
+        let db1 = planned(text, "db1");
+        let leased = |name: &str| rule(&db1, name).leased;
+        assert!(leased("service-db-write") && leased("service-db-read"));
+        assert_eq!(db1.rules.iter().filter(|planned| planned.rule.leased).count(), 2);
+        assert_eq!(decides(&db1, "10.0.1.32", "10.0.1.31", 5432, "eth0").as_deref(), Some("replication"));
+        let decider = decides(&db1, "10.0.1.21", "10.0.1.31", 5432, "eth0");
+        assert!(decider.as_deref().is_some_and(|name| name.starts_with("service-db-")), "{decider:?}");
+        let fence = db1.fence.as_ref().expect("a fence");
+        let peers: Vec<String> = fence.peers.iter().map(ToString::to_string).collect();
+        assert_eq!((fence.port, peers), (5432, vec!["10.0.1.32".to_owned()]));
+    }
+    let alone = edited(
+        "[[server]]\nname = \"db2\"\nrole = \"database\"\naddress = \"10.0.1.32\"\ninterfaces = [\"eth0\"]\n",
+        "",
+    );
+    for (text, server) in [(GOOD, "lb1"), (GOOD, "web1"), (GOOD, "app1"), (&*alone, "db1")] {
+        let plan = planned(text, server);
+        assert!(plan.fence.is_none() && !plan.rules.iter().any(|planned| planned.rule.leased), "{server}");
+    }
+}

@@ -1,17 +1,21 @@
 //! A packet capture: every frame that a namespace sees, over an `AF_PACKET` socket.
 
+use std::io::IoSliceMut;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use etherparse::{NetSlice, SlicedPacket, TransportSlice};
 use nix::errno::Errno;
-use nix::sys::socket::sockopt::{RcvBufForce, ReceiveTimeout};
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, setsockopt, socket};
-use nix::sys::time::{TimeVal, TimeValLike};
+use nix::sys::socket::sockopt::{RcvBufForce, ReceiveTimeout, ReceiveTimestampns};
+use nix::sys::socket::{
+    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockProtocol, SockType, recvmsg, setsockopt, socket,
+};
+use nix::sys::time::{TimeSpec, TimeVal, TimeValLike};
 
 use crate::namespace::Namespace;
 
@@ -24,7 +28,11 @@ pub struct Capture {
 
 /// One frame from the wire.
 #[derive(Clone, Debug)]
-pub struct Frame(Vec<u8>);
+pub struct Frame {
+    bytes: Vec<u8>,
+    /// When the kernel saw it, on the clock of the day.
+    at: Duration,
+}
 
 impl Capture {
     /// Captures all frames of all interfaces of `namespace` from now on.
@@ -53,12 +61,17 @@ impl Drop for Capture {
 impl Frame {
     /// Whether `needle` is somewhere in the frame.
     pub fn contains(&self, needle: &[u8]) -> bool {
-        self.0.windows(needle.len()).any(|window| window == needle)
+        self.bytes.windows(needle.len()).any(|window| window == needle)
+    }
+
+    /// When the kernel saw it, since 1970.
+    pub const fn at(&self) -> Duration {
+        self.at
     }
 
     /// Source and destination of a TCP or UDP packet.
     pub fn endpoints(&self) -> Option<(SocketAddr, SocketAddr)> {
-        let packet = SlicedPacket::from_ethernet(&self.0).ok()?;
+        let packet = SlicedPacket::from_ethernet(&self.bytes).ok()?;
         let (source, destination): (IpAddr, IpAddr) = match packet.net? {
             NetSlice::Ipv4(ip) => (ip.header().source_addr().into(), ip.header().destination_addr().into()),
             NetSlice::Ipv6(ip) => (ip.header().source_addr().into(), ip.header().destination_addr().into()),
@@ -77,6 +90,7 @@ fn open() -> Result<OwnedFd> {
     let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::EthAll)
         .context("cannot open a packet socket")?;
     setsockopt(&socket, RcvBufForce, &RECEIVE_BUFFER_BYTES).context("cannot enlarge the receive buffer")?;
+    setsockopt(&socket, ReceiveTimestampns, &true).context("cannot ask for times")?;
     setsockopt(&socket, ReceiveTimeout, &TimeVal::milliseconds(POLL_MS)).context("cannot set a receive timeout")?;
     Ok(socket)
 }
@@ -90,19 +104,31 @@ fn collect(socket: &OwnedFd, stop: &AtomicBool) -> Result<Vec<Frame>> {
         // Asked to stop, it takes what is queued and waits for nothing: a site is never silent.
         let stopping = stop.load(Ordering::Relaxed);
         let flags = if stopping { MsgFlags::MSG_DONTWAIT } else { MsgFlags::empty() };
-        match recv(socket.as_raw_fd(), &mut buffer, flags) {
-            Ok(length) => {
+        match receive(socket, &mut buffer, flags) {
+            Ok((length, at)) => {
                 bytes += length;
                 if bytes > MAX_BYTES {
                     bail!("the capture is larger than {MAX_BYTES} bytes");
                 }
-                frames.push(Frame(buffer[..length].to_vec()));
+                frames.push(Frame { bytes: buffer[..length].to_vec(), at });
             }
             Err(Errno::EAGAIN) if stopping => return Ok(frames),
             Err(Errno::EAGAIN | Errno::EINTR) => {}
             Err(error) => return Err(error).context("cannot read from the packet socket"),
         }
     }
+}
+
+/// Length of the next frame, and when the kernel saw it.
+fn receive(socket: &OwnedFd, buffer: &mut [u8], flags: MsgFlags) -> nix::Result<(usize, Duration)> {
+    let mut parts = [IoSliceMut::new(buffer)];
+    let mut space = nix::cmsg_space!(TimeSpec);
+    let message = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), flags)?;
+    let stamp = message.cmsgs()?.find_map(|told| match told {
+        ControlMessageOwned::ScmTimestampns(at) => Some(Duration::from(at)),
+        _ => None,
+    });
+    Ok((message.bytes, stamp.ok_or(Errno::ENOMSG)?))
 }
 
 const POLL_MS: i64 = 50;

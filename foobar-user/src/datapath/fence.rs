@@ -31,8 +31,11 @@ struct Word {
 }
 
 impl Fence {
-    /// Of a pinned map.
-    fn open_pin(pin: &Path) -> Result<Self> {
+    /// Of a pinned map, `fence` in the folder of a server's state maps.
+    ///
+    /// # Errors
+    /// It cannot be opened, or mapped into memory.
+    pub fn pinned(pin: &Path) -> Result<Self> {
         let map = MapData::from_pin(pin).with_context(|| format!("cannot open {}", pin.display()))?;
         let memory = Mapping::new(map.fd(), 1).context("cannot map the fence into memory")?;
         Ok(Self(Arc::new(Word { _map: map, memory })))
@@ -44,7 +47,7 @@ impl Fence {
     /// It is there and cannot be used.
     pub fn adopt(bpffs: &Path, server: &str) -> Result<Option<Self>> {
         let pin = pin(&Pins::new(bpffs, server));
-        pin.exists().then(|| Self::open_pin(&pin)).transpose()
+        pin.exists().then(|| Self::pinned(&pin)).transpose()
     }
 
     /// Raises it at once: no client is let in or answered.
@@ -97,7 +100,7 @@ impl Datapath {
     /// No plan is in force, or the map cannot be opened.
     pub fn fence(&self) -> Result<Option<Fence>> {
         let InForce { fenced, .. } = self.in_force.as_ref().context("no plan is in force yet")?;
-        fenced.then(|| Fence::open_pin(&pin(&self.pins))).transpose()
+        fenced.then(|| Fence::pinned(&pin(&self.pins))).transpose()
     }
 
     /// Holds the fence to PostgreSQL's cgroup, which is made if it is not there yet. To be called before PostgreSQL is started, and
@@ -121,7 +124,7 @@ fn pin(pins: &Pins) -> PathBuf {
 /// What a plan has held back.
 pub(super) fn held_back(plan: &Plan) -> Result<Fenced> {
     let Some(fence) = &plan.fence else { return Ok(Fenced::default()) };
-    let free = [plan.addresses.as_slice(), &plan.held(), &fence.peers].concat();
+    let free = [plan.addresses.as_slice(), &fence.peers].concat();
     Fenced::new(fence.port, &free).with_context(|| {
         format!("the database servers have {} addresses, and the fence takes {MAX_FREE} at the most", free.len())
     })

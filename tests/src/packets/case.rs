@@ -1,6 +1,7 @@
 //! A fixture: packets one after the other, and for each the verdict, the bytes and every counter that changes.
 
 use foobar_common::abi::{ConnectFailures, Flow, FlowTable};
+use foobar_common::fence;
 use foobar_common::verdict::Reason;
 
 use super::frame::Frame;
@@ -45,6 +46,8 @@ pub struct Step {
     pub frame: Vec<u8>,
     /// The interface by which it comes.
     pub ingress: Wire,
+    /// When the server's lease ends.
+    pub lease: Lease,
     /// Time since the step before, on the host's clock: a case that waits does not run in the kernel.
     pub later_ns: u64,
     /// What becomes of it.
@@ -61,6 +64,31 @@ pub struct Step {
     pub failures: ConnectFailures,
     /// Whether it is put into a tunnel, or taken out of one.
     pub tunnel: Option<Tunnel>,
+}
+
+/// When a server's lease ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lease {
+    /// Nobody has given it one.
+    None,
+    /// At this moment.
+    Now,
+    /// Soon.
+    Soon,
+    /// Never.
+    Endless,
+}
+
+impl Lease {
+    /// Its end, at this moment of the boot-time clock.
+    pub const fn end(self, now_ns: u64) -> u64 {
+        match self {
+            Self::None => fence::CLOSED,
+            Self::Now => now_ns,
+            Self::Soon => now_ns + 3_600_000_000_000,
+            Self::Endless => fence::OPEN,
+        }
+    }
 }
 
 /// What a tunnel does with a packet.
@@ -142,6 +170,7 @@ fn raw(ingress: Wire, frame: Vec<u8>, action: Action, reason: Reason) -> Step {
         after: frame.clone(),
         frame,
         ingress,
+        lease: Lease::Endless,
         later_ns: 0,
         action,
         reason,
@@ -195,6 +224,13 @@ impl Frame {
 }
 
 impl Step {
+    /// It comes when the server's lease ends then.
+    #[must_use]
+    pub const fn under(mut self, lease: Lease) -> Self {
+        self.lease = lease;
+        self
+    }
+
     /// It comes so long after the step before.
     #[must_use]
     pub const fn later(mut self, ns: u64) -> Self {

@@ -42,6 +42,10 @@ pub fn check(case: &Case, rules: &[Rule], core: &mut Core, kernel: Option<&mut K
     for (number, step) in (1..).zip(&case.steps) {
         let expected = expected(step, rules);
         core.later(step.later_ns);
+        core.set_lease(step.lease)?;
+        if let Some(kernel) = kernel.as_mut() {
+            kernel.set_lease(step.lease)?;
+        }
         if let Some(kernel) = kernel.as_mut()
             && step.frame.len() >= LEAST_BYTES
         {

@@ -11,7 +11,7 @@ use foobar_common::stage;
 use foobar_common::verdict::Verdict;
 use foobar_common::vlan::{Link, Tag};
 
-use super::case::GENERATION;
+use super::case::{GENERATION, Lease};
 use super::counters::Counters;
 use super::everything::SETS;
 use super::hosts::{Host, VIP, Wire};
@@ -193,6 +193,11 @@ impl Shell for Core {
             Key::V6(tuple) => _ = self.tables.flows6.borrow_mut().insert((key.table(), tuple), flow),
         }
         Ok(true)
+    }
+
+    fn set_lease(&mut self, lease: Lease) -> Result<()> {
+        self.tables.lease = (lease.end(NOW_NS), NOW_NS);
+        Ok(())
     }
 
     fn run(&mut self, ingress: Wire, frame: &[u8]) -> Result<Done> {

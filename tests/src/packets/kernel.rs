@@ -1,12 +1,13 @@
 //! The packet path in the kernel: the loaded program by `BPF_PROG_TEST_RUN`, on an interface of the namespace.
 
 use anyhow::{Context, Result};
-use aya::maps::{HashMap, RingBuf};
+use aya::maps::{Array, HashMap, RingBuf};
 use aya::programs::{TestRun as _, TestRunOptions, XdpMode};
-use foobar_common::abi::{BucketKey, DEFAULT_FLOWS, Event, Flow, Trace};
+use foobar_common::abi::{BucketKey, DEFAULT_FLOWS, Event, Fenced, Flow, Trace};
 use foobar_common::generation::{Tunnels, USES_BALANCER};
 use foobar_common::rules::Rule;
 use foobar_user::datapath::clock;
+use foobar_user::datapath::fence::boot_now;
 use foobar_user::datapath::instance::{Instance, Place, context};
 use foobar_user::datapath::programs::Programs;
 use foobar_user::datapath::state::{Socket, State};
@@ -15,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use zerocopy::FromBytes as _;
 
-use super::case::GENERATION;
+use super::case::{GENERATION, Lease};
 use super::core::{named, told_apart};
 use super::counters::Counters;
 use super::hosts::{VIP, Wire};
@@ -70,6 +71,11 @@ impl Kernel {
         let Some(pins) = &self.pins else { return Ok(None) };
         let place = Place { state: Some(pins), own: Some(pins), jumbo: true, flows: DEFAULT_FLOWS, log_drops: false };
         self.instance.explain(&place, frame, self.network.index(ingress)).map(Some)
+    }
+
+    /// Has the server's fence hold these answers back.
+    pub fn set_fenced(&mut self, fenced: &Fenced) -> Result<()> {
+        self.instance.state_mut().set_fenced(fenced)
     }
 
     /// The programs.
@@ -167,6 +173,11 @@ impl Shell for Kernel {
             Key::V6(tuple) => self.instance.state_mut().set_flow6(key.table(), tuple, flow)?,
         }
         Ok(true)
+    }
+
+    fn set_lease(&mut self, lease: Lease) -> Result<()> {
+        let mut end: Array<_, u64> = self.instance.programs().map_mut("FENCE")?.try_into()?;
+        Ok(end.set(0, lease.end(boot_now()), 0)?)
     }
 
     fn run(&mut self, ingress: Wire, frame: &[u8]) -> Result<Done> {

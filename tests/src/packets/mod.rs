@@ -15,6 +15,7 @@ pub mod core;
 pub mod counters;
 pub mod differential;
 pub mod everything;
+pub mod fence;
 pub mod frame;
 pub mod handshakes;
 pub mod hosts;

@@ -15,7 +15,7 @@ use super::model::Model;
 use super::network::Network;
 use super::own::Sockets;
 use super::world::RuleSet;
-use super::{handshakes, seeds, tables, verified};
+use super::{fence, handshakes, seeds, tables, verified};
 use crate::bpffs;
 
 /// Rules of the frames by chance.
@@ -100,6 +100,9 @@ fn inside(options: &Options) -> Result<bool> {
             tally.note(&case.name, &faults);
         }
         println!("{count} cases on {} rules in {:.1} s", rules.len(), started.elapsed().as_secs_f64());
+    }
+    if wanted("answer") {
+        fence::check(&mut kernel, &mut tally)?;
     }
     if wanted("handshake") {
         handshakes::check(&mut kernel, &mut tally)?;

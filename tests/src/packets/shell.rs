@@ -6,6 +6,7 @@ use foobar_common::address::{Address, Be16, Tuple};
 use foobar_common::parse::UDP;
 use std::net::IpAddr;
 
+use super::case::Lease;
 use super::counters::Counters;
 use super::frame::Frame;
 use super::hosts::Wire;
@@ -74,6 +75,9 @@ pub trait Shell {
 
     /// Adds a flow whose last packet came so long ago; false: this machine has not run for so long.
     fn seed(&mut self, key: Key, flow: Flow, age_ns: u64) -> Result<bool>;
+
+    /// Has the server's lease end.
+    fn set_lease(&mut self, lease: Lease) -> Result<()>;
 
     /// Runs a frame.
     fn run(&mut self, ingress: Wire, frame: &[u8]) -> Result<Done>;

@@ -3,13 +3,13 @@
 use anyhow::{Context, Result};
 use aya::programs::ProgramInfo;
 use foobar_user::datapath::object;
-use foobar_user::datapath::programs::{CLAMP, CLOSER, FOLLOWER, HOOKS, Programs};
+use foobar_user::datapath::programs::{CLAMP, CLOSER, FENCE, FOLLOWER, HOOKS, Programs};
 
 use super::stack::Stacks;
 
 /// Programs, the instructions that the verifier may walk at the most (half as many again as when this was set), and the bytes
 /// of stack that the deepest chain of calls may take (the kernel allows 512).
-const BOUNDS: [(&str, u32, u32); 29] = [
+const BOUNDS: [(&str, u32, u32); 30] = [
     ("foobar", 5_300, 288),
     ("path4", 145_000, 512),
     ("path6", 365_000, 512),
@@ -26,6 +26,7 @@ const BOUNDS: [(&str, u32, u32); 29] = [
     ("decapsulate4", 22_000, 256),
     ("decapsulate6", 22_000, 256),
     ("clamp", 13_500, 64),
+    ("answers", 4_500, 192),
     ("tag4", 1_000, 128),
     ("tag6", 1_000, 128),
     ("connections", 215_000, 352),
@@ -83,6 +84,9 @@ fn info(programs: &mut Programs, name: &str) -> Result<ProgramInfo> {
     }
     if name == CLAMP {
         return Ok(programs.leaving(name)?.info()?);
+    }
+    if name == FENCE {
+        return Ok(programs.sending(name)?.info()?);
     }
     if name == CLOSER {
         return Ok(programs.closer(name)?.info()?);

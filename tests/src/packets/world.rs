@@ -220,6 +220,10 @@ fn site() -> Vec<Rule> {
         rule("own-tunnel6", &["fd00:1::d/128"], &["fd00:1::1/128"], Number(41), Allow),
         rule("tunnelled", &[], &["203.0.113.11/32", "2001:db8::b/128"], tcp(8443, 8443), Allow),
         rule("tunnelled-udp", &[], &["203.0.113.11/32", "2001:db8::b/128"], udp(8443), Allow),
+        // The other database server first: whatever becomes of the lease.
+        rule("replication", &["10.0.1.11/32", "fd00:1::b/128"], &lb1, tcp(5432, 5432), Allow),
+        Rule { leased: true, ..rule("database", &["10.0.1.0/24", "fd00:1::/64"], &lb1, tcp(5432, 5432), Allow) },
+        rule("beside-database", &["10.0.1.0/24", "fd00:1::/64"], &lb1, tcp(5433, 5433), Allow),
         rule("vip-flood", &["203.0.113.51/32", "2001:db8::33/128"], &vip, tcp(8091, 8091), Deny),
     ]
 }

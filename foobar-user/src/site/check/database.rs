@@ -1,9 +1,11 @@
 //! `[database]` against servers, services and processes.
 
+use foobar_common::abi::MAX_FREE;
+
 use super::names::suggestion;
 use crate::plan::Role;
 use crate::site::at::At;
-use crate::site::model::{Site, SiteCheckKind, SiteProcess};
+use crate::site::model::{Server, Site, SiteCheckKind, SiteProcess};
 use crate::site::section::Collector;
 
 pub(super) fn check(site: &Site, faults: &Collector) {
@@ -26,6 +28,11 @@ pub(super) fn check(site: &Site, faults: &Collector) {
             let name = &database.primary.value;
             faults.error(database.primary.span, format!("no server is called `{name}`{}", suggestion(site, name)));
         }
+    }
+    let addresses = site.of_role(Role::Database).flat_map(Server::addresses).count();
+    if addresses > MAX_FREE {
+        let message = format!("the database servers have {addresses} addresses, and {MAX_FREE} are the limit");
+        faults.error(database.primary.span, message);
     }
 }
 

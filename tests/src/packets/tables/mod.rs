@@ -6,6 +6,7 @@ mod datagrams;
 mod direct;
 mod extensions;
 mod failures;
+mod fence;
 mod firewall;
 mod flags;
 mod flows;
@@ -34,6 +35,7 @@ pub fn all() -> Vec<Case> {
         icmp::cases(),
         firewall::cases(),
         connections::cases(),
+        fence::cases(),
         services::cases(),
         balance::cases(),
         direct::cases(),
@@ -95,7 +97,7 @@ fn both(of_family: fn(bool) -> Vec<Case>) -> Vec<Case> {
 }
 
 /// A name with its family.
-fn named(name: &str, v6: bool) -> String {
+pub(super) fn named(name: &str, v6: bool) -> String {
     format!("{name}, {}", if v6 { "IPv6" } else { "IPv4" })
 }
 
