@@ -147,6 +147,13 @@ impl<const W: usize> Tuple<W> {
     ) -> Self {
         Self { source, destination, source_port, destination_port, protocol, _pad: 0, _pad_more: 0 }
     }
+
+    /// Both ports as they lie in a packet, the source's first: a word for hashes and comparisons.
+    #[inline(always)]
+    #[must_use]
+    pub const fn ports(&self) -> u32 {
+        self.source_port.0 as u32 | (self.destination_port.0 as u32) << 16
+    }
 }
 
 /// One end of a connection: address, port and protocol. 8 bytes for IPv4, 20 for IPv6.
