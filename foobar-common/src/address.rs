@@ -7,7 +7,7 @@ use crate::packet::Packet;
 use crate::parse::Headers;
 use crate::path::Of;
 use crate::prefixes::{Words, look_up4, look_up6};
-use crate::reply::{Ask, Room};
+use crate::reply::{Ask, Over, Room};
 use crate::tables::{Route, RouteQuery, Tables};
 use crate::verdict::Reason;
 
@@ -250,7 +250,7 @@ pub trait Family<const W: usize> {
     /// See [`Tables::reply4`].
     fn reply<T: Tables>(tables: &T, table: FlowTable, room: &mut Room<W>) -> bool;
     /// See [`Tables::insert_reply4`].
-    fn insert_reply<T: Tables>(tables: &T, table: FlowTable, room: &mut Room<W>) -> bool;
+    fn insert_reply<T: Tables>(tables: &T, table: FlowTable, room: &mut Room<W>, over: Over) -> bool;
     /// See [`Tables::remove_reply4`].
     fn remove_reply<T: Tables>(tables: &T, table: FlowTable, room: &mut Room<W>);
     /// Writes an address into a packet.
@@ -372,8 +372,8 @@ macro_rules! family {
                 tables.$reply(table, room)
             }
             #[inline(always)]
-            fn insert_reply<T: Tables>(tables: &T, table: FlowTable, room: &mut Room<$words>) -> bool {
-                tables.$insert_reply(table, room)
+            fn insert_reply<T: Tables>(tables: &T, table: FlowTable, room: &mut Room<$words>, over: Over) -> bool {
+                tables.$insert_reply(table, room, over)
             }
             #[inline(always)]
             fn remove_reply<T: Tables>(tables: &T, table: FlowTable, room: &mut Room<$words>) {
