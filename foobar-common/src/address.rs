@@ -7,7 +7,7 @@ use crate::packet::Packet;
 use crate::parse::Headers;
 use crate::path::Of;
 use crate::prefixes::{Words, look_up4, look_up6};
-use crate::reply::{Ask, Room};
+use crate::reply::{Ask, Over, Room};
 use crate::tables::{Route, RouteQuery, Tables};
 use crate::verdict::Reason;
 
@@ -147,6 +147,13 @@ impl<const W: usize> Tuple<W> {
     ) -> Self {
         Self { source, destination, source_port, destination_port, protocol, _pad: 0, _pad_more: 0 }
     }
+
+    /// Both ports as they lie in a packet, the source's first: a word for hashes and comparisons.
+    #[inline(always)]
+    #[must_use]
+    pub const fn ports(&self) -> u32 {
+        self.source_port.0 as u32 | (self.destination_port.0 as u32) << 16
+    }
 }
 
 /// One end of a connection: address, port and protocol. 8 bytes for IPv4, 20 for IPv6.
@@ -243,7 +250,7 @@ pub trait Family<const W: usize> {
     /// See [`Tables::reply4`].
     fn reply<T: Tables>(tables: &T, table: FlowTable, room: &mut Room<W>) -> bool;
     /// See [`Tables::insert_reply4`].
-    fn insert_reply<T: Tables>(tables: &T, table: FlowTable, room: &mut Room<W>) -> bool;
+    fn insert_reply<T: Tables>(tables: &T, table: FlowTable, room: &mut Room<W>, over: Over) -> bool;
     /// See [`Tables::remove_reply4`].
     fn remove_reply<T: Tables>(tables: &T, table: FlowTable, room: &mut Room<W>);
     /// Writes an address into a packet.
@@ -365,8 +372,8 @@ macro_rules! family {
                 tables.$reply(table, room)
             }
             #[inline(always)]
-            fn insert_reply<T: Tables>(tables: &T, table: FlowTable, room: &mut Room<$words>) -> bool {
-                tables.$insert_reply(table, room)
+            fn insert_reply<T: Tables>(tables: &T, table: FlowTable, room: &mut Room<$words>, over: Over) -> bool {
+                tables.$insert_reply(table, room, over)
             }
             #[inline(always)]
             fn remove_reply<T: Tables>(tables: &T, table: FlowTable, room: &mut Room<$words>) {

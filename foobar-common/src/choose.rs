@@ -111,7 +111,7 @@ pub const fn after(service: &Service, place: u32) -> u32 {
 #[inline(always)]
 fn search<T: Tables>(service: &Service, place: u32, tables: &T) -> Result<u32, Reason> {
     let left = if service.places < SEARCH { service.places } else { SEARCH };
-    let mut search = Search { service, tables, place, left, best: NOBODY, flows: 0, weight: 0, full: 0 };
+    let mut search = Search { service, tables, place, left, best: NOBODY, flows: 1, weight: 0, full: 0 };
     tables.repeat(SEARCH, &mut search);
     if search.best != NOBODY {
         return Ok(search.best);
@@ -126,7 +126,9 @@ struct Search<'s, T> {
     place: u32,
     /// Places to look at.
     left: u32,
-    /// The best slot so far, with its flows and its weight.
+    /// The best slot so far, with its flows and its weight: to begin with nobody, with so many flows for no weight that
+    /// everybody has fewer. A turn does not ask whether there is one: Linux 6.1 verifies it by what is known before the first, and
+    /// would take the comparison out as never reached.
     best: u32,
     flows: u64,
     weight: u64,
@@ -156,7 +158,7 @@ impl<T: Tables> Step for Search<'_, T> {
             return true;
         }
         let weight = u64::from(backend.weight);
-        if self.best == NOBODY || flows * self.weight < self.flows * weight {
+        if flows * self.weight < self.flows * weight {
             (self.best, self.flows, self.weight) = (slot, flows, weight);
         }
         least

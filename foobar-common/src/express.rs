@@ -106,9 +106,7 @@ const fn tick(now_ns: u64) -> u32 {
 #[must_use]
 pub fn place<const W: usize>(tuple: &Tuple<W>, bits: u32) -> u32 {
     const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
-    let ports = u64::from(u16::from_ne_bytes(tuple.source_port.bytes()))
-        | u64::from(u16::from_ne_bytes(tuple.destination_port.bytes())) << 16
-        | u64::from(tuple.protocol) << 32;
+    let ports = u64::from(tuple.ports()) | u64::from(tuple.protocol) << 32;
     let mut mixed = ports.wrapping_mul(MULTIPLIER);
     let mut word = 0;
     while word < W {
@@ -326,11 +324,7 @@ impl<const W: usize> Express<W> {
     /// Whether it is of a flow with this tuple. Word by word: a comparison of the whole would be a call.
     #[inline(always)]
     fn is_of(&self, tuple: &Tuple<W>) -> bool {
-        let ports = |tuple: &Tuple<W>| {
-            u32::from(u16::from_ne_bytes(tuple.source_port.bytes()))
-                | u32::from(u16::from_ne_bytes(tuple.destination_port.bytes())) << 16
-        };
-        let mut differs = ports(&self.tuple) ^ ports(tuple) | u32::from(self.tuple.protocol ^ tuple.protocol);
+        let mut differs = self.tuple.ports() ^ tuple.ports() | u32::from(self.tuple.protocol ^ tuple.protocol);
         let mut word = 0;
         while word < W {
             differs |= self.tuple.source.0[word] ^ tuple.source.0[word];

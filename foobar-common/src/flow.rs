@@ -16,7 +16,7 @@ use crate::express::Express;
 use crate::packet::Packet;
 use crate::parse::{ACK, FIN, Headers, RST, SYN, UDP};
 use crate::path::Of;
-use crate::reply::Ask;
+use crate::reply::{self, Ask};
 use crate::tables::Tables;
 use crate::verdict::Reason;
 
@@ -83,6 +83,17 @@ where
     Address::<W>::flow(tables, FlowTable::HalfOpen, key).map(|flow| Found { flow, table: FlowTable::HalfOpen })
 }
 
+/// The entry of a client's tuple that [`find`] has not found, because it went over to the established ones between its two
+/// looks: it is put there before it is taken out here.
+#[inline(always)]
+pub(crate) fn established<const W: usize, T: Tables>(key: &Tuple<W>, tables: &T) -> Option<Found>
+where
+    Address<W>: Family<W>,
+{
+    let table = FlowTable::Established;
+    if key.protocol == UDP { None } else { Address::<W>::flow(tables, table, key).map(|flow| Found { flow, table }) }
+}
+
 /// Whether, and what for, a packet belongs to a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Belongs {
@@ -122,6 +133,7 @@ where
     let member = tables.backend(found.flow.backend).is_some_and(|backend| backend.state == BACKEND_MEMBER);
     let closed = closed(state);
     if idle || closed || !member || lost {
+        forget(work, tables);
         if !closed {
             tables.add_active(found.flow.backend, -1);
         }
@@ -129,11 +141,24 @@ where
             Address::<W>::replies(tables, Ask::Release, work);
         }
         // Its successor begins in another table, where it must not be found in front of it.
-        Address::<W>::express(tables, &work.headers.tuple, Express::forget);
         Address::<W>::remove_flow(tables, found.table, &work.headers.tuple);
         return Belongs::No;
     }
     Belongs::Yes
+}
+
+/// Has this CPU forget both directions of a flow whose client begins another one from the same port.
+#[inline(always)]
+fn forget<const W: usize, T: Tables>(work: &mut Of<W>, tables: &T)
+where
+    Address<W>: Family<W>,
+{
+    let Of { headers, found, room, .. } = work;
+    Address::<W>::express(tables, &headers.tuple, Express::forget);
+    if let Some(backend) = tables.backend(found.flow.backend) {
+        reply::expect(&headers.tuple, &found.flow, &backend, &mut room.tuple);
+        Address::<W>::express(tables, &room.tuple, Express::forget);
+    }
 }
 
 /// Whether a backend's packet replies to a flow; it, and the client's tuple towards the VIP, are left in `work`.
@@ -160,7 +185,7 @@ where
     let (tuple, key) = (&work.headers.tuple, &mut work.key);
     (key.source, key.source_port) = (tuple.destination, tuple.destination_port);
     (key.destination, key.destination_port) = (Address::<W>::vip(&endpoint), endpoint.port);
-    let Some(found) = find(key, tables) else { return Belongs::No };
+    let Some(found) = find(key, tables).or_else(|| established(key, tables)) else { return Belongs::No };
     work.found = found;
     let same = found.flow.backend == endpoint.backend && found.flow.source_port.is(Be16::new(0));
     if same { Belongs::Yes } else { Belongs::No }

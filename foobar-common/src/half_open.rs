@@ -36,9 +36,7 @@ const _: () = assert!(size_of::<HalfOpen<1>>() == 128 && size_of::<HalfOpen<4>>(
 #[inline(always)]
 #[must_use]
 pub fn first_place<const W: usize>(tuple: &Tuple<W>, seed: u64) -> u32 {
-    let ports = u64::from(u16::from_ne_bytes(tuple.source_port.bytes()))
-        | u64::from(u16::from_ne_bytes(tuple.destination_port.bytes())) << 16;
-    let mut hash = mix(seed ^ ports);
+    let mut hash = mix(seed ^ u64::from(tuple.ports()));
     let mut word = 0;
     while word < W {
         hash = mix(hash ^ (u64::from(tuple.source.0[word]) | u64::from(tuple.destination.0[word]) << 32));

@@ -16,7 +16,7 @@ use crate::express::Express;
 use crate::fence;
 use crate::generation::{Generation, RuleEntry};
 use crate::parse::{Headers, TCP};
-use crate::reply::{Reply, Room};
+use crate::reply::{Over, Reply, Room};
 use crate::rules::compile::Compiled;
 use crate::tables::{Route, RouteQuery, Step, Tables};
 use crate::verdict::Reason;
@@ -88,6 +88,9 @@ pub struct HostTables {
     pub routes: Vec<HostRoute>,
     /// Whether the flow tables refuse new entries.
     pub flows_refused: bool,
+    /// Whether another CPU establishes a half-open flow, its reply's entry first, whenever it was just looked for among the
+    /// established ones.
+    pub flows_on_the_move: bool,
     /// Flows.
     pub flows4: RefCell<HashMap<(FlowTable, Tuple<1>), Flow>>,
     /// Flows.
@@ -159,6 +162,7 @@ impl HostTables {
             own6: HashSet::new(),
             routes: Vec::new(),
             flows_refused: false,
+            flows_on_the_move: false,
             flows4: RefCell::default(),
             flows6: RefCell::default(),
             express4: RefCell::default(),
@@ -179,6 +183,22 @@ impl HostTables {
             service_counters: RefCell::default(),
             backend_counters: RefCell::default(),
         }
+    }
+
+    fn look<K: Eq + std::hash::Hash + Copy, V: Copy>(
+        &self,
+        entries: &RefCell<HashMap<(FlowTable, K), V>>,
+        table: FlowTable,
+        key: &K,
+    ) -> Option<V> {
+        let found = entries.borrow().get(&(table, *key)).copied();
+        if self.flows_on_the_move && table == FlowTable::Established {
+            let mut entries = entries.borrow_mut();
+            if let Some(entry) = entries.remove(&(FlowTable::HalfOpen, *key)) {
+                entries.insert((table, *key), entry);
+            }
+        }
+        found
     }
 
     fn way_back(&self, source: IpAddr) -> Option<u32> {
@@ -218,10 +238,10 @@ impl HostTables {
     }
 }
 
-/// Inserts an entry where none is.
-fn insert_new<K: Eq + std::hash::Hash, V>(table: &RefCell<HashMap<K, V>>, key: K, value: V) -> bool {
+/// Inserts an entry.
+fn insert<K: Eq + std::hash::Hash, V>(table: &RefCell<HashMap<K, V>>, key: K, value: V, over: Over) -> bool {
     let mut table = table.borrow_mut();
-    let vacant = !table.contains_key(&key);
+    let vacant = over == Over::Anything || !table.contains_key(&key);
     if vacant {
         table.insert(key, value);
     }
@@ -255,10 +275,10 @@ impl Tables for HostTables {
         fence::is_up(end, || now_ns)
     }
     fn flow4(&self, table: FlowTable, key: &Tuple<1>) -> Option<Flow> {
-        self.flows4.borrow().get(&(table, *key)).copied()
+        self.look(&self.flows4, table, key)
     }
     fn flow6(&self, table: FlowTable, key: &Tuple<4>) -> Option<Flow> {
-        self.flows6.borrow().get(&(table, *key)).copied()
+        self.look(&self.flows6, table, key)
     }
     fn insert_flow4(&self, table: FlowTable, key: &Tuple<1>, flow: &Flow) -> bool {
         if !self.flows_refused {
@@ -330,27 +350,27 @@ impl Tables for HostTables {
         self.endpoints6.get(key).copied()
     }
     fn reply4(&self, table: FlowTable, room: &mut Room<1>) -> bool {
-        let found = self.replies4.borrow().get(&(table, room.tuple)).copied();
+        let found = self.look(&self.replies4, table, &room.tuple);
         found.is_some_and(|reply| {
             room.reply = reply;
             true
         })
     }
-    fn insert_reply4(&self, table: FlowTable, room: &mut Room<1>) -> bool {
-        insert_new(&self.replies4, (table, room.tuple), room.reply)
+    fn insert_reply4(&self, table: FlowTable, room: &mut Room<1>, over: Over) -> bool {
+        insert(&self.replies4, (table, room.tuple), room.reply, over)
     }
     fn remove_reply4(&self, table: FlowTable, room: &mut Room<1>) {
         self.replies4.borrow_mut().remove(&(table, room.tuple));
     }
     fn reply6(&self, table: FlowTable, room: &mut Room<4>) -> bool {
-        let found = self.replies6.borrow().get(&(table, room.tuple)).copied();
+        let found = self.look(&self.replies6, table, &room.tuple);
         found.is_some_and(|reply| {
             room.reply = reply;
             true
         })
     }
-    fn insert_reply6(&self, table: FlowTable, room: &mut Room<4>) -> bool {
-        insert_new(&self.replies6, (table, room.tuple), room.reply)
+    fn insert_reply6(&self, table: FlowTable, room: &mut Room<4>, over: Over) -> bool {
+        insert(&self.replies6, (table, room.tuple), room.reply, over)
     }
     fn remove_reply6(&self, table: FlowTable, room: &mut Room<4>) {
         self.replies6.borrow_mut().remove(&(table, room.tuple));

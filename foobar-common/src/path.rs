@@ -248,6 +248,12 @@ where
         if !T::APART && known.flags & SERVICE_REPLIES != 0 {
             return Way::Apart;
         }
+        if !work.headers.opens()
+            && let Some(found) = flow::established(&work.headers.tuple, tables)
+        {
+            work.found = found;
+            return Way::Known;
+        }
         return Way::Unknown;
     }
     match flow::of_backend(work, tables) {

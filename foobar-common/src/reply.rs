@@ -11,6 +11,12 @@
 //!
 //! No two flows have one entry, because an entry is inserted only where none is. What the kernel has driven out of a flow
 //! table leaves its entry behind, and the agent's next walk takes it out.
+//!
+//! Anybody can begin connections that he never finishes, so these hold no port against others: a new connection that finds no
+//! free one takes that of a half-open one, which is lost with its next packet, as are those that a table of half-open connections
+//! drives out. In a flood each SYN drives out one of at most [`PORTS`] for each source, by a hash, so that a handshake that takes as
+//! long as so many SYNs gets through with e^(-SYNs / ports). A backend that still waits for the old one's ACK, and has not
+//! answered it by a cookie, has the new one's client send its SYN again.
 
 use crate::abi::{Backend, FLOW_REPLIES, Flow, FlowTable, Service};
 use crate::address::{Address, Be16, Family, Tuple};
@@ -193,15 +199,18 @@ where
 {
     let first = if tuple.protocol == UDP { FlowTable::Datagrams } else { FlowTable::Established };
     room.tuple = *tuple;
+    // An entry that goes over to the established ones is put there before it is taken out here: who has seen it in neither
+    // table finds it there.
     let entry = Address::<W>::reply(tables, first, room)
-        || tuple.protocol != UDP && Address::<W>::reply(tables, FlowTable::HalfOpen, room);
+        || tuple.protocol != UDP
+            && (Address::<W>::reply(tables, FlowTable::HalfOpen, room) || Address::<W>::reply(tables, first, room));
     if !entry {
         return false;
     }
     let reply = &room.reply;
     (key.source, key.source_port) = (reply.client, reply.client_port);
     (key.destination, key.destination_port) = (reply.vip, reply.vip_port);
-    let Some(known) = flow::find(key, tables) else { return false };
+    let Some(known) = flow::find(key, tables).or_else(|| flow::established(key, tables)) else { return false };
     *found = known;
     let (address, port) = sender(key, &found.flow);
     // The entry may be of a flow that is over, and whose successor has another one.
@@ -216,7 +225,7 @@ where
 {
     room.reply = Reply::new(key, found.flow.backend);
     // At no time is it in neither table, so that nobody can take it.
-    let inserted = Address::<W>::insert_reply(tables, FlowTable::Established, room);
+    let inserted = Address::<W>::insert_reply(tables, FlowTable::Established, room, Over::Nothing);
     if inserted {
         Address::<W>::remove_reply(tables, FlowTable::HalfOpen, room);
     }
@@ -242,9 +251,13 @@ where
         // At least one, as the compiler sees it, too: a division by zero would be a way to panic.
         let all = (service.sources * PORTS).max(1);
         // By the client, as a client's ports follow each other; the upper bits say how far apart the tries are.
-        let mut ports =
-            Ports { service, key, found, tables, room, all, place: hash % all, stride: 1 + (hash >> 23), claimed: 0 };
+        let (place, stride) = (hash % all, 1 + (hash >> 23));
+        let mut ports = Ports { service, key, found, tables, room, all, place, stride, over: 0, claimed: 0 };
         tables.repeat(TRIES, &mut ports);
+        if ports.claimed == 0 && ports.found.table == FlowTable::HalfOpen {
+            (ports.place, ports.over) = (place, 1);
+            tables.repeat(TRIES, &mut ports);
+        }
         return if ports.claimed != 0 { Reason::NewFlow } else { Reason::SourcePorts };
     }
     // The backend that was chosen first, then along the ring. Not by the walk itself: Linux 6.1 verifies a turn by what is known
@@ -257,13 +270,26 @@ where
     if others.claimed != 0 { Reason::NewFlow } else { Reason::ReplyTaken }
 }
 
+/// What an entry may be put in the place of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Over {
+    /// Of none.
+    Nothing,
+    /// Of any.
+    Anything,
+}
+
 /// Inserts the entry that lies in `room` for a new flow; false: another flow has it, or there is no room.
+///
+/// Over another half-open flow's: that one is lost. If it is established at this very moment by another CPU, either this look
+/// finds it, or the new entry is taken out in its place, and then it is the new flow that is lost: its SYN, which has an
+/// established connection's ends, is answered by the backend with an ACK that its client can do nothing with.
 #[inline(always)]
-fn insert<const W: usize, T: Tables>(found: &Found, tables: &T, room: &mut Room<W>) -> bool
+fn insert<const W: usize, T: Tables>(found: &Found, tables: &T, room: &mut Room<W>, over: Over) -> bool
 where
     Address<W>: Family<W>,
 {
-    if !Address::<W>::insert_reply(tables, found.table, room) {
+    if !Address::<W>::insert_reply(tables, found.table, room, over) {
         return false;
     }
     // After the insertion: a flow that goes over from half open to established is in one of the tables at every time, so that
@@ -282,7 +308,7 @@ fn take<const W: usize, T: Tables>(key: &Tuple<W>, found: &Found, tables: &T, ro
 where
     Address<W>: Family<W>,
 {
-    if insert(found, tables, room) {
+    if insert(found, tables, room, Over::Nothing) {
         return true;
     }
     Address::<W>::reply(tables, found.table, room) && room.reply.is_of(key, &found.flow)
@@ -299,6 +325,8 @@ struct Ports<'s, T, const W: usize> {
     all: u32,
     place: u32,
     stride: u32,
+    /// Not 0: half-open flows give way. 64 bits, as below.
+    over: u64,
     /// Not 0: one was found. 64 bits, as below: the verifier refuses the unaligned stores that narrower ones are merged into.
     claimed: u64,
 }
@@ -319,7 +347,8 @@ where
         self.room.tuple.destination = Address::<W>::from_words(address);
         self.room.tuple.destination_port = Be16::new(port);
         self.room.reply = Reply::new(self.key, self.found.flow.backend);
-        self.claimed = u64::from(insert(self.found, self.tables, self.room));
+        let over = if self.over != 0 { Over::Anything } else { Over::Nothing };
+        self.claimed = u64::from(insert(self.found, self.tables, self.room, over));
         self.claimed == 0
     }
 }

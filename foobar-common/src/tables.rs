@@ -6,7 +6,7 @@ use crate::express::Express;
 use crate::generation::{Generation, RuleEntry};
 use crate::parse::Headers;
 use crate::path::{self, Of};
-use crate::reply::{self, Ask, Room};
+use crate::reply::{self, Ask, Over, Room};
 use crate::verdict::Reason;
 use crate::vlan::{Link, Tag};
 
@@ -196,10 +196,10 @@ pub trait Tables {
     fn reply4(&self, table: FlowTable, room: &mut Room<1>) -> bool;
     /// See [`Tables::reply4`].
     fn reply6(&self, table: FlowTable, room: &mut Room<4>) -> bool;
-    /// Inserts the entry in `room` where none is; false: there is one, or no place.
-    fn insert_reply4(&self, table: FlowTable, room: &mut Room<1>) -> bool;
+    /// Inserts the entry in `room` where none is, or over the one that is there; false: there is one, or no place.
+    fn insert_reply4(&self, table: FlowTable, room: &mut Room<1>, over: Over) -> bool;
     /// See [`Tables::insert_reply4`].
-    fn insert_reply6(&self, table: FlowTable, room: &mut Room<4>) -> bool;
+    fn insert_reply6(&self, table: FlowTable, room: &mut Room<4>, over: Over) -> bool;
     /// Removes the entry of the reply in `room`.
     fn remove_reply4(&self, table: FlowTable, room: &mut Room<1>);
     /// See [`Tables::remove_reply4`].

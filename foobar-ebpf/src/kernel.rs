@@ -15,7 +15,7 @@ use foobar_common::express::{self, Express};
 use foobar_common::generation::{Generation, RuleEntry, in_force};
 use foobar_common::parse::Headers;
 use foobar_common::path::Of;
-use foobar_common::reply::{Ask, Room};
+use foobar_common::reply::{Ask, Over, Room};
 use foobar_common::tables::{Route, RouteQuery, Step, Tables};
 use foobar_common::verdict::Reason;
 use foobar_common::vlan::Link;
@@ -271,8 +271,8 @@ impl<const APART: bool> Tables for Context<APART> {
         replies::find_ipv4(table, room)
     }
     #[inline(always)]
-    fn insert_reply4(&self, table: FlowTable, room: &mut Room<1>) -> bool {
-        replies::insert_ipv4(table, room)
+    fn insert_reply4(&self, table: FlowTable, room: &mut Room<1>, over: Over) -> bool {
+        replies::insert_ipv4(table, room, over)
     }
     #[inline(always)]
     fn remove_reply4(&self, table: FlowTable, room: &mut Room<1>) {
@@ -283,8 +283,8 @@ impl<const APART: bool> Tables for Context<APART> {
         replies::find_ipv6(table, room)
     }
     #[inline(always)]
-    fn insert_reply6(&self, table: FlowTable, room: &mut Room<4>) -> bool {
-        replies::insert_ipv6(table, room)
+    fn insert_reply6(&self, table: FlowTable, room: &mut Room<4>, over: Over) -> bool {
+        replies::insert_ipv6(table, room, over)
     }
     #[inline(always)]
     fn remove_reply6(&self, table: FlowTable, room: &mut Room<4>) {

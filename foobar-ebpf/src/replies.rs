@@ -3,9 +3,9 @@
 
 use core::hint::black_box;
 
-use aya_ebpf::bindings::BPF_NOEXIST;
+use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST};
 use foobar_common::abi::FlowTable;
-use foobar_common::reply::Room;
+use foobar_common::reply::{Over, Room};
 
 use crate::maps::{
     self, DATAGRAM_REPLIES4, DATAGRAM_REPLIES6, HALF_OPEN_REPLIES4, HALF_OPEN_REPLIES6, REPLIES4, REPLIES6, WORK,
@@ -48,11 +48,11 @@ macro_rules! replies {
 
         #[unsafe(no_mangle)]
         #[inline(never)]
-        extern "C" fn $insert(table: u32) -> u32 {
+        extern "C" fn $insert(table: u32, flags: u32) -> u32 {
             let Some(work) = WORK.get_ptr_mut(0) else { return 0 };
             // SAFETY: as above.
             let room = unsafe { &(*work).$family.room };
-            let flags = u64::from(BPF_NOEXIST);
+            let flags = u64::from(flags);
             let inserted = match table {
                 ESTABLISHED => $established.insert(&room.tuple, &room.reply, flags),
                 HALF_OPEN => $half_open.insert(&room.tuple, &room.reply, flags),
@@ -86,9 +86,10 @@ macro_rules! replies {
 
         /// See `Tables::insert_reply4`.
         #[inline(always)]
-        pub(crate) fn $insert_ip(table: FlowTable, room: &mut Room<$words>) -> bool {
+        pub(crate) fn $insert_ip(table: FlowTable, room: &mut Room<$words>, over: Over) -> bool {
             black_box(core::ptr::from_mut(room));
-            if maps::dry() { $find(number(table)) == 0 } else { $insert(number(table)) != 0 }
+            let flags = if over == Over::Anything { BPF_ANY } else { BPF_NOEXIST };
+            if maps::dry() { flags == BPF_ANY || $find(number(table)) == 0 } else { $insert(number(table), flags) != 0 }
         }
 
         /// See `Tables::remove_reply4`.

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::support::{Ends, balancer, frame, seal};
-use foobar_common::abi::{Counter, FORWARD_DIRECT, Flow, FlowTable, Traffic};
+use foobar_common::abi::{Counter, FLOW_RESET, FORWARD_DIRECT, Flow, FlowTable, Traffic};
 use foobar_common::address::{Address, Be16, Tuple};
 use foobar_common::express::{self, KEPT};
 use foobar_common::host::HostTables;
 use foobar_common::path::{Work, judge, process};
-use foobar_common::verdict::Verdict;
+use foobar_common::verdict::{Reason, Verdict};
 use proptest::prelude::*;
 
 const CLIENT: [(&str, u16); 2] = [("198.51.100.7", 40_000), ("2001:db8:64::7", 40_000)];
@@ -155,6 +155,28 @@ fn what_is_remembered_ends() {
     assert!(!taken(&|tables| tables.epoch += 1), "by a change of services");
     assert!(!taken(&|tables| tables.rules.generation.head.number += 1), "by a change of rules");
     assert!(!taken(&|tables| tables.interface += 1), "on another interface");
+}
+
+#[test]
+fn a_port_that_is_used_again_ends_both_directions() {
+    for v6 in [0, 1] {
+        let mut tables = established(v6, TCP, false);
+        let (client, reply) = (plain(v6, TCP, false, b"data"), plain(v6, TCP, true, b"data"));
+        for packet in [&client, &reply] {
+            let verdict = judge(&mut packet.clone(), &tables, &mut Work::default());
+            assert!(matches!(verdict, Verdict::Forward { .. }), "{verdict:?}");
+            assert!(is_taken(&tables, packet));
+        }
+        for flow in tables.flows4.get_mut().values_mut().chain(tables.flows6.get_mut().values_mut()) {
+            flow.state = FLOW_RESET;
+        }
+        let mut syn = client.clone();
+        syn[if v6 == 0 { 47 } else { 67 }] = 2;
+        seal(&mut syn);
+        let verdict = judge(&mut syn, &tables, &mut Work::default());
+        assert!(matches!(verdict, Verdict::Forward { reason: Reason::NewFlow, .. }), "{verdict:?}");
+        assert!(!is_taken(&tables, &client) && !is_taken(&tables, &reply));
+    }
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod bounds;
 mod express;
 mod held;
 mod members;
+mod moves;
 mod nat;
 mod replies;
 mod sockets;

@@ -1,5 +1,5 @@
-//! Source ports, by any order of opening, answering, resetting, losing and sweeping flows: no two flows share one, each answer
-//! reaches its client, and what is over gives its port back.
+//! Source ports, by any order of opening, establishing, resetting, losing and sweeping flows: no two flows share one, each answer
+//! reaches its client, what is over gives its port back, and half-open flows hold none against others.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -24,6 +24,8 @@ const BACKEND_PORT: u16 = 9080;
 enum Act {
     /// The client opens a connection from a port to a VIP's port.
     Open(u16, u16),
+    /// One that is open is answered, and its client has received that.
+    Establish(usize),
     /// It resets one of those that are open.
     Reset(usize),
     /// The table drives one out.
@@ -35,6 +37,7 @@ enum Act {
 fn act() -> impl Strategy<Value = Act> {
     prop_oneof![
         16 => (0..CLIENTS, 0..VIPS).prop_map(|(client, vip)| Act::Open(client, vip)),
+        12 => any::<usize>().prop_map(Act::Establish),
         2 => any::<usize>().prop_map(Act::Reset),
         2 => any::<usize>().prop_map(Act::Lose),
         1 => Just(Act::Sweep),
@@ -55,6 +58,8 @@ struct World {
     tables: HostTables,
     /// The backend's end of each open flow.
     open: BTreeMap<(u16, u16), u16>,
+    /// Those of them that are no longer half open.
+    established: BTreeSet<(u16, u16)>,
 }
 
 impl World {
@@ -82,7 +87,7 @@ impl World {
                 }
             }
         }
-        Self { v6, tables, open: BTreeMap::new() }
+        Self { v6, tables, open: BTreeMap::new(), established: BTreeSet::new() }
     }
 
     /// A segment with these flags, and what becomes of it.
@@ -103,10 +108,9 @@ impl World {
     fn open(&mut self, flow: (u16, u16)) {
         const SYN: u8 = 2;
         let (verdict, packet) = self.asks(flow, SYN);
-        let of_client = self.open.keys().filter(|(client, _)| *client == flow.0).count();
         if verdict == Verdict::Drop(Reason::SourcePorts) {
             // Lost flows hold their ports until the next walk, so that there may be fewer open ones.
-            assert!(!self.open.contains_key(&flow) && self.replies() >= 64, "{flow:?} of {of_client}");
+            assert!(!self.open.contains_key(&flow) && self.held() >= 64, "{flow:?} of {}", self.held());
             return;
         }
         let reason = if self.open.contains_key(&flow) { Reason::Flow } else { Reason::NewFlow };
@@ -114,19 +118,39 @@ impl World {
         let Ends { source, destination } = ends(&packet);
         assert_eq!((source.0, destination), (host(self.v6, 100), (host(self.v6, 11), BACKEND_PORT)));
         assert!(source.1 >= 1024);
+        if let Some((other, _)) = self.open.iter().find(|(other, port)| **other != flow && **port == source.1) {
+            let other = *other;
+            assert!(!self.established.contains(&other) && self.replies() >= 64, "{other:?} has given way to {flow:?}");
+            self.open.remove(&other);
+        }
         if let Some(before) = self.open.insert(flow, source.1) {
             assert_eq!(before, source.1, "a SYN sent again moves its flow");
         }
     }
 
+    fn establish(&mut self, flow: (u16, u16)) {
+        const SYN_ACK: u8 = 18;
+        const ACK: u8 = 16;
+        let reply =
+            Ends { source: (host(self.v6, 11), BACKEND_PORT), destination: (host(self.v6, 100), self.open[&flow]) };
+        assert_eq!(self.run(reply, SYN_ACK).0, Verdict::Forward { reason: Reason::FlowReply, interface: 2 });
+        assert_eq!(self.asks(flow, ACK).0, Verdict::Forward { reason: Reason::Flow, interface: 2 });
+        self.established.insert(flow);
+    }
+
     fn reset(&mut self, flow: (u16, u16)) {
         const RST: u8 = 4;
         assert_eq!(self.asks(flow, RST).0, Verdict::Forward { reason: Reason::Flow, interface: 2 });
+        self.forget(flow);
+    }
+
+    fn forget(&mut self, flow: (u16, u16)) {
         self.open.remove(&flow);
+        self.established.remove(&flow);
     }
 
     fn lose(&mut self, flow: (u16, u16)) {
-        self.open.remove(&flow);
+        self.forget(flow);
         let (client, vip) = (Be16::new(2000 + flow.0), Be16::new(1000 + flow.1));
         let is = |source, destination| source == client && destination == vip;
         self.tables.flows4.get_mut().retain(|(_, key), _| !is(key.source_port, key.destination_port));
@@ -144,6 +168,13 @@ impl World {
 
     fn replies(&self) -> usize {
         self.tables.replies4.borrow().len() + self.tables.replies6.borrow().len()
+    }
+
+    /// Entries that do not give way.
+    fn held(&self) -> usize {
+        let is_held = |table: &FlowTable| *table == FlowTable::Established;
+        let v4 = self.tables.replies4.borrow().keys().filter(|(table, _)| is_held(table)).count();
+        v4 + self.tables.replies6.borrow().keys().filter(|(table, _)| is_held(table)).count()
     }
 
     /// Each open flow has a port for itself, at which its backend reaches its client.
@@ -180,6 +211,7 @@ proptest! {
             let nth = |world: &World, n: usize| world.open.keys().copied().nth(n % world.open.len().max(1));
             match act {
                 Act::Open(client, vip) => world.open((client, vip)),
+                Act::Establish(n) => if let Some(flow) = nth(&world, n) { world.establish(flow) },
                 Act::Reset(n) => if let Some(flow) = nth(&world, n) { world.reset(flow) },
                 Act::Lose(n) => if let Some(flow) = nth(&world, n) { world.lose(flow) },
                 Act::Sweep => world.sweep(),

@@ -15,7 +15,7 @@ use super::edge::{self, EdgeProcess};
 use super::fence;
 use super::load::Loaded;
 use super::origin::Origins;
-use super::server::{Server, learn_ways, lock, prepare_edge};
+use super::server::{Server, learn_ways, lock, prepare_edge, settle};
 use super::sources;
 use super::window::{KeepInKernel, Open};
 use crate::datapath::links;
@@ -264,7 +264,7 @@ impl Put {
             edge.retire();
         }
         let let_go = vips::let_go(server.folders.run(), &plan.held()).await;
-        let set = settings::apply(&plan, &settings::memory(server.folders.run()));
+        let set = settle(&plan, &server.folders, &mut server.vlans, &lock(&server.datapath));
         server.learner = learn_ways(&plan);
         server.members.forget();
         lock(&server.health).apply(&plan.services);

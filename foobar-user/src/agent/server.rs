@@ -60,7 +60,7 @@ pub(super) struct Server {
     metrics_task: AbortHandle,
     ring_task: AbortHandle,
     ejections_task: AbortHandle,
-    vlans: Watch,
+    pub(super) vlans: Watch,
     pub(super) flood: flood::Guard,
     /// Of the way to backends that are reached by tunnel.
     pub(super) learner: Learner,
@@ -207,7 +207,11 @@ impl Server {
     pub(super) async fn follow_vlans(&mut self) {
         let looked = self.vlans.look().await;
         let mut datapath = lock(&self.datapath);
-        if let Err(error) = looked.and_then(|vlans| datapath.set_vlans(vlans)) {
+        let mut followed = looked.and_then(|vlans| datapath.set_vlans(vlans));
+        if self.vlans.unsettled() {
+            followed = followed.and(settle(&self.loaded.plan, &self.folders, &mut self.vlans, &datapath));
+        }
+        if let Err(error) = followed {
             error!("services may not reach what is behind a VLAN; the next try is in a second: {error:#}");
         }
         self.vlans.warn_of_hidden_tags(carriers(&datapath));
@@ -295,6 +299,13 @@ fn carriers(datapath: &Datapath) -> impl Iterator<Item = (String, u32)> {
     datapath.indices().iter().map(|(name, index)| (name.clone(), *index))
 }
 
+/// Has the stack's settings follow the plan, on its interfaces and on the devices of VLANs there.
+pub(super) fn settle(plan: &Plan, folders: &ServerFolders, vlans: &mut Watch, datapath: &Datapath) -> Result<()> {
+    settings::apply(plan, &vlans.on(carriers(datapath)), &settings::memory(folders.run()))?;
+    vlans.settle();
+    Ok(())
+}
+
 /// Puts the first plan in force, and prepares the edge; what is refused leaves everything as an earlier agent left it.
 async fn close_firewall(
     options: &Options,
@@ -325,7 +336,7 @@ async fn close_firewall(
         }
     };
     vips::let_go(folders.run(), &plan.held()).await?;
-    settings::apply(plan, &settings::memory(folders.run()))?;
+    settle(plan, folders, vlans, &datapath)?;
     info!(adopted, modes = ?datapath.modes(), rules = plan.rules.len(), "the firewall is in force");
     Ok((datapath, edge))
 }

@@ -1,5 +1,6 @@
 //! The flow tables from outside: how full they are, and single entries for tests.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
@@ -117,31 +118,59 @@ impl FlowTables {
     pub fn sweep(&mut self, now_ns: u64) -> Result<Sweep> {
         let mut all = [[Swept::default(); 2]; 3];
         let mut count = Count::begin(&self.active);
-        for (index, table) in TABLES.into_iter().enumerate() {
+        let (mut met4, mut met6) = (Met::default(), Met::default());
+        for table in WALK {
+            let index = place(table);
             all[index] = [
-                sweep(table, &mut self.flows.v4[index], now_ns, &mut count)?,
-                sweep(table, &mut self.flows.v6[index], now_ns, &mut count)?,
+                sweep(table, &mut self.flows.v4[index], &mut met4, now_ns, &mut count)?,
+                sweep(table, &mut self.flows.v6[index], &mut met6, now_ns, &mut count)?,
             ];
         }
         count.correct();
         Ok(Sweep { flows: all, replies: self.replies.sweep(&self.flows)? })
     }
 
-    /// Shows every flow; those for which `end` says so are taken out. Returns how many were.
+    /// Shows every flow; those for which `end` says so are taken out. Returns how many were. One of these that is established
+    /// before it could be taken out is shown a second time.
     ///
     /// # Errors
     /// A table cannot be read or changed.
     pub fn walk(&mut self, mut end: impl FnMut(&Known) -> bool) -> Result<u64> {
         let mut ended = 0;
-        for (index, table) in TABLES.into_iter().enumerate() {
-            ended += walk(table, &mut self.flows.v4[index], &self.active, &mut end)?;
-            ended += walk(table, &mut self.flows.v6[index], &self.active, &mut end)?;
+        let (mut met4, mut met6) = (Met::default(), Met::default());
+        for table in WALK {
+            let index = place(table);
+            ended += walk(table, &mut self.flows.v4[index], &mut met4, &self.active, &mut end)?;
+            ended += walk(table, &mut self.flows.v6[index], &mut met6, &self.active, &mut end)?;
         }
         if ended > 0 {
             self.epoch.begin();
             self.replies.sweep(&self.flows)?;
         }
         Ok(ended)
+    }
+}
+
+/// Half-open flows that a walk has met and left, so that it does not count them again where they are established meanwhile.
+struct Met<const W: usize>(HashSet<Tuple<W>>);
+
+impl<const W: usize> Default for Met<W> {
+    fn default() -> Self {
+        Self(HashSet::new())
+    }
+}
+
+impl<const W: usize> Met<W> {
+    /// Whether a flow ends, by `end`, which is not asked again for one that was met.
+    fn ends(&mut self, table: FlowTable, key: &Tuple<W>, end: impl FnOnce() -> bool) -> bool {
+        if table == FlowTable::Established && self.0.contains(key) {
+            return false;
+        }
+        let ends = end();
+        if table == FlowTable::HalfOpen && !ends {
+            self.0.insert(*key);
+        }
+        ends
     }
 }
 
@@ -195,18 +224,26 @@ fn release(active: &Mapping, flow: &Flow) {
     }
 }
 
-fn sweep<const W: usize>(table: FlowTable, map: &mut FlowMap<W>, now_ns: u64, count: &mut Count<'_>) -> Result<Swept>
+fn sweep<const W: usize>(
+    table: FlowTable,
+    map: &mut FlowMap<W>,
+    met: &mut Met<W>,
+    now_ns: u64,
+    count: &mut Count<'_>,
+) -> Result<Swept>
 where
     Wire<Tuple<W>>: aya::Pod,
 {
     let (mut used, active) = (0, count.active);
-    let ends = |_: &Tuple<W>, flow: &Flow| {
-        let over = flow::is_over(table, flow, now_ns);
-        if !over {
-            used += 1;
-            count.stays(flow);
-        }
-        over
+    let ends = |key: &Tuple<W>, flow: &Flow| {
+        met.ends(table, key, || {
+            let over = flow::is_over(table, flow, now_ns);
+            if !over {
+                used += 1;
+                count.stays(flow);
+            }
+            over
+        })
     };
     let Walked { removed, whole } = map.take_out(true, ends, |flow| release(active, flow))?;
     count.whole &= whole;
@@ -216,6 +253,7 @@ where
 fn walk<const W: usize>(
     table: FlowTable,
     map: &mut FlowMap<W>,
+    met: &mut Met<W>,
     active: &Mapping,
     end: &mut impl FnMut(&Known) -> bool,
 ) -> Result<u64>
@@ -229,7 +267,7 @@ where
         let vip = SocketAddr::new(key.destination.into(), key.destination_port.host());
         let (source, port) = reply::sender(key, flow);
         let source = (flow.source_port.host() != 0).then(|| SocketAddr::new(source.into(), port.host()));
-        end(&Known { client, vip, source, table, flow: *flow })
+        met.ends(table, key, || end(&Known { client, vip, source, table, flow: *flow }))
     };
     Ok(map.take_out(false, ends, |flow| release(active, flow))?.removed)
 }
@@ -239,6 +277,10 @@ const HALF_OPEN: [&str; 2] = ["HALF_OPEN4", "HALF_OPEN6"];
 
 /// The tables, in the order in which they are held.
 pub const TABLES: [FlowTable; 3] = [FlowTable::Established, FlowTable::HalfOpen, FlowTable::Datagrams];
+
+/// The order of a walk: a flow that is established meanwhile is put there before it is taken out of the half-open ones, so that
+/// it is met twice, and not missed.
+const WALK: [FlowTable; 3] = [FlowTable::HalfOpen, FlowTable::Established, FlowTable::Datagrams];
 
 const fn place(table: FlowTable) -> usize {
     match table {

@@ -2,7 +2,7 @@
 //!
 //! The kernel counts for each backend the connections in a row that it has not taken. Here it is decided what follows: who
 //! reaches the service's number of them is out, for a time that doubles when it is soon out again; then it is given
-//! connections on trial, and is out again with the first that it does not take. Checks that connect to it take it back sooner,
+//! connections on trial for a minute, and is out again with the first that it does not take. Checks that connect to it take it back sooner,
 //! the first time. At most half of a service's backends are out.
 
 use std::net::SocketAddr;
@@ -49,8 +49,8 @@ pub struct Ejection {
     doublings: u32,
     /// When it last came back.
     returned: Option<Instant>,
-    /// It has come back, and has not taken a connection yet.
-    on_trial: bool,
+    /// Until when it is on trial: it has come back, and has not taken a connection since it was taken out.
+    on_trial: Option<Instant>,
     /// Times that it was taken out.
     count: u64,
 }
@@ -75,7 +75,7 @@ impl Ejection {
             None => self.settled = row,
             Some(seen) if row < seen => {
                 // It has taken a connection in between.
-                (self.settled, self.on_trial) = (0, false);
+                (self.settled, self.on_trial) = (0, None);
                 self.grown = Some(now);
             }
             Some(seen) if row > seen => self.grown = Some(now),
@@ -84,7 +84,7 @@ impl Ejection {
             }
             Some(_) => {}
         }
-        let needed = if self.on_trial { 1 } else { rule.failures };
+        let needed = if self.on_trial.is_some_and(|until| now < until) { 1 } else { rule.failures };
         self.until.is_none() && rule.failures != 0 && row.saturating_sub(self.settled) >= u64::from(needed)
     }
 
@@ -108,11 +108,12 @@ impl Ejection {
         back
     }
 
-    /// Lets it come back, on trial.
+    /// Lets it come back: on trial, unless the last connection that it was given before it was taken out was taken after all.
     pub(super) fn end(&mut self, now: Instant) {
         if self.until.take().is_some() {
-            (self.returned, self.on_trial) = (Some(now), true);
             self.settled = self.seen.unwrap_or(0);
+            self.returned = Some(now);
+            self.on_trial = (self.settled > 0).then_some(now + CALM);
         }
     }
 }
@@ -266,6 +267,23 @@ mod tests {
         assert!(bench.after(0.2, &[5, 0, 0]));
         assert!(!bench.after(9.9, &[5, 0, 0]));
         assert!(bench.after(0.2, &[5, 0, 0]));
+    }
+
+    #[test]
+    fn a_trial_ends_with_its_reason() {
+        // A late answer takes the connections of before: nothing is left to be tried.
+        let mut bench = Bench::new(3);
+        bench.after(0.2, &[5, 0, 0]);
+        bench.after(5.0, &[0, 0, 0]);
+        assert!(bench.after(5.1, &[0, 0, 0]));
+        assert!(!bench.after(0.2, &[1, 0, 0]), "it has taken a connection since");
+        assert!(bench.after(0.2, &[5, 0, 0]));
+        // Nobody has connected for a calm while.
+        let mut bench = Bench::new(3);
+        bench.after(0.2, &[5, 0, 0]);
+        assert!(bench.after(10.1, &[5, 0, 0]));
+        assert!(!bench.after(61.0, &[6, 0, 0]), "it came back long ago");
+        assert!(bench.after(0.2, &[10, 0, 0]));
     }
 
     #[test]

@@ -13,8 +13,8 @@ use crate::plan::{Plan, Role, Scope};
 /// Root of the settings of this network namespace.
 pub(crate) const ROOT: &str = "/proc/sys/net";
 
-/// Settings and their values for a plan.
-fn wanted(plan: &Plan) -> Vec<(String, &'static str)> {
+/// Settings and their values for a plan; `vlans`: devices of VLANs on its interfaces.
+fn wanted(plan: &Plan, vlans: &[String]) -> Vec<(String, &'static str)> {
     let mut settings = Vec::new();
     if !plan.edge.is_empty() {
         // Connections in the queue of an edge that stops move to the one that starts.
@@ -25,7 +25,7 @@ fn wanted(plan: &Plan) -> Vec<(String, &'static str)> {
         on_the_wire.flat_map(|service| &service.vips).any(|vip| vip.is_ipv4() == ipv4)
     };
     if plan.tunnels.vips.iter().any(IpAddr::is_ipv4) {
-        settings.extend(plan.interfaces.iter().filter(|interface| is_strict(interface)).map(loose));
+        settings.extend(plan.interfaces.iter().chain(vlans).filter(|interface| is_strict(interface)).map(loose));
     }
     // The route look-up of the packet path answers only on a router.
     if forwards(false) {
@@ -37,7 +37,7 @@ fn wanted(plan: &Plan) -> Vec<(String, &'static str)> {
     settings.push(("ipv4/ip_forward".to_owned(), "1"));
     // The kernel takes the stricter of this and the interface's own.
     settings.push(("ipv4/conf/all/rp_filter".to_owned(), "0"));
-    for interface in &plan.interfaces {
+    for interface in plan.interfaces.iter().chain(vlans) {
         // Replies that bear a VIP as source go up to the stack while the client's neighbour entry is resolved.
         settings.push((format!("ipv4/conf/{interface}/accept_local"), "1"));
         settings.push((format!("ipv4/conf/{interface}/rp_filter"), "0"));
@@ -73,12 +73,13 @@ pub fn before_vips(plan: &Plan, memory: &Path) -> Result<()> {
     hold(wanted.collect(), memory)
 }
 
-/// Sets what a plan needs, and remembers in `memory` what was there before.
+/// Sets what a plan needs, and remembers in `memory` what was there before. The stack knows packets under a tag by the device of
+/// their VLAN, so that `vlans`, those on the plan's interfaces, need what these need.
 ///
 /// # Errors
 /// A setting cannot be written.
-pub fn apply(plan: &Plan, memory: &Path) -> Result<()> {
-    hold(wanted(plan), memory)
+pub fn apply(plan: &Plan, vlans: &[String], memory: &Path) -> Result<()> {
+    hold(wanted(plan, vlans), memory)
 }
 
 /// Sets `wanted`, and remembers in `memory` what was there before.
@@ -130,4 +131,39 @@ fn remembered(memory: &Path) -> Result<BTreeMap<String, String>> {
 #[must_use]
 pub fn memory(run: &Path) -> PathBuf {
     run.join("settings.json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan;
+    use crate::site::Site;
+
+    /// The names of what is set on a balancer with one service of this kind, its values behind them.
+    fn set(vip: &str, vlans: &[&str]) -> Vec<String> {
+        let family = if vip.starts_with('[') { "address6 = \"fd00:1::1" } else { "address = \"10.0.1.1" };
+        let text = format!(
+            "[site]\ndomain = \"www.foobar.com\"\nadmin = [\"192.0.2.0/24\"]\n[[server]]\nname = \"lb1\"\nrole = \"balancer\"\n\
+             {family}\"\ninterfaces = [\"eth0\"]\n[[server]]\nname = \"web1\"\nrole = \"web\"\n{family}1\"\ninterfaces = \
+             [\"eth0\"]\n[service.www]\nlisten = [\"{vip}:80\"]\nto = \"web:80\"\nforward = \"nat\"\nfrom = [\"any\"]\n"
+        );
+        let plan = plan::plan(&Site::parse(Path::new("site.toml"), &text).unwrap(), "lb1").unwrap();
+        let vlans: Vec<String> = vlans.iter().map(ToString::to_string).collect();
+        let mut names: Vec<String> =
+            wanted(&plan, &vlans).iter().map(|(name, value)| format!("{name} {value}")).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn devices_of_vlans_are_set_as_the_interfaces_beneath() {
+        let alone = ["ipv4/conf/all/rp_filter 0", "ipv4/conf/eth0/accept_local 1", "ipv4/conf/eth0/rp_filter 0"];
+        assert_eq!(set("203.0.113.10", &[])[..3], alone);
+        let with = [&alone[..], &["ipv4/conf/eth0.5/accept_local 1", "ipv4/conf/eth0.5/rp_filter 0"]].concat();
+        let mut found = set("203.0.113.10", &["eth0.5"]);
+        found.retain(|setting| with.contains(&setting.as_str()));
+        assert_eq!(found.len(), with.len(), "{found:?}");
+        // Only IPv4 knows such settings.
+        assert_eq!(set("[2001:db8::10]", &["eth0.5"]), ["ipv6/conf/all/forwarding 1"]);
+    }
 }

@@ -1,6 +1,6 @@
 //! The devices of VLANs that this host has, and the cards that take tags off before the packet path sees them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::UdpSocket;
 use std::os::fd::AsRawFd as _;
 
@@ -23,6 +23,10 @@ pub struct Watch {
     handle: Handle,
     /// What was found last.
     known: Vec<Vlan>,
+    /// Their names, by index.
+    names: BTreeMap<u32, String>,
+    /// Those whose settings follow the plan.
+    settled: Vec<Vlan>,
     /// Interfaces of which was told that they take tags off.
     told: BTreeSet<String>,
 }
@@ -42,7 +46,8 @@ impl Watch {
         let (connection, handle, _) =
             rtnetlink::new_connection().context("cannot talk to the kernel's routing socket")?;
         tokio::spawn(connection);
-        Ok(Self { handle, known: Vec::new(), told: BTreeSet::new() })
+        let (known, names, settled) = (Vec::new(), BTreeMap::new(), Vec::new());
+        Ok(Self { handle, known, names, settled, told: BTreeSet::new() })
     }
 
     /// What there is now.
@@ -58,7 +63,25 @@ impl Watch {
         let mut found: Vec<Vlan> = links.iter().filter_map(vlan).collect();
         found.sort_unstable();
         self.known = found;
+        self.names = links.iter().filter_map(|link| Some((link.header.index, name(link)?))).collect();
         Ok(&self.known)
+    }
+
+    /// Names of the devices of VLANs on these interfaces, also of those within others.
+    pub fn on(&self, interfaces: impl Iterator<Item = (String, u32)>) -> Vec<String> {
+        let found = on(&self.known, interfaces.map(|(_, index)| index).collect());
+        found.iter().filter_map(|device| self.names.get(device).cloned()).collect()
+    }
+
+    /// Whether there are others than those whose settings follow the plan.
+    #[must_use]
+    pub fn unsettled(&self) -> bool {
+        self.known != self.settled
+    }
+
+    /// Those that there are have their settings.
+    pub fn settle(&mut self) {
+        self.settled.clone_from(&self.known);
     }
 
     /// Warns of interfaces with the firewall that have VLANs, and take their tags off where the packet path would look for them.
@@ -74,6 +97,23 @@ impl Watch {
             }
         }
     }
+}
+
+/// The devices of VLANs on these interfaces, also of those within others.
+fn on(vlans: &[Vlan], mut beneath: BTreeSet<u32>) -> BTreeSet<u32> {
+    let mut found = BTreeSet::new();
+    while !beneath.is_empty() {
+        let above = vlans.iter().filter(|vlan| beneath.contains(&vlan.parent)).map(|vlan| vlan.device);
+        beneath = above.filter(|device| found.insert(*device)).collect();
+    }
+    found
+}
+
+fn name(link: &LinkMessage) -> Option<String> {
+    link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::IfName(name) => Some(name.clone()),
+        _ => None,
+    })
 }
 
 /// The VLAN of a device, if it is one whose parent is in this namespace.
@@ -155,6 +195,18 @@ mod tests {
         assert_eq!(vlan(&link(vec![LinkAttribute::Link(2), veth])), None);
         let elsewhere = vec![LinkAttribute::Link(2), LinkAttribute::LinkNetNsId(0), of_vlan(vec![InfoVlan::Id(5)])];
         assert_eq!(vlan(&link(elsewhere)), None);
+    }
+
+    #[test]
+    fn devices_on_an_interface_are_found_within_others() {
+        let vlan = |device, parent| Vlan { device, parent, kind: 0x8100, number: 5 };
+        let vlans = [vlan(10, 2), vlan(11, 10), vlan(12, 3), vlan(13, 11), vlan(14, 4), vlan(15, 15)];
+        let found =
+            |interfaces: &[u32]| on(&vlans, interfaces.iter().copied().collect()).into_iter().collect::<Vec<_>>();
+        assert_eq!(found(&[2]), [10, 11, 13]);
+        assert_eq!(found(&[3, 4]), [12, 14]);
+        assert_eq!(found(&[15]), [15]);
+        assert!(found(&[5]).is_empty());
     }
 
     #[test]

@@ -215,7 +215,13 @@ impl Frame {
     /// Translated to a backend, but left to the stack: MAC addresses and hop count are as they were.
     #[must_use]
     pub fn left_to_stack(&self, backend: Host, port: u16) -> Self {
-        Self { macs: self.macs, hops: self.hops, ..self.to_backend(backend, port) }
+        self.left(self.to_backend(backend, port))
+    }
+
+    /// As `sent`, but left to the stack.
+    #[must_use]
+    pub fn left(&self, sent: Self) -> Self {
+        Self { macs: self.macs, hops: self.hops, ..sent }
     }
 
     fn sent_to(&self, hop: Host) -> Self {

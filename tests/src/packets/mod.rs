@@ -32,4 +32,5 @@ pub mod shell;
 pub mod stack;
 pub mod tables;
 pub mod verified;
+pub mod walks;
 pub mod world;

@@ -15,7 +15,7 @@ use super::model::Model;
 use super::network::Network;
 use super::own::Sockets;
 use super::world::RuleSet;
-use super::{fence, handshakes, seeds, tables, verified};
+use super::{fence, handshakes, seeds, tables, verified, walks};
 use crate::bpffs;
 
 /// Rules of the frames by chance.
@@ -106,6 +106,9 @@ fn inside(options: &Options) -> Result<bool> {
     }
     if wanted("handshake") {
         handshakes::check(&mut kernel, &mut tally)?;
+    }
+    if wanted("walk") {
+        tally.note("walks: a flow that is established meanwhile is met once", &walks::check(&mut kernel, &pins)?);
     }
     if options.filter.is_none() {
         by_chance(options, network, kernel, &mut tally)?;

@@ -275,7 +275,8 @@ fn two(v6: bool, source: u16, (member, host): (u32, Host)) -> Step {
     frame.leaves(&sent, Wire::Back, Reason::NewFlow).counts("vip").given("pooled-two", v6, member, 1)
 }
 
-/// A client whose every try meets a port that another client has: all of them are chosen by what they are given first.
+/// A client whose every try meets a port that another client has: all of them are chosen by what they are given first. Of
+/// half-open connections it takes one, of established ones none.
 fn exhausted(v6: bool) -> Vec<Case> {
     let tries: Vec<u16> = (0..TRIES).map(|attempt| given(v6, CLIENT, 2000, 1, attempt).1).collect();
     let others = (100..=254).flat_map(|last| (1..=u16::MAX).map(move |source| (neighbour(last), source)));
@@ -290,19 +291,57 @@ fn exhausted(v6: bool) -> Vec<Case> {
         }
     }
     assert_eq!(by_port.len(), tries.len(), "a client for each port");
-    let opens = |port: &u16| {
+    let asks_too = |port: &u16, given: u16, flags, reason| {
         let (client, source) = by_port[port];
-        let frame = Frame::new(v6, client, VIP, Transport::Tcp(source, 8063, SYN));
-        let sent = frame.to_backend(WEB1, POOLED).seen_from(SOURCE, *port);
-        frame.leaves(&sent, Wire::Back, Reason::NewFlow).counts("vip").given("pooled", v6, 0, 1)
+        let frame = Frame::new(v6, client, VIP, Transport::Tcp(source, 8063, flags)).numbers(1, SAID + 1);
+        let sent = frame.to_backend(WEB1, POOLED).seen_from(SOURCE, given);
+        let step = frame.leaves(&sent, Wire::Back, reason).counts("vip");
+        step.given("pooled", v6, 0, u64::from(reason == Reason::NewFlow))
+    };
+    let opens = |port: &u16| asks_too(port, *port, SYN, Reason::NewFlow);
+    let establishes = |port: &u16| {
+        let (client, source) = by_port[port];
+        let frame = Frame::new(v6, WEB1, SOURCE, Transport::Tcp(POOLED, *port, SYN | ACK)).numbers(SAID, 2);
+        let sent = frame.to_client(VIP, 8063, CLIENT).sent_on_to(client, source);
+        // Nobody knows the MAC address of these clients.
+        let answer = frame.handed_up(&frame.left(sent)).given("pooled", v6, 0, 0);
+        vec![opens(port), answer, asks_too(port, *port, ACK, Reason::Flow)]
+    };
+    let whole = |port: u16| {
+        let ends = (2000, 8063);
+        let syn = pooled(v6, ends, port, SYN, Reason::NewFlow);
+        vec![syn, returned(v6, ends, port, SYN | ACK), pooled(v6, ends, port, ACK, Reason::Flow)]
+    };
+    let lost = |port: &u16, flags| {
+        let (client, source) = by_port[port];
+        Frame::new(v6, client, VIP, Transport::Tcp(source, 8063, flags)).drops(Reason::NoFlow).counts("vip")
+    };
+    let again = |port: &u16| {
+        let (client, source) = by_port[port];
+        let free = (1..TRIES).map(|attempt| given(v6, client, source, 1, attempt).1).find(|port| !tries.contains(port));
+        asks_too(port, free.expect("a free port"), SYN, Reason::NewFlow)
     };
     let refused = || asks(v6, 2000, 8063, SYN).drops(Reason::SourcePorts).counts("vip");
-    let all: Vec<Step> = tries.iter().map(opens).collect();
+    let refused_too = asks(v6, 2000, 8064, SYN).drops(Reason::SourcePorts).counts("vip");
+    let half_open: Vec<Step> = tries.iter().map(opens).collect();
+    let established: Vec<Step> = tries.iter().flat_map(establishes).collect();
+    let all_but_30th =
+        tries.iter().enumerate().flat_map(|(n, port)| if n == 30 { vec![opens(port)] } else { establishes(port) });
     let (last, but_last) = (tries[tries.len() - 1], &tries[..tries.len() - 1]);
     let of = |name: &str, steps| case(&named(&format!("sources: {name}"), v6), steps);
     vec![
-        of("every port that is tried is in use", [all.clone(), vec![refused(), refused()]].concat())
+        of("every port that is tried is in use", [established, vec![refused(), refused()]].concat())
             .leaves_replies(tries.len()),
+        of(
+            "one of them by a half-open connection",
+            [all_but_30th.collect(), whole(tries[30]), vec![refused_too]].concat(),
+        )
+        .leaves_replies(tries.len()),
+        of(
+            "a half-open connection gives way, and is lost",
+            [half_open, whole(tries[0]), vec![lost(&tries[0], ACK), again(&tries[0])]].concat(),
+        )
+        .leaves_replies(tries.len() + 1),
         of("the last port that is tried is free", {
             let all_but_one: Vec<Step> = but_last.iter().map(opens).collect();
             [all_but_one, vec![pooled(v6, (2000, 8063), last, SYN, Reason::NewFlow)]].concat()
