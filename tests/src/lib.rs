@@ -46,8 +46,10 @@ pub mod process;
 pub mod progress;
 pub mod prometheus;
 pub mod reach;
+pub mod router;
 pub mod run;
 pub mod site;
+pub mod transfer;
 pub mod wrk;
 
 /// Whether the long forms of tests are asked for: `cargo xtask test --long`.

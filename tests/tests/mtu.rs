@@ -3,15 +3,13 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use foobar_tests::cluster::{Cluster, echo, server};
 use foobar_tests::host::SWITCH;
 use foobar_tests::passing::Passing;
 use foobar_tests::process::Process;
-use foobar_tests::{is_long, obtained};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use foobar_tests::{is_long, obtained, transfer};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
 
 /// A way of forwarding, in the network that it is made for.
 struct Mode {
@@ -66,7 +64,7 @@ fn sweep(mode: &Mode) -> Result<()> {
     // What the balancer answers by itself comes to a cable's other end only where that has a program, too.
     let _passing = Passing::attach(cluster.namespace("client")?, "eth0")?;
     let (step, bytes) = if is_long() { (1, 10_000_000) } else { (20, 1_000_000) };
-    let data: Vec<u8> = (0..bytes).map(|at: usize| (at * 31 % 251) as u8).collect();
+    let data = transfer::bytes(bytes);
     for mtu in (1400..=1500).step_by(step) {
         for (place, links) in [("before the balancer", mode.before), ("behind it", BEHIND)] {
             set_mtu(&cluster, links, mtu)?;
@@ -91,7 +89,7 @@ fn both_ways(cluster: &Cluster, mode: &Mode, mtu: u32, data: &[u8]) -> Result<()
         let expected = mtu - if vip.is_ipv6() { 40 } else { 20 } - 32;
         // The balancer asks for its routes from time to time. What is lost or changed meanwhile ends the wait at once.
         let outcome = obtained(NOTICED, &format!("segments of {expected} bytes by {vip}"), || {
-            match client.block_on(|| there_and_back(vip, data)).flatten() {
+            match client.block_on(|| sent(vip, data)).flatten() {
                 Ok(largest) if largest == expected => Ok(Some(Ok(()))),
                 Ok(largest) => bail!("they are of {largest}"),
                 Err(error) => Ok(Some(Err(error))),
@@ -142,21 +140,8 @@ fn set_routes(cluster: &Cluster, mode: &Mode, mtu: u32) -> Result<()> {
 /// Sends all of it and has it sent back; the size of the segments that were sent, bytes of payload.
 ///
 /// The bytes themselves are compared, which no checksum could make stricter. Linux sets DF on all of them.
-async fn there_and_back(vip: SocketAddr, data: &[u8]) -> Result<u32> {
-    let stream = timeout(ANSWER, TcpStream::connect(vip)).await.context("no connection")??;
-    let (mut reader, mut writer) = stream.into_split();
-    let sent = data.to_owned();
-    let writing = tokio::spawn(async move {
-        writer.write_all(&sent).await?;
-        writer.shutdown().await?;
-        anyhow::Ok(writer)
-    });
-    let mut back = vec![0; data.len()];
-    timeout(ANSWER, reader.read_exact(&mut back)).await.context("the echo stalls")??;
-    let writer = writing.await??;
-    ensure!(back == data, "other bytes than were sent");
-    ensure!(timeout(ANSWER, reader.read(&mut [0])).await.context("no end")?? == 0, "more bytes than were sent");
-    segment(writer.as_ref())
+async fn sent(vip: SocketAddr, data: &[u8]) -> Result<u32> {
+    segment(&transfer::there_and_back(vip, data).await?)
 }
 
 /// `tcpi_snd_mss` of a connection (`struct tcp_info`), bytes.
@@ -181,4 +166,3 @@ fn segment(stream: &TcpStream) -> Result<u32> {
 /// Eight bytes of flags, two times of 32 bits, then the size.
 const SEND_MSS: usize = 4;
 const NOTICED: Duration = Duration::from_secs(5);
-const ANSWER: Duration = Duration::from_secs(10);
