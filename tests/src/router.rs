@@ -15,16 +15,13 @@ use crate::host::SWITCH;
 /// Web servers, and the last part of their addresses.
 pub const WEBS: [(&str, u8); 2] = [("web1", 11), ("web2", 12)];
 
-/// The sections of the web servers behind the router.
+/// A web server's section of a site file: behind the router.
 #[must_use]
-pub fn servers() -> String {
-    let section = |(name, number)| {
-        format!(
-            "[[server]]\nname = \"{name}\"\nrole = \"web\"\naddress = \"10.0.2.{number}\"\naddress6 = \
-             \"fd00:2::{number}\"\ninterfaces = [\"eth0\"]\n\n"
-        )
-    };
-    WEBS.map(section).concat()
+pub fn server((name, number): (&str, u8)) -> String {
+    format!(
+        "[[server]]\nname = \"{name}\"\nrole = \"web\"\naddress = \"10.0.2.{number}\"\naddress6 = \
+         \"fd00:2::{number}\"\ninterfaces = [\"eth0\"]\n\n"
+    )
 }
 
 /// Moves the web servers, and tells the balancer of the router.

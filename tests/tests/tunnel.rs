@@ -21,7 +21,7 @@ const VIPS: [&str; 2] = ["10.0.1.100:7007", "[fd00:1::100]:7007"];
 fn site() -> Result<String> {
     let mut site = "[site]\ndomain = \"www.foobar.com\"\nadmin = [\"10.0.1.41/32\"]\n\n".to_owned();
     site += &server("lb1", "balancer", &["eth0"])?;
-    site += &router::servers();
+    site += &WEBS.map(router::server).concat();
     site += &format!(
         "[service.bytes]\nlisten = {VIPS:?}\nto = \"web:7007\"\nforward = \"tunnel\"\nfrom = [\"any\"]\n\
          check = {{ interval_ms = 100, timeout_ms = 100 }}\n\n"
