@@ -26,6 +26,7 @@ pub mod cgroup;
 pub mod client;
 pub mod cluster;
 pub mod console;
+pub mod datagram;
 pub mod echo;
 pub mod eventually;
 pub mod failover;

@@ -1,4 +1,4 @@
-//! A second network: the web servers move into it, and `db1`, whose site has no database, routes.
+//! Other networks than the servers': the web servers move behind `db1`, a client is behind another host.
 //!
 //! ```text
 //!   app1 .21 ─┐
@@ -66,4 +66,33 @@ pub fn part(cluster: &Cluster) -> Result<()> {
         )?;
     }
     shell("lb1", "ip route add 10.0.2.0/24 via 10.0.1.254\nip -6 route add fd00:2::/64 via fd00:1::254")
+}
+
+/// Makes a network behind `host`, which becomes its router: `monitor` alone is in it, 192.0.2.2 and 2001:db8:2::2. Packets of
+/// 1,400 bytes fit on the way there.
+///
+/// # Errors
+/// A command fails.
+pub fn extend(cluster: &Cluster, host: &str) -> Result<()> {
+    let far = cluster.namespace("monitor")?.name().to_owned();
+    let near = format!(
+        "ip link add inner type veth peer name far netns {far}
+         ip addr add 192.0.2.1/24 dev inner
+         ip addr add 2001:db8:2::1/64 dev inner nodad
+         ip link set inner up
+         ethtool -K inner tx off
+         echo 1 > /proc/sys/net/ipv4/ip_forward
+         echo 1 > /proc/sys/net/ipv6/conf/all/forwarding
+         ip route add 192.0.2.2/32 dev inner mtu lock 1400
+         ip route add 2001:db8:2::2/128 dev inner mtu lock 1400"
+    );
+    cluster.run(host, "sh", &["-ec", &near])?;
+    let far = "ip link set eth0 down
+               ip addr add 192.0.2.2/24 dev far
+               ip addr add 2001:db8:2::2/64 dev far nodad
+               ip link set far up
+               ethtool -K far tx off
+               ip route replace default via 192.0.2.1
+               ip -6 route replace default via 2001:db8:2::1";
+    cluster.run("monitor", "sh", &["-ec", far]).map(drop)
 }

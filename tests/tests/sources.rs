@@ -6,12 +6,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use foobar_tests::cluster::{Cluster, echo, server};
+use foobar_tests::datagram;
 use foobar_tests::eventually;
 use foobar_tests::metrics::Samples;
 use foobar_tests::transfer::{knocks, megabyte};
 use serde_json::Value;
-use tokio::net::UdpSocket;
-use tokio::time::timeout;
 
 /// Two VIPs of each family.
 const VIPS: [&str; 4] = ["203.0.113.10:7007", "203.0.113.10:7008", "[2001:db8::10]:7007", "[2001:db8::10]:7008"];
@@ -31,18 +30,6 @@ fn site() -> Result<String> {
     site += &service("bytes", "tcp");
     site += &service("words", "udp");
     Ok(site + &echo(7007)?)
-}
-
-/// A question and its answer by UDP.
-async fn word(vip: &str) -> Result<()> {
-    let any: SocketAddr = if vip.starts_with('[') { "[::]:0".parse()? } else { "0.0.0.0:0".parse()? };
-    let socket = UdpSocket::bind(any).await?;
-    socket.connect(vip).await?;
-    socket.send(b"who").await?;
-    let mut answer = [0; 64];
-    let length = timeout(ANSWER, socket.recv(&mut answer)).await.context("no answer")??;
-    ensure!(answer[..length].ends_with(b" who"), "{:?}", &answer[..length]);
-    Ok(())
 }
 
 /// Flows that the balancer knows, every one of them from a source.
@@ -83,7 +70,7 @@ fn backends_that_route_elsewhere_answer_through_the_balancer() -> Result<()> {
         client.block_on(|| knocks(vip, 50))?.with_context(|| format!("by {vip}"))?;
         client.block_on(|| megabyte(vip))?.with_context(|| format!("the first megabyte by {vip}"))?;
         client.block_on(|| megabyte(vip))?.with_context(|| format!("the second by {vip}"))?;
-        client.block_on(|| word(vip))?.with_context(|| format!("a datagram by {vip}"))?;
+        client.run(|| datagram::word(vip.parse()?))?.with_context(|| format!("a datagram by {vip}"))?;
     }
     // A neighbour of the backends, which they would answer past the balancer.
     client_beside(&cluster)?;
@@ -116,6 +103,5 @@ fn client_beside(cluster: &Cluster) -> Result<()> {
 }
 
 const READY: Duration = Duration::from_secs(20);
-const ANSWER: Duration = Duration::from_secs(5);
 /// Closed connections are remembered for a minute.
 const OVER: Duration = Duration::from_secs(100);
