@@ -127,6 +127,16 @@ impl Verdict {
     }
 }
 
+/// The one of these reasons that has a number.
+macro_rules! one_of {
+    ($number:expr, $($name:ident),*) => {
+        match $number {
+            $(numbers::$name => Reason::$name,)*
+            _ => Reason::Internal,
+        }
+    };
+}
+
 macro_rules! reasons {
     ($($(#[$doc:meta])* $name:ident = $number:literal, $verdict:literal, $label:literal;)*) => {
         /// Why a packet met its verdict. Numbers index the verdict counters and are never used again for another reason.
@@ -134,6 +144,11 @@ macro_rules! reasons {
         #[repr(u32)]
         pub enum Reason {
             $($(#[$doc])* $name = $number,)*
+        }
+
+        #[expect(dead_code, non_upper_case_globals, reason = "called as the reasons are; few are looked for")]
+        mod numbers {
+            $(pub(super) const $name: u32 = $number;)*
         }
 
         impl Reason {
@@ -156,57 +171,21 @@ macro_rules! reasons {
             #[inline(always)]
             #[must_use]
             pub const fn of_firewall(number: u32) -> Self {
-                const ALLOW: u32 = Reason::RuleAllow as u32;
-                const DENY: u32 = Reason::RuleDeny as u32;
-                const LIMIT: u32 = Reason::Limit as u32;
-                const NO_RULE: u32 = Reason::NoRule as u32;
-                const REVERSE_PATH: u32 = Reason::ReversePath as u32;
-                const FENCED: u32 = Reason::Fenced as u32;
-                match number {
-                    ALLOW => Self::RuleAllow,
-                    DENY => Self::RuleDeny,
-                    LIMIT => Self::Limit,
-                    NO_RULE => Self::NoRule,
-                    REVERSE_PATH => Self::ReversePath,
-                    FENCED => Self::Fenced,
-                    _ => Self::Internal,
-                }
+                one_of!(number, RuleAllow, RuleDeny, Limit, NoRule, ReversePath, Fenced)
             }
 
             /// What came of a new flow, by its number.
             #[inline(always)]
             #[must_use]
             pub const fn of_assignment(number: u32) -> Self {
-                const NEW_FLOW: u32 = Reason::NewFlow as u32;
-                const NO_FLOW: u32 = Reason::NoFlow as u32;
-                const NO_BACKEND: u32 = Reason::NoBackend as u32;
-                const BACKENDS_FULL: u32 = Reason::BackendsFull as u32;
-                const FLOW_TABLE: u32 = Reason::FlowTable as u32;
-                match number {
-                    NEW_FLOW => Self::NewFlow,
-                    NO_FLOW => Self::NoFlow,
-                    NO_BACKEND => Self::NoBackend,
-                    BACKENDS_FULL => Self::BackendsFull,
-                    FLOW_TABLE => Self::FlowTable,
-                    _ => Self::Internal,
-                }
+                one_of!(number, NewFlow, NoFlow, NoBackend, BackendsFull, FlowTable)
             }
 
             /// What came of a question for replies, by its number.
             #[inline(always)]
             #[must_use]
             pub const fn of_replies(number: u32) -> Self {
-                const NEW_FLOW: u32 = Reason::NewFlow as u32;
-                const NO_FLOW: u32 = Reason::NoFlow as u32;
-                const SOURCE_PORTS: u32 = Reason::SourcePorts as u32;
-                const REPLY_TAKEN: u32 = Reason::ReplyTaken as u32;
-                match number {
-                    NEW_FLOW => Self::NewFlow,
-                    NO_FLOW => Self::NoFlow,
-                    SOURCE_PORTS => Self::SourcePorts,
-                    REPLY_TAKEN => Self::ReplyTaken,
-                    _ => Self::Internal,
-                }
+                one_of!(number, NewFlow, NoFlow, SourcePorts, ReplyTaken)
             }
 
             /// Whether a rule has decided so; rules tell of their packets themselves.

@@ -143,6 +143,14 @@ impl Cluster {
         Ok(given)
     }
 
+    /// What a service of a server gives to its backends during `work`.
+    pub fn given_by(&self, server: &str, service: &str, work: impl FnOnce() -> Result<()>) -> Result<Given> {
+        let before = self.given(server, service)?;
+        work()?;
+        let after = self.given(server, service)?;
+        Ok(after.iter().map(|(name, count)| (name.clone(), count - before[name])).collect())
+    }
+
     /// Waits until a server's agent says that everything of it is ready.
     pub fn ready(&self, server: &str) -> Result<()> {
         let ready = || Ok(self.json(server, &["status"]).ok().filter(|status| status["ready"] == true));

@@ -26,6 +26,7 @@ pub mod cgroup;
 pub mod client;
 pub mod cluster;
 pub mod console;
+pub mod datagram;
 pub mod echo;
 pub mod eventually;
 pub mod failover;
@@ -46,8 +47,10 @@ pub mod process;
 pub mod progress;
 pub mod prometheus;
 pub mod reach;
+pub mod router;
 pub mod run;
 pub mod site;
+pub mod transfer;
 pub mod wrk;
 
 /// Whether the long forms of tests are asked for: `cargo xtask test --long`.

@@ -5,21 +5,17 @@
 //!              ◄── at most 1,400 ──                                          ── at most 1,300 ──►
 //! ```
 
-use std::io::{Error, ErrorKind};
-use std::net::{IpAddr, SocketAddr, UdpSocket};
-use std::os::fd::AsRawFd as _;
-use std::time::Duration;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
 
-use anyhow::{Context, Result, ensure};
-use foobar_tests::cluster::Cluster;
-use foobar_tests::eventually;
+use anyhow::{Context as _, Result, ensure};
+use foobar_tests::cluster::{Cluster, echo, server};
+use foobar_tests::datagram::told;
 use foobar_tests::metrics::Samples;
 use foobar_tests::passing::Passing;
-use foobar_tests::site::{Binaries, METRICS_PORT};
-use nix::errno::Errno;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
+use foobar_tests::router;
+use foobar_tests::site::METRICS_PORT;
+use foobar_tests::transfer::megabyte;
 
 const VIPS: [&str; 2] = ["203.0.113.10", "2001:db8::10"];
 /// Where bytes are echoed.
@@ -28,116 +24,30 @@ const ECHO: u16 = 7007;
 const CLOSED: u16 = 7008;
 
 fn site() -> Result<String> {
-    let server = |name: &str, role: &str, number: u8, interfaces: &str| {
-        format!(
-            "[[server]]\nname = \"{name}\"\nrole = \"{role}\"\naddress = \"10.0.1.{number}\"\naddress6 = \
-             \"fd00:1::{number}\"\ninterfaces = [{interfaces}]\n"
-        )
-    };
     let service = |name: &str, protocol: &str, port: u16| {
         format!(
             "[service.{name}]\nlisten = [\"{}:{port}\", \"[{}]:{port}\"]\nprotocol = \"{protocol}\"\nto = \
-             \"web:{port}\"\nforward = \"nat\"\ncheck = {{ interval_ms = 100, timeout_ms = 100 }}\n",
+             \"web:{port}\"\nforward = \"nat\"\ncheck = {{ interval_ms = 100, timeout_ms = 100 }}\n\n",
             VIPS[0], VIPS[1]
         )
     };
-    let echo = Binaries::find()?.echo;
-    Ok([
-        format!("[site]\ndomain = \"www.foobar.com\"\nadmin = [\"10.0.1.41/32\"]\nmetrics_port = {METRICS_PORT}\n"),
-        server("lb1", "balancer", 1, "\"eth0\", \"eth1\""),
-        server("web1", "web", 11, "\"eth0\""),
-        service("bytes", "tcp", ECHO),
-        service("closed", "udp", CLOSED),
-        format!(
-            "[process.echo]\non = [\"web\"]\nuser = \"root\"\ncommand = [\"{}\", \"--listen\", \"[::]:{ECHO}\", \
-             \"--server\", \"{{server}}\"]\n",
-            echo.display()
-        ),
-    ]
-    .join("\n"))
+    let mut site =
+        format!("[site]\ndomain = \"www.foobar.com\"\nadmin = [\"10.0.1.41/32\"]\nmetrics_port = {METRICS_PORT}\n\n");
+    site += &server("lb1", "balancer", &["eth0", "eth1"])?;
+    site += &server("web1", "web", &["eth0"])?;
+    site += &service("bytes", "tcp", ECHO);
+    site += &service("closed", "udp", CLOSED);
+    Ok(site + &echo(ECHO)?)
 }
 
-/// A network behind the client, which becomes its router; packets of 1,400 bytes fit on the way there, of 1,300 to the backend.
+/// A network behind the client; packets of 1,300 bytes fit on the way to the backend.
 fn wire(cluster: &Cluster) -> Result<()> {
-    let far = cluster.namespace("monitor")?.name().to_owned();
-    let ip = |host: &str, words: &str| {
-        let words: Vec<&str> = words.split(' ').collect();
-        cluster.run(host, "ip", &words).map(drop)
-    };
-    ip("client", &format!("link add inner type veth peer name far netns {far}"))?;
-    for (host, interface, v4, v6) in [
-        ("client", "inner", "192.0.2.1/24", "2001:db8:2::1/64"),
-        ("monitor", "far", "192.0.2.2/24", "2001:db8:2::2/64"),
-    ] {
-        ip(host, &format!("addr add {v4} dev {interface}"))?;
-        ip(host, &format!("addr add {v6} dev {interface} nodad"))?;
-        ip(host, &format!("link set {interface} up"))?;
-        cluster.run(host, "ethtool", &["-K", interface, "tx", "off"])?;
-    }
-    for setting in ["net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"] {
-        cluster.run("client", "sysctl", &["-qw", setting])?;
-    }
-    ip("monitor", "route replace default via 192.0.2.1")?;
-    ip("monitor", "route replace default via 2001:db8:2::1")?;
-    ip("lb1", "route add 192.0.2.0/24 via 203.0.113.50")?;
-    ip("lb1", "route add 2001:db8:2::/64 via 2001:db8::50")?;
-    ip("client", "route add 192.0.2.2/32 dev inner mtu lock 1400")?;
-    ip("client", "route add 2001:db8:2::2/128 dev inner mtu lock 1400")?;
-    ip("lb1", "route add 10.0.1.11/32 dev eth0 mtu lock 1300")?;
-    ip("lb1", "route add fd00:1::11/128 dev eth0 mtu lock 1300")
-}
-
-/// A megabyte there and back: whole, or it stalls.
-async fn megabyte(vip: SocketAddr) -> Result<()> {
-    let data: Vec<u8> = (0..1_usize << 20).map(|at| (at * 31 % 251) as u8).collect();
-    let (mut reader, mut writer) =
-        timeout(ANSWER, TcpStream::connect(vip)).await.context("no connection")??.into_split();
-    let sent = data.clone();
-    let writing = tokio::spawn(async move {
-        writer.write_all(&sent).await?;
-        writer.shutdown().await
-    });
-    let mut back = Vec::new();
-    timeout(ANSWER, reader.read_to_end(&mut back)).await.context("the answer stalls")??;
-    writing.await??;
-    ensure!(back == data, "{} bytes came back, or others than were sent", back.len());
-    Ok(())
-}
-
-/// What a datagram's sender is told, who waits for an answer; `hops`: the datagram gets no further.
-fn told(vip: SocketAddr, hops: Option<u32>) -> Result<ErrorKind> {
-    let any: IpAddr = if vip.is_ipv4() { "0.0.0.0".parse()? } else { "::".parse()? };
-    let socket = UdpSocket::bind((any, 0))?;
-    socket.set_read_timeout(Some(ANSWER))?;
-    socket.connect(vip)?;
-    if let Some(hops) = hops {
-        let (level, name, errors) = if vip.is_ipv4() {
-            (libc::IPPROTO_IP, libc::IP_TTL, libc::IP_RECVERR)
-        } else {
-            (libc::IPPROTO_IPV6, libc::IPV6_UNICAST_HOPS, libc::IPV6_RECVERR)
-        };
-        set(&socket, level, name, hops)?;
-        // Who does not ask is not told of hops: they may be a passing trouble.
-        set(&socket, level, errors, 1)?;
-    }
-    socket.send(b"anybody there?")?;
-    let mut buffer = [0; 64];
-    let error = socket.recv(&mut buffer).err().context("somebody has answered")?;
-    Ok(error.kind())
-}
-
-fn set(socket: &UdpSocket, level: i32, name: i32, value: u32) -> Result<()> {
-    // SAFETY: an open socket, and a value of four bytes that lives for the call.
-    let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            level,
-            name,
-            (&raw const value).cast(),
-            size_of::<u32>() as libc::socklen_t,
-        )
-    };
-    Errno::result(result).map(drop).map_err(|error| Error::from(error).into())
+    router::extend(cluster, "client")?;
+    let ways = "ip route add 192.0.2.0/24 via 203.0.113.50
+                ip route add 2001:db8:2::/64 via 2001:db8::50
+                ip route add 10.0.1.11/32 dev eth0 mtu lock 1300
+                ip route add fd00:1::11/128 dev eth0 mtu lock 1300";
+    cluster.run("lb1", "sh", &["-ec", ways]).map(drop)
 }
 
 fn counted(cluster: &Cluster, verdict: &str, reason: &str) -> Result<f64> {
@@ -154,14 +64,7 @@ fn errors_reach_who_has_sent_the_packet() -> Result<()> {
     let _listener = cluster.namespace("web1")?.run(|| std::net::TcpListener::bind(("::", CLOSED)))??;
     let _agents = [cluster.start("lb1")?, cluster.start("web1")?];
     ["web1", "lb1"].iter().try_for_each(|server| cluster.ready(server))?;
-    eventually(READY, "every backend is a member", || {
-        let report = cluster.json("lb1", &["services"])?;
-        let services = report["services"].as_array().context("services")?;
-        let mut backends = services.iter().flat_map(|service| service["backends"].as_array().into_iter().flatten());
-        let out = backends.find(|backend| backend["member"] != true);
-        ensure!(out.is_none(), "{out:?}");
-        Ok(true)
-    })?;
+    cluster.settled("lb1")?;
     let far = cluster.namespace("monitor")?;
     for (number, vip) in (1_u8..).zip(VIPS) {
         let (bytes, closed) = (SocketAddr::new(vip.parse()?, ECHO), SocketAddr::new(vip.parse()?, CLOSED));
@@ -177,6 +80,3 @@ fn errors_reach_who_has_sent_the_packet() -> Result<()> {
     }
     Ok(())
 }
-
-const READY: Duration = Duration::from_secs(20);
-const ANSWER: Duration = Duration::from_secs(10);

@@ -150,17 +150,16 @@ impl Balancer {
             let report = self.cluster.json("lb1", &["flows", "count", "--service", "echo", "--backend", web])?;
             report["flows"].as_u64().context("a number of flows")
         };
-        let before = self.cluster.given("lb1", "echo")?;
         self.cluster.ask("lb1", &["backend", "drain", WEBS[0]])?;
         let client = self.cluster.namespace("client")?;
-        for _ in 0..10 {
-            let outcome = connect(client, SocketAddr::from((VIP, PORT)), DEADLINE)?;
-            ensure!(outcome == Outcome::Open, "a new connection beside a drained backend: {outcome:?}");
-        }
-        heartbeats.go_on().context("with a drained backend")?;
-        let after = self.cluster.given("lb1", "echo")?;
-        let new = WEBS.map(|web| after[web] - before[web]);
-        ensure!(new == [0, 10], "new connections were given as {new:?}");
+        let new = self.cluster.given_by("lb1", "echo", || {
+            for _ in 0..10 {
+                let outcome = connect(client, SocketAddr::from((VIP, PORT)), DEADLINE)?;
+                ensure!(outcome == Outcome::Open, "a new connection beside a drained backend: {outcome:?}");
+            }
+            heartbeats.go_on().context("with a drained backend")
+        })?;
+        ensure!(new.values().eq(&[0, 10]), "new connections were given as {new:?}");
         let held = [held(WEBS[0])?, held(WEBS[1])?];
         let half = CONNECTIONS as u64 / 2;
         ensure!(held[0] >= half && held[1] >= half, "{held:?} flows: some have been moved");

@@ -54,14 +54,6 @@ fn dial_both(cluster: &Cluster, vip: &str, count: usize) -> Result<()> {
     Ok(())
 }
 
-/// What the backends were given by this.
-fn given_by(cluster: &Cluster, work: impl FnOnce() -> Result<()>) -> Result<Given> {
-    let before = cluster.given("lb1", "echo")?;
-    work()?;
-    let after = cluster.given("lb1", "echo")?;
-    Ok(after.into_iter().map(|(server, count)| (server.clone(), count - before.get(&server).unwrap_or(&0))).collect())
-}
-
 /// Packets that each queue of the balancer's outer interface has received.
 fn received(cluster: &Cluster) -> Result<Vec<u64>> {
     let text = cluster.run("lb1", "ethtool", &["-S", "eth1"])?;
@@ -77,7 +69,7 @@ fn three_backends_are_given_the_same_to_a_connection() -> Result<()> {
     let (cluster, _agents) = cluster()?;
     for (vip, count) in [(VIPS[0], 10_000), (VIPS[1], 1_000)] {
         let before = received(&cluster)?;
-        let given = given_by(&cluster, || dial_both(&cluster, vip, count))?;
+        let given = cluster.given_by("lb1", "echo", || dial_both(&cluster, vip, count))?;
         let (total, most, least) =
             (given.values().sum::<u64>(), given.values().max().copied(), given.values().min().copied());
         println!("\n  {count} connections to {vip}: {given:?}");
@@ -97,12 +89,12 @@ fn weights(cluster: &Cluster) -> Result<()> {
     for (web, weight) in WEBS.iter().zip(["3", "2", "1"]) {
         cluster.ask("lb1", &["backend", "weight", web, weight, "--service", "echo"])?;
     }
-    let given = given_by(cluster, || dial_both(cluster, VIPS[0], 600))?;
+    let given = cluster.given_by("lb1", "echo", || dial_both(cluster, VIPS[0], 600))?;
     ensure!(given == expected([300, 200, 100]), "600 connections by weights of 3, 2, 1: {given:?}");
     for web in WEBS {
         cluster.ask("lb1", &["backend", "weight", web, "--service", "echo"])?;
     }
-    let given = given_by(cluster, || dial_both(cluster, VIPS[0], 30))?;
+    let given = cluster.given_by("lb1", "echo", || dial_both(cluster, VIPS[0], 30))?;
     ensure!(given == expected([10, 10, 10]), "30 connections without weights: {given:?}");
     Ok(())
 }
@@ -110,7 +102,7 @@ fn weights(cluster: &Cluster) -> Result<()> {
 /// Every client loses its first answer and sends its SYN again: that moves the cursor once, and the connection nowhere.
 fn lost_answers(cluster: &Cluster) -> Result<()> {
     let client = cluster.namespace("client")?;
-    let given = given_by(cluster, || {
+    let given = cluster.given_by("lb1", "echo", || {
         let mut nft = Command::new("nft");
         client.attach(nft.args(["--file", "-"]));
         feed(&mut nft, LOSSES)?;
@@ -151,7 +143,7 @@ fn counters(cluster: &Cluster) -> Result<BTreeMap<String, u64>> {
 
 /// Beside the port of the service there is nothing: for the wire a firewall, for local sockets nobody who listens.
 fn the_next_port(cluster: &Cluster) -> Result<()> {
-    let given = given_by(cluster, || {
+    let given = cluster.given_by("lb1", "echo", || {
         for port in [PORT - 1, PORT + 1] {
             let outcome = connect(cluster.namespace("client")?, SocketAddr::from((VIP, port)), SILENCE)?;
             ensure!(outcome == Outcome::Silent, "port {port} of the VIP, from the wire: {outcome:?}");

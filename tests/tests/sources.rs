@@ -5,89 +5,31 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use foobar_tests::cluster::Cluster;
+use foobar_tests::cluster::{Cluster, echo, server};
+use foobar_tests::datagram;
 use foobar_tests::eventually;
 use foobar_tests::metrics::Samples;
-use foobar_tests::site::Binaries;
+use foobar_tests::transfer::{knocks, megabyte};
 use serde_json::Value;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::{TcpStream, UdpSocket};
-use tokio::time::timeout;
 
 /// Two VIPs of each family.
 const VIPS: [&str; 4] = ["203.0.113.10:7007", "203.0.113.10:7008", "[2001:db8::10]:7007", "[2001:db8::10]:7008"];
 const SOURCES: [&str; 2] = ["10.0.1.100", "fd00:1::100"];
 
 fn site() -> Result<String> {
-    let server = |name: &str, role: &str, number: u8, interfaces: &str| {
-        format!(
-            "[[server]]\nname = \"{name}\"\nrole = \"{role}\"\naddress = \"10.0.1.{number}\"\naddress6 = \
-             \"fd00:1::{number}\"\ninterfaces = [{interfaces}]\n"
-        )
-    };
     let service = |name: &str, protocol: &str| {
         format!(
             "[service.{name}]\nlisten = {VIPS:?}\nprotocol = \"{protocol}\"\nto = \"web:7007\"\nforward = \"nat\"\nsource = \
-             {SOURCES:?}\nfrom = [\"any\"]\ncheck = {{ kind = \"tcp\", interval_ms = 100, timeout_ms = 100 }}\n"
+             {SOURCES:?}\nfrom = [\"any\"]\ncheck = {{ kind = \"tcp\", interval_ms = 100, timeout_ms = 100 }}\n\n"
         )
     };
-    let echo = Binaries::find()?.echo;
-    Ok([
-        "[site]\ndomain = \"www.foobar.com\"\nadmin = [\"10.0.1.41/32\"]\n".to_owned(),
-        server("lb1", "balancer", 1, "\"eth0\", \"eth1\""),
-        server("web1", "web", 11, "\"eth0\""),
-        server("web2", "web", 12, "\"eth0\""),
-        service("bytes", "tcp"),
-        service("words", "udp"),
-        format!(
-            "[process.echo]\non = [\"web\"]\nuser = \"root\"\ncommand = [\"{}\", \"--listen\", \"[::]:7007\", \"--server\", \
-             \"{{server}}\"]\n",
-            echo.display()
-        ),
-    ]
-    .join("\n"))
-}
-
-/// So many connections one after the other, each answered and closed.
-async fn knocks(vip: &str, count: usize) -> Result<()> {
-    for _ in 0..count {
-        let mut stream = timeout(ANSWER, TcpStream::connect(vip)).await.context("no connection")??;
-        stream.write_all(b"who").await?;
-        stream.shutdown().await?;
-        let mut answer = Vec::new();
-        timeout(ANSWER, stream.read_to_end(&mut answer)).await.context("no answer")??;
-        ensure!(answer == b"who", "{answer:?}");
-    }
-    Ok(())
-}
-
-/// A megabyte there and back, byte for byte.
-async fn megabyte(vip: &str) -> Result<()> {
-    let data: Vec<u8> = (0..1_usize << 20).map(|at| (at * 31 % 251) as u8).collect();
-    let (mut reader, mut writer) =
-        timeout(ANSWER, TcpStream::connect(vip)).await.context("no connection")??.into_split();
-    let sent = data.clone();
-    let writing = tokio::spawn(async move {
-        writer.write_all(&sent).await?;
-        writer.shutdown().await
-    });
-    let mut back = Vec::new();
-    timeout(ANSWER, reader.read_to_end(&mut back)).await.context("the answer stalls")??;
-    writing.await??;
-    ensure!(back == data, "{} bytes came back, or others than were sent", back.len());
-    Ok(())
-}
-
-/// A question and its answer by UDP.
-async fn word(vip: &str) -> Result<()> {
-    let any: SocketAddr = if vip.starts_with('[') { "[::]:0".parse()? } else { "0.0.0.0:0".parse()? };
-    let socket = UdpSocket::bind(any).await?;
-    socket.connect(vip).await?;
-    socket.send(b"who").await?;
-    let mut answer = [0; 64];
-    let length = timeout(ANSWER, socket.recv(&mut answer)).await.context("no answer")??;
-    ensure!(answer[..length].ends_with(b" who"), "{:?}", &answer[..length]);
-    Ok(())
+    let mut site = "[site]\ndomain = \"www.foobar.com\"\nadmin = [\"10.0.1.41/32\"]\n\n".to_owned();
+    site += &server("lb1", "balancer", &["eth0", "eth1"])?;
+    site += &server("web1", "web", &["eth0"])?;
+    site += &server("web2", "web", &["eth0"])?;
+    site += &service("bytes", "tcp");
+    site += &service("words", "udp");
+    Ok(site + &echo(7007)?)
 }
 
 /// Flows that the balancer knows, every one of them from a source.
@@ -119,21 +61,16 @@ fn backends_that_route_elsewhere_answer_through_the_balancer() -> Result<()> {
     }
     let _agents = [cluster.start("lb1")?, cluster.start("web1")?, cluster.start("web2")?];
     ["web1", "web2", "lb1"].iter().try_for_each(|server| cluster.ready(server))?;
-    eventually(READY, "every backend is a member", || {
-        let report = cluster.json("lb1", &["services"])?;
-        let services = report["services"].as_array().context("services")?;
-        ensure!(services.iter().all(|service| service["sources"][0] == SOURCES[0]), "{report}");
-        let mut backends = services.iter().flat_map(|service| service["backends"].as_array().into_iter().flatten());
-        let out = backends.find(|backend| backend["member"] != true);
-        ensure!(out.is_none(), "{out:?}");
-        Ok(true)
-    })?;
+    cluster.settled("lb1")?;
+    let report = cluster.json("lb1", &["services"])?;
+    let services = report["services"].as_array().context("services")?;
+    ensure!(services.iter().all(|service| service["sources"][0] == SOURCES[0]), "{report}");
     let client = cluster.namespace("client")?;
     for vip in VIPS {
         client.block_on(|| knocks(vip, 50))?.with_context(|| format!("by {vip}"))?;
         client.block_on(|| megabyte(vip))?.with_context(|| format!("the first megabyte by {vip}"))?;
         client.block_on(|| megabyte(vip))?.with_context(|| format!("the second by {vip}"))?;
-        client.block_on(|| word(vip))?.with_context(|| format!("a datagram by {vip}"))?;
+        client.run(|| datagram::word(vip.parse()?))?.with_context(|| format!("a datagram by {vip}"))?;
     }
     // A neighbour of the backends, which they would answer past the balancer.
     client_beside(&cluster)?;
@@ -166,6 +103,5 @@ fn client_beside(cluster: &Cluster) -> Result<()> {
 }
 
 const READY: Duration = Duration::from_secs(20);
-const ANSWER: Duration = Duration::from_secs(5);
 /// Closed connections are remembered for a minute.
 const OVER: Duration = Duration::from_secs(100);

@@ -16,6 +16,7 @@ mod icmp;
 mod interfaces;
 mod jumbo;
 mod limits;
+mod one_way;
 mod replies;
 mod routes;
 mod services;

@@ -8,18 +8,19 @@ use foobar_common::verdict::Reason;
 
 use super::super::answer::Told;
 use super::super::case::{Action, Case, Step, Tunnel, case, dropped, passed};
-use super::super::frame::{ACK, FIN, Frame, RST, SYN, Transport};
+use super::super::frame::{FIN, Frame, SYN, Transport};
 use super::super::hosts::{
     ADMIN, CLIENT, CLIENT2, FAR_NARROW, FAR1, FAR2, Host, LB1, LB1_TOO, LB2, SILENT, VIP, VIP2, WEB3, Wire,
 };
 use super::super::shell::Key;
+use super::one_way::OneWay;
 use super::{both, named};
 
 pub(super) fn cases() -> Vec<Case> {
     [both(sent), both(received), both(too_long)].concat()
 }
 
-const PORT: u16 = 8079;
+const SERVICE: OneWay = OneWay { name: "tunnel", port: 8079, backends: [FAR1, FAR2], leaves };
 
 /// Length of the header in front.
 const fn header(v6: bool) -> usize {
@@ -70,66 +71,25 @@ fn tunnelled(frame: &Frame, backend: Host) -> Vec<u8> {
     wrapped(&relayed, relayed.macs, LB1, backend, mark(frame), 0)
 }
 
-fn segment(v6: bool, source: u16, flags: u8) -> Frame {
-    Frame::new(v6, CLIENT, VIP, Transport::Tcp(source, PORT, flags))
-}
-
 /// A client's packet leaves in a tunnel.
 pub(super) fn leaves(frame: &Frame, backend: Host, reason: Reason) -> Step {
     frame.leaves(frame, backend.wire, reason).becomes(tunnelled(frame, backend)).by_tunnel(Tunnel::In)
 }
 
-fn opening(v6: bool, source: u16, member: u32, host: Host) -> Step {
-    leaves(&segment(v6, source, SYN), host, Reason::NewFlow).counts("vip").given("tunnel", v6, member, 1)
-}
-
-fn following(v6: bool, source: u16, flags: u8, member: u32, host: Host) -> Step {
-    leaves(&segment(v6, source, flags), host, Reason::Flow).counts("vip").given("tunnel", v6, member, 0)
-}
-
 /// What a balancer does.
 fn sent(v6: bool) -> Vec<Case> {
     let name = |text: &str| named(text, v6);
-    let datagram = Frame::new(v6, CLIENT, VIP, Transport::Udp(2000, PORT));
+    let datagram = Frame::new(v6, CLIENT, VIP, Transport::Udp(2000, SERVICE.port));
     let silent = Frame::new(v6, CLIENT, VIP, Transport::Tcp(2000, 8089, SYN));
     let direct = Frame::new(v6, CLIENT, VIP, Transport::Tcp(2000, 8070, SYN));
-    vec![
-        case(&name("tunnel: a packet in a packet, by the router"), vec![opening(v6, 2000, 0, FAR1)]),
-        case(
-            &name("tunnel: round robin, and each flow to its own"),
-            vec![
-                opening(v6, 2000, 0, FAR1),
-                opening(v6, 2001, 1, FAR2),
-                following(v6, 2000, ACK, 0, FAR1),
-                following(v6, 2001, ACK, 1, FAR2),
-                opening(v6, 2002, 0, FAR1),
-            ],
-        ),
-        case(
-            &name("tunnel: the port is used again after the client's FIN"),
-            vec![
-                opening(v6, 2000, 0, FAR1),
-                following(v6, 2000, ACK, 0, FAR1),
-                following(v6, 2000, FIN | ACK, 0, FAR1),
-                following(v6, 2000, ACK, 0, FAR1),
-                opening(v6, 2000, 1, FAR2),
-            ],
-        ),
-        case(
-            &name("tunnel: after a reset"),
-            vec![opening(v6, 2000, 0, FAR1), following(v6, 2000, RST, 0, FAR1), opening(v6, 2000, 1, FAR2)],
-        ),
-        case(&name("tunnel: an ACK without a flow"), vec![segment(v6, 2000, ACK).drops(Reason::NoFlow).counts("vip")]),
+    let mut cases = SERVICE.cases(v6);
+    cases.extend([
         case(&name("tunnel: a datagram"), {
             let step = leaves(&datagram, FAR1, Reason::NewFlow);
             vec![step.counts("vip-udp").given("tunnel-udp", v6, 0, 1)]
         }),
-        case(&name("tunnel: the last hop"), {
-            let last = segment(v6, 2000, SYN).hops(1);
-            vec![last.answered(Told::HopsUsedUp).counts("vip").given("tunnel", v6, 0, 1)]
-        }),
         case(&name("tunnel: the last hop but one"), {
-            let last = segment(v6, 2000, SYN).hops(2);
+            let last = SERVICE.segment(v6, 2000, SYN).hops(2);
             vec![leaves(&last, FAR1, Reason::NewFlow).counts("vip").given("tunnel", v6, 0, 1)]
         }),
         case(&name("tunnel: a next hop that is not known is the stack's to find"), {
@@ -139,13 +99,14 @@ fn sent(v6: bool) -> Vec<Case> {
             vec![step.by_tunnel(Tunnel::In).counts("vip").given("tunnel-silent", v6, 0, 1)]
         }),
         case(&name("tunnel: under a VLAN tag"), {
-            vec![segment(v6, 2000, SYN).tag(0x8100, 5).drops(Reason::TaggedService)]
+            vec![SERVICE.segment(v6, 2000, SYN).tag(0x8100, 5).drops(Reason::TaggedService)]
         }),
         case(
             &name("direct: a backend behind a router"),
             vec![direct.drops(Reason::OffLink).counts("vip").given("direct-far", v6, 0, 1)],
         ),
-    ]
+    ]);
+    cases
 }
 
 /// What a packet is inside a tunnel to this server: as the other balancer has sent it.
@@ -315,7 +276,7 @@ fn too_long(v6: bool) -> Vec<Case> {
         }),
         case(&name("tunnel: a packet one byte too long"), vec![answered(&long(v6, 2000, room + 1), 1)]),
         case(&name("tunnel: a packet of 1,500 bytes on links of as many"), {
-            let full = segment(v6, 2000, SYN).data(&vec![7; 1500 - header(v6) - 20]);
+            let full = SERVICE.segment(v6, 2000, SYN).data(&vec![7; 1500 - header(v6) - 20]);
             let told = Told::TooBig(1500 - header(v6) as u16);
             vec![full.answered(told).counts("vip").given("tunnel", v6, 0, 1)]
         }),
