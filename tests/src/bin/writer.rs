@@ -58,7 +58,8 @@ async fn write(config: tokio_postgres::Config, writer: u32, log: Log) {
     let mut number = 0_u64;
     loop {
         if let Err(fault) = session(&config, writer, &mut number, &log).await {
-            tell(&log, &format!("fault {writer} {number} {} {fault:#}", now_us()));
+            let why = format!("{fault:#}").replace('\n', "; ");
+            tell(&log, &format!("fault {writer} {number} {} {why}", now_us()));
         }
         // What was not acknowledged may have been written: its number is not used again.
         number += 1;
