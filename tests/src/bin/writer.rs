@@ -21,6 +21,9 @@ const ROW: Duration = Duration::from_secs(20);
 /// Time between two tries.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// Time between two rows: what is measured is a failover, and not how much a machine can write.
+const BREATH: Duration = Duration::from_millis(2);
+
 #[derive(Parser)]
 struct Arguments {
     /// How PostgreSQL is reached
@@ -87,6 +90,7 @@ async fn rows(client: &Client, writer: u32, number: &mut u64, log: &Log) -> Resu
         let (server, timeline): (String, String) = (row.try_get(0)?, row.try_get(1)?);
         tell(log, &format!("row {writer} {number} {server} {timeline} {began} {}", now_us()));
         *number += 1;
+        sleep(BREATH).await;
     }
 }
 

@@ -9,6 +9,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -29,6 +30,8 @@ pub use fault::{Fault, Outcome};
 pub const DATABASES: [&str; 2] = ["db1", "db2"];
 /// Time that a start of everything may take on a busy machine.
 const READY: Duration = Duration::from_secs(90);
+/// One cluster at a time in a process.
+static ALONE: Mutex<()> = Mutex::new(());
 const PASSWORD: &str = "a secret of the bed\n";
 
 /// A cluster whose agents run.
@@ -38,6 +41,8 @@ pub struct Failover {
     /// Below the database servers' state: small enough to be filled.
     disks: Vec<Disk>,
     cluster: Cluster,
+    /// Another cluster beside it would take the time that is measured.
+    _alone: MutexGuard<'static, ()>,
 }
 
 /// Writers at work. Dropping them ends them.
@@ -53,6 +58,7 @@ impl Failover {
     /// # Errors
     /// It does not come up.
     pub fn start(settings: &str) -> Result<Self> {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let servers = ["lb1", "db1", "db2", "app1"];
         let cluster = Cluster::new(&site(settings)?, &servers)?;
         let folder = cluster.folder();
@@ -65,7 +71,7 @@ impl Failover {
         run(Command::new(Binaries::find()?.foobar).args(["pki", "--site"]).arg(folder.join("site.toml")))?;
         let disks = DATABASES.iter().map(|server| Disk::mount(server, &folder.join("state").join(server)));
         let disks = disks.collect::<Result<_>>()?;
-        let mut failover = Self { agents: Vec::new(), disks, cluster };
+        let mut failover = Self { _alone: alone, agents: Vec::new(), disks, cluster };
         for server in servers {
             failover.start_agent(server)?;
         }
