@@ -13,6 +13,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
 use nix::time::{ClockId, clock_gettime};
 use serde_json::Value;
@@ -59,6 +61,7 @@ impl Failover {
     /// It does not come up.
     pub fn start(settings: &str) -> Result<Self> {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        own_mounts()?;
         let servers = ["lb1", "db1", "db2", "app1"];
         let cluster = Cluster::new(&site(settings)?, &servers)?;
         let folder = cluster.folder();
@@ -348,6 +351,13 @@ impl Writers {
         ensure!(!log.rows.is_empty(), "nothing was acknowledged: {:?}", log.faults.last());
         Ok(log)
     }
+}
+
+/// Gives this thread, and all that it starts, mounts of their own: they go with the last of them, however that ends.
+fn own_mounts() -> Result<()> {
+    unshare(CloneFlags::CLONE_NEWNS).context("cannot have mounts of our own")?;
+    let all = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(None::<&str>, "/", None::<&str>, all, None::<&str>).context("cannot keep our mounts to ourselves")
 }
 
 /// The address of a database server.
