@@ -153,10 +153,22 @@ impl Failover {
     /// # Errors
     /// What PostgreSQL says.
     pub fn sql(&self, server: &str, statement: &str) -> Result<String> {
+        self.psql(server, &format!("set role guestbook; {statement}"))
+    }
+
+    /// Has a server begin another segment of its log.
+    ///
+    /// # Errors
+    /// It cannot: there is no room, or nothing answers any more.
+    pub fn switch_log(&self, server: &str) -> Result<()> {
+        self.psql(server, "select pg_logical_emit_message(false, 'bed', 'a record'), pg_switch_wal()").map(drop)
+    }
+
+    fn psql(&self, server: &str, statement: &str) -> Result<String> {
         let mut psql = Command::new("/usr/lib/postgresql/15/bin/psql");
         let socket = self.cluster.folder().join("run").join(server).join("postgres");
         psql.args(["-qAtX", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", "guestbook", "-h"]).arg(socket);
-        psql.args(["-c", &format!("set role guestbook; {statement}")]);
+        psql.args(["-c", statement]);
         run(&mut psql)
     }
 
