@@ -79,9 +79,10 @@ fn held_back(frames: &[Frame], database: SocketAddr, end: u64) -> Result<()> {
 fn neighbours(failover: &Failover, v6: bool) -> Result<()> {
     ensure!(knock(failover, CLIENT, FENCED, v6)? == Outcome::Silent, "a client was let in after the end");
     ensure!(knock(failover, PEER, FENCED, v6)? == Outcome::Open, "the other database server was not let in");
-    let receives = "select status from pg_stat_wal_receiver";
-    ensure!(failover.sql(PEER, receives)?.trim() == "streaming", "the replica does not stream from the fenced server");
-    Ok(())
+    failover.sql(FENCED, "insert into acknowledged select 99, count(*) from acknowledged")?;
+    eventually(DEADLINE, "the fenced server's rows reach the replica", || {
+        Ok(failover.digest(PEER)? == failover.digest(FENCED)?)
+    })
 }
 
 fn knock(failover: &Failover, from: &str, to: &str, v6: bool) -> Result<Outcome> {
