@@ -1,6 +1,6 @@
 //! The lease against chance: three servers, their clocks, pauses, cuts and deaths, and a store that answers late or not at all.
 //!
-//! Every decision is the real one; time, network and PostgreSQL are a model. Whatever happens, two servers are never open to
+//! Every decision about the lease is the real one; time, network, PostgreSQL and who is in sync are a model. Whatever happens, two servers are never open to
 //! writers at once, and who leads has everything that was ever acknowledged.
 
 use std::collections::BTreeMap;

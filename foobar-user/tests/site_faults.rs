@@ -150,7 +150,7 @@ const CASES: &[Case] = &[
     ("primary unknown", "primary = \"db1\"", "primary = \"db9\"", "\"db9\"", "did you mean `db1`?"),
     ("primary no database", "primary = \"db1\"", "primary = \"web1\"", "2:\"web1\"", "is a web server"),
     ("database mode unknown", "primary = \"db1\"", "primary = \"db1\"\nmode = \"fast\"", "\"fast\"", "is no mode"),
-    ("degrading in strict", "primary = \"db1\"", "primary = \"db1\"\nmode = \"strict\"\ndegrade_after = \"5s\"", "degrade_after", "always wait for a replica"),
+    ("degrading in strict", "primary = \"db1\"", "primary = \"db1\"\nmode = \"strict\"\ndegrade_after = \"5s\"", "\"5s\"", "always wait for a replica"),
     ("degrading late", "primary = \"db1\"", "primary = \"db1\"\ndegrade_after = \"2d\"", "\"2d\"", "longer than 1d"),
     ("lease too short", "primary = \"db1\"", "primary = \"db1\"\nlease_ms = 999", "999", "from 1000 to 60000"),
     ("witness at the metrics", "primary = \"db1\"", "primary = \"db1\"\nwitness_port = 9900", "9900\n\n[process", "is every agent's /metrics"),

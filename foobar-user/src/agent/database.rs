@@ -78,13 +78,20 @@ impl Database {
             memory: folders.state().join("database.json"),
         };
         let processes = folders.processes();
-        let grip = Grip::new(&processes, name)?;
+        let grip = Grip::new(&processes, name, postgres.port)?;
         let socket = postgres::socket(postgres, &processes);
         // One keeper at a time.
         self.kept = None;
         let keeper = Keeper::start(post, Arc::clone(&store), grip, socket, self.duties.clone(), Arc::clone(fence));
         self.kept = Some(Kept { plan: failover.clone(), keeper, store });
         Ok(())
+    }
+
+    /// Whether a PostgreSQL of an earlier agent runs, whose lease is to be kept on.
+    pub(super) fn is_running(plan: &Plan, folders: &ServerFolders) -> bool {
+        let grip =
+            postgres_of(plan).and_then(|(name, postgres)| Grip::new(&folders.processes(), name, postgres.port).ok());
+        grip.is_some_and(|grip| grip.runs())
     }
 
     /// The cluster as this server sees it; `None`: it has no part in it.

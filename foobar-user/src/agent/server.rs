@@ -93,7 +93,9 @@ impl Server {
         let mut vlans = Watch::start()?;
         // Before the programs are loaded, which takes longer than a lease lasts: who leads goes on leading, and is witnessed.
         let mut database = Database::start(plan, &folders)?;
-        if let Some(fence) = fence::adopt(&options.bpffs, &options.server)? {
+        if Database::is_running(plan, &folders)
+            && let Some(fence) = fence::adopt(&options.bpffs, &options.server)?
+        {
             database.follow(plan, &folders, Some(&fence))?;
         }
         let (datapath, edge) = close_firewall(&options, &folders, plan, &sets, &mut vlans).await?;

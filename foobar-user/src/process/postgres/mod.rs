@@ -31,7 +31,7 @@ use tokio::time::sleep;
 const VERSION: &str = "15";
 const ACCOUNT: &str = "postgres";
 /// Role that replicas log in as.
-const REPLICATOR: &str = "replicator";
+pub(crate) const REPLICATOR: &str = "replicator";
 /// Time between two tries to reach a server that starts, in milliseconds.
 const RETRY_MS: u64 = 50;
 /// Time that one log-in over the socket may take, in milliseconds.

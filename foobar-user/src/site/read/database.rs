@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::Reader;
 use crate::database::sync::Mode;
+use crate::process::postgres::REPLICATOR;
 use crate::sets::ttl;
 use crate::site::at::At;
 use crate::site::model::Database;
@@ -50,14 +51,11 @@ const OURS: [&str; 28] = [
     "recovery_init_sync_method",
 ];
 
-/// The role that replicas log in as; the owner cannot bear its name.
-const REPLICATION_USER: &str = "replication";
-
 pub(super) fn read(reader: &Reader<'_>, mut section: Section<'_>) -> Option<Database> {
     let name = section.parse("name", "a string", text::account);
     let name = section.need("name", name, "name = \"guestbook\"");
     let user = section.parse("user", "a string", |word| match text::account(word)? {
-        user if user == "postgres" || user == REPLICATION_USER => {
+        user if user == "postgres" || user == REPLICATOR => {
             Err(format!("`{user}` is PostgreSQL's own; name another owner"))
         }
         user => Ok(user),
