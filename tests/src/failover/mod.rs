@@ -223,19 +223,25 @@ impl Failover {
         Ok(())
     }
 
-    /// Stops what receives the log on a replica, or lets it go on: it lags, though it lives.
+    /// Keeps the leader's log from its replica, both of which live and reach everybody else.
     ///
     /// # Errors
-    /// It does not run.
-    pub fn hold_replication(&self, replica: &str, held: bool) -> Result<()> {
-        let is_receiver = |pid: &i32| {
-            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            String::from_utf8_lossy(&line).contains("walreceiver")
-        };
-        let pids = cgroup::processes(&self.postgres_cgroup(replica));
-        let receiver = pids.into_iter().find(is_receiver).context("nothing receives the log")?;
-        let signal = if held { Signal::SIGSTOP } else { Signal::SIGCONT };
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(receiver), signal).context("it has gone")
+    /// The rule cannot be set.
+    pub fn hold_replication(&self, leader: &str, replica: &str) -> Result<()> {
+        let rules = format!(
+            "add table inet held; add chain inet held wire {{ type filter hook output priority 0; }}; \
+             add rule inet held wire ip daddr {} drop",
+            address(replica)
+        );
+        self.cluster.run(leader, "nft", &[&rules]).map(drop)
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Errors
+    /// The rule cannot be removed.
+    pub fn release_replication(&self, leader: &str) -> Result<()> {
+        self.cluster.run(leader, "nft", &["delete", "table", "inet", "held"]).map(drop)
     }
 
     /// A digest of all rows of a server.
