@@ -77,7 +77,7 @@ impl Cgroup {
     }
 
     /// Sends SIGKILL to all: in one step where the kernel can (5.14), else one by one, again and again by the caller.
-    fn kill(&self) {
+    pub(super) fn kill(&self) {
         if fs::write(self.folder.join("cgroup.kill"), "1").is_err() {
             for pid in self.pids() {
                 // Gone in between is as good as killed.

@@ -9,6 +9,7 @@ use tokio::time::{Duration, Instant, MissedTickBehavior, interval, sleep, timeou
 
 use super::backoff::Backoff;
 use super::board::ProcessState;
+use super::hold::Holds;
 use super::kind::{self, Surroundings};
 use super::launch::Launch;
 use super::log;
@@ -24,13 +25,26 @@ const LOG_CHECK_MS: u64 = 5_000;
 pub(super) enum Order {
     /// Be this from now on; answers what was wrong with it.
     Update(Box<Spec>, oneshot::Sender<Result<()>>),
+    /// End what runs, and start again unless held back; answers when nothing is left of it.
+    Halt(End, oneshot::Sender<()>),
+    /// Look whether it is still held back: if not, start at once.
+    Look(oneshot::Sender<()>),
     /// Stop for good; answers when nothing is left.
     Stop(oneshot::Sender<()>),
 }
 
+/// How a running process is ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// By its stop signal, with its time to follow it.
+    Asked,
+    /// By SIGKILL to all of its group.
+    Killed,
+}
+
 /// How a stretch of a process's life ended.
 enum Next {
-    /// Start again at once.
+    /// Start again at once, unless held back.
     Again,
     /// It failed after running this long: pause first.
     Failed(String, Duration),
@@ -55,16 +69,17 @@ pub(super) struct Task {
     pub(super) records: Arc<Records>,
     pub(super) orders: mpsc::UnboundedReceiver<Order>,
     pub(super) backoff: Backoff,
+    pub(super) holds: Holds,
 }
 
 impl Task {
     /// Lives until it is asked to stop.
     pub(super) async fn run(mut self) {
-        let mut next = self.resume().await;
+        let mut next = if self.holds.any() { self.end_earlier().await } else { self.resume().await };
         loop {
             let (message, ran) = match next {
                 Next::Again => {
-                    next = self.start().await;
+                    next = if self.holds.any() { self.rest().await } else { self.start().await };
                     continue;
                 }
                 Next::Stop(reply) => {
@@ -77,18 +92,31 @@ impl Task {
         }
     }
 
+    /// What an earlier agent started, when it still runs.
+    fn earlier(&self) -> Option<(MainProcess, Record)> {
+        let name = self.spec.name();
+        let record = self.records.find(name)?;
+        match MainProcess::adopt(Pid::from_raw(record.pid), record.start_ticks) {
+            Ok(main) => main.map(|main| (main, record)),
+            Err(error) => {
+                tracing::error!(process = name, error = %format!("{error:#}"), "cannot adopt; restarting it");
+                None
+            }
+        }
+    }
+
+    /// Ends what an earlier agent started: it is held back now.
+    async fn end_earlier(&mut self) -> Next {
+        if let Some((main, _)) = self.earlier() {
+            self.halt(main, None).await;
+        }
+        Next::Again
+    }
+
     /// Goes on with what an earlier agent started, when it still runs.
     async fn resume(&mut self) -> Next {
         let name = self.spec.name().to_owned();
-        let Some(record) = self.records.find(&name) else { return Next::Again };
-        let main = match MainProcess::adopt(Pid::from_raw(record.pid), record.start_ticks) {
-            Ok(Some(main)) => main,
-            Ok(None) => return Next::Again,
-            Err(error) => {
-                tracing::error!(process = name, error = %format!("{error:#}"), "cannot adopt; restarting it");
-                return Next::Again;
-            }
-        };
+        let Some((main, record)) = self.earlier() else { return Next::Again };
         let launch = match kind::configure(&self.spec, &self.around).await {
             Ok(launch) => launch,
             Err(error) => {
@@ -120,9 +148,13 @@ impl Task {
         let log = self.around.folders.log_of(self.spec.name());
         let log_from = log::size(&log);
         let prepared = tokio::select! {
-            prepared = prepare(&self.spec, &self.around) => prepared,
+            biased;
             order = self.orders.recv() => return self.order_while_down(order).await,
+            prepared = prepare(&self.spec, &self.around) => prepared,
         };
+        if self.holds.any() {
+            return Next::Again;
+        }
         let started = prepared.and_then(|launch| Ok((self.spawn(&launch)?, launch)));
         match started {
             Ok((main, launch)) => match self.watch(main, Some(launch), None).await {
@@ -205,6 +237,13 @@ impl Task {
                         self.halt(main, launch.as_ref()).await;
                         return Next::Stop(reply);
                     }
+                    Some(Order::Halt(end, reply)) => {
+                        self.end(main, launch.as_ref(), end).await;
+                        self.backoff.reset();
+                        told(reply);
+                        return Next::Again;
+                    }
+                    Some(Order::Look(reply)) => told(reply),
                     // The supervisor is gone without a stop: the process goes on for the next agent.
                     None => std::future::pending().await,
                 },
@@ -272,8 +311,18 @@ impl Task {
         true
     }
 
-    async fn halt(&self, mut main: MainProcess, launch: Option<&Launch>) {
-        self.halt_in_place(&mut main, launch).await;
+    async fn halt(&self, main: MainProcess, launch: Option<&Launch>) {
+        self.end(main, launch, End::Asked).await;
+    }
+
+    async fn end(&self, mut main: MainProcess, launch: Option<&Launch>, end: End) {
+        match end {
+            End::Asked => self.halt_in_place(&mut main, launch).await,
+            End::Killed => {
+                self.around.reporter.state(ProcessState::Stopping, None);
+                self.clear(&mut main).await;
+            }
+        }
     }
 
     /// Asks the process to stop, kills it when it does not, and returns when nothing of it is left.
@@ -286,6 +335,11 @@ impl Task {
         if timeout(patience, main.ended()).await.is_err() {
             tracing::warn!(process = self.spec.name(), patience_ms = patience.as_millis(), "does not stop; killing it");
         }
+        self.clear(main).await;
+    }
+
+    /// Kills everything in the group and returns when nothing of it is left.
+    async fn clear(&self, main: &mut MainProcess) {
         if let Err(error) = self.around.cgroup.clear().await {
             tracing::error!(process = self.spec.name(), error = %format!("{error:#}"), "cannot be killed");
         }
@@ -318,9 +372,29 @@ impl Task {
                 answer(reply, Ok(()));
                 Next::Again
             }
+            Some(Order::Halt(_, reply)) => {
+                if let Err(error) = self.around.cgroup.clear().await {
+                    tracing::error!(process = self.spec.name(), error = %format!("{error:#}"), "cannot be killed");
+                }
+                self.backoff.reset();
+                told(reply);
+                Next::Again
+            }
+            Some(Order::Look(reply)) => {
+                self.backoff.reset();
+                told(reply);
+                Next::Again
+            }
             Some(Order::Stop(reply)) => Next::Stop(reply),
             None => std::future::pending().await,
         }
+    }
+
+    /// Does not run until nobody holds it back any more, or an order ends it.
+    async fn rest(&mut self) -> Next {
+        self.around.reporter.state(ProcessState::Stopped, Some(self.holds.reason()));
+        let order = self.orders.recv().await;
+        self.order_while_down(order).await
     }
 
     /// Leaves nothing behind and tells who asked.
@@ -331,8 +405,7 @@ impl Task {
         self.records.set(self.spec.name(), None);
         self.around.cgroup.remove();
         self.around.reporter.state(ProcessState::Stopped, None);
-        // Nobody waits any more: as good as told.
-        let _ = reply.send(());
+        told(reply);
     }
 }
 
@@ -347,4 +420,9 @@ async fn prepare(spec: &Spec, around: &Surroundings) -> Result<Launch> {
 fn answer(reply: oneshot::Sender<Result<()>>, result: Result<()>) {
     // Who asked may have gone away; the board tells the same.
     let _ = reply.send(result);
+}
+
+fn told(reply: oneshot::Sender<()>) {
+    // Nobody waits any more: as good as told.
+    let _ = reply.send(());
 }
