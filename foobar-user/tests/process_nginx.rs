@@ -40,6 +40,9 @@ fn process(nginx: NginxPlan) -> ProcessPlan {
         user: None,
         stop_signal: None,
         stop_timeout_ms: 3_000,
+        after: Vec::new(),
+        ready: None,
+        limits: foobar_user::plan::Limits::default(),
     }
 }
 

@@ -27,6 +27,9 @@ fn process(listen: SocketAddr, rules: PathBuf) -> ProcessPlan {
         user: None,
         stop_signal: None,
         stop_timeout_ms: 10_000,
+        after: Vec::new(),
+        ready: None,
+        limits: foobar_user::plan::Limits::default(),
     }
 }
 

@@ -27,7 +27,7 @@ use crate::host::way::{self, Learner};
 use crate::host::{settings, vips};
 use crate::metrics::{Listeners, Metrics, Reloads};
 use crate::plan::Plan;
-use crate::process::Supervisor;
+use crate::process::{Earlier, Supervisor};
 use crate::sets::{Now, Sets};
 
 /// Shared with the threads that answer scrapes.
@@ -117,7 +117,8 @@ impl Server {
 
         let (health, health_changes) = Health::start(&plan.services, orders::read(folders.state())?);
         fence::hold(&mut lock(&datapath), plan, &folders)?;
-        let supervisor = Arc::new(start_processes(plan, &folders, edge.as_ref(), &database.duties).await?);
+        let supervisor = start_processes(plan, &folders, edge.as_ref(), &database.duties, options.earlier).await?;
+        let supervisor = Arc::new(supervisor);
         database.follow(plan, &folders, fence::of(&lock(&datapath))?.as_ref())?;
         let database = Arc::new(Mutex::new(database));
         let health = Arc::new(Mutex::new(health));
@@ -363,8 +364,9 @@ async fn start_processes(
     folders: &ServerFolders,
     edge: Option<&EdgeProcess>,
     duties: &Duties,
+    earlier: Earlier,
 ) -> Result<Supervisor> {
-    let supervisor = Supervisor::start_by(plan.processes.clone(), folders.processes(), duties.clone())?;
+    let supervisor = Supervisor::start_by(plan.processes.clone(), folders.processes(), duties.clone(), earlier)?;
     if let Some(edge) = edge
         && let Err(error) = supervisor.add(edge.spawned(&plan.edge)).await
     {

@@ -197,6 +197,10 @@ fn read_processes(supervisor: &Supervisor) -> metrics::processes::Processes {
         restarts: usage.restarts,
         cpu_seconds: usage.cpu_seconds,
         memory_bytes: usage.memory_bytes,
+        stopped: usage.stopped,
+        throttled_periods: usage.throttled_periods,
+        throttled_seconds: usage.throttled_seconds,
+        oom_kills: usage.oom_kills,
     });
     metrics::processes::Processes { processes: processes.collect() }
 }

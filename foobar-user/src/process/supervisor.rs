@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result, anyhow, bail};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -15,12 +15,13 @@ use super::hold::{Hold, Holds};
 use super::kind::Surroundings;
 use super::record::Records;
 use super::spec::{Spawned, Spec};
+use super::stopped::Stopped;
 use super::task::{End, Order, Task};
 use crate::database::Duties;
 use crate::plan::ProcessPlan;
 
 /// What a process uses, for metrics.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ProcessUsage {
     /// Its name in the plan.
     pub name: String,
@@ -32,6 +33,35 @@ pub struct ProcessUsage {
     pub restarts: u64,
     /// Whether it runs and is ready.
     pub up: bool,
+    /// Whether it does not run because somebody wants that.
+    pub stopped: bool,
+    /// Periods of 100 ms in which its CPU quota held it up.
+    pub throttled_periods: u64,
+    /// Time for which its CPU quota held it up, over all CPUs, in seconds.
+    pub throttled_seconds: f64,
+    /// Processes of it that were killed because its memory was used up.
+    pub oom_kills: u64,
+}
+
+/// What becomes of processes that an earlier agent has left running.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Earlier {
+    /// They go on under this agent, if they are what the plan says.
+    Adopt,
+    /// They are ended in order, and started anew.
+    Replace,
+}
+
+/// What an operator wants of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProcessChange {
+    /// That it runs.
+    Start,
+    /// That it does not run until it is started; remembered over restarts of agents.
+    Stop,
+    /// That it is stopped and started again.
+    Restart,
 }
 
 /// Supervises the processes of one server.
@@ -43,6 +73,8 @@ pub struct Supervisor {
     folders: Folders,
     duties: Duties,
     records: Arc<Records>,
+    stopped: Stopped,
+    earlier: Earlier,
     board: watch::Sender<Vec<ProcessStatus>>,
     /// In start order; not locked while anything is waited for.
     running: Mutex<Vec<Running>>,
@@ -80,20 +112,24 @@ impl Supervisor {
     /// # Errors
     /// When the folders or a cgroup cannot be made. A process that does not start is no error: its state tells.
     pub fn start(plans: Vec<ProcessPlan>, folders: Folders) -> Result<Self> {
-        Self::start_by(plans, folders, Duties::default())
+        Self::start_by(plans, folders, Duties::default(), Earlier::Adopt)
     }
 
-    /// The same, with a PostgreSQL that is started as the keeper of its lease says.
+    /// The same, with a PostgreSQL that is started as the keeper of its lease says, and with another way to treat what
+    /// an earlier agent has left running.
     ///
     /// # Errors
     /// As [`Supervisor::start`].
-    pub fn start_by(plans: Vec<ProcessPlan>, folders: Folders, duties: Duties) -> Result<Self> {
+    pub fn start_by(plans: Vec<ProcessPlan>, folders: Folders, duties: Duties, earlier: Earlier) -> Result<Self> {
         folders.create()?;
         let records = Arc::new(Records::open(folders.record()));
+        let stopped = Stopped::open(folders.stopped())?;
         let supervisor = Self {
             folders,
             duties,
             records,
+            stopped,
+            earlier,
             board: watch::Sender::new(Vec::new()),
             running: Mutex::default(),
             changing: tokio::sync::Mutex::default(),
@@ -136,6 +172,7 @@ impl Supervisor {
         for name in gone {
             self.forget(&name).await;
         }
+        let order: Vec<String> = plans.iter().map(|plan| plan.name.clone()).collect();
         let mut refused = Vec::new();
         for plan in plans {
             let result = match self.handle(&plan.name) {
@@ -147,6 +184,9 @@ impl Supervisor {
                 refused.push(format!("{error:#}"));
             }
         }
+        // What the plan does not name came after it.
+        self.running()
+            .sort_by_key(|running| order.iter().position(|name| *name == running.handle.name).unwrap_or(usize::MAX));
         if refused.is_empty() { Ok(()) } else { Err(anyhow!("{}", refused.join("; "))) }
     }
 
@@ -198,6 +238,28 @@ impl Supervisor {
         Ok(())
     }
 
+    /// Takes an operator's order, and remembers it before anything follows it; what follows is told by the state.
+    ///
+    /// # Errors
+    /// No process of this name; it cannot be remembered.
+    pub fn order(&self, name: &str, change: ProcessChange) -> Result<()> {
+        let handle = self.handle(name)?;
+        let stop = change == ProcessChange::Stop;
+        self.stopped.set(name, stop).context("an order that cannot be remembered is not taken")?;
+        if stop {
+            handle.holds.set(Hold::Operator);
+        } else {
+            handle.holds.clear(Hold::Operator);
+        }
+        // Nobody waits for the answer here.
+        let (reply, _) = oneshot::channel();
+        let order = if change == ProcessChange::Start { Order::Look(reply) } else { Order::Halt(End::Asked, reply) };
+        if handle.orders.send(order).is_err() {
+            bail!("the task of {name} is gone: this is a bug; restart the agent");
+        }
+        Ok(())
+    }
+
     /// Kills what an earlier agent started and nobody names now; to be called when everything was started and added.
     pub async fn clear_leftovers(&self) {
         for name in self.records.names() {
@@ -227,7 +289,12 @@ impl Supervisor {
         let handles: Vec<Handle> = self.running().iter().map(|running| running.handle.clone()).collect();
         let of = |handle: Handle| {
             let status = status.iter().find(|status| status.name == handle.name);
+            let pressure = handle.cgroup.pressure();
             ProcessUsage {
+                stopped: handle.holds.any(),
+                throttled_periods: pressure.throttled_periods,
+                throttled_seconds: pressure.throttled_seconds,
+                oom_kills: pressure.oom_kills,
                 cpu_seconds: handle.cgroup.cpu_seconds(),
                 memory_bytes: handle.cgroup.memory_bytes(),
                 restarts: status.map_or(0, |status| status.restarts),
@@ -245,7 +312,11 @@ impl Supervisor {
         let reporter = Reporter { board: self.board.clone(), name: name.clone() };
         reporter.enter();
         let (orders, receiver) = mpsc::unbounded_channel();
-        let handle = Handle { name, cgroup, holds: Holds::default(), orders };
+        let holds = Holds::default();
+        if self.stopped.has(&name) {
+            holds.set(Hold::Operator);
+        }
+        let handle = Handle { name, cgroup, holds, orders };
         let task = Task {
             spec,
             around: Surroundings {
@@ -258,6 +329,8 @@ impl Supervisor {
             orders: receiver,
             backoff: Backoff::default(),
             holds: handle.holds.clone(),
+            replace: self.earlier == Earlier::Replace,
+            limits_fault: None,
         };
         let task = tokio::spawn(task.run());
         self.running().push(Running { planned, reporter, handle, task });

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Duration, Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::backoff::Backoff;
-use super::board::ProcessState;
+use super::board::{ProcessState, ProcessStatus};
 use super::hold::Holds;
 use super::kind::{self, Surroundings};
 use super::launch::Launch;
@@ -19,7 +19,7 @@ use super::spec::Spec;
 use crate::plan::ProcessPlan;
 
 /// Time between two looks at the size of a log, in milliseconds.
-const LOG_CHECK_MS: u64 = 5_000;
+const LOG_CHECK_MS: u64 = 1_000;
 
 /// What the supervisor asks of a process's task.
 pub(super) enum Order {
@@ -70,12 +70,17 @@ pub(super) struct Task {
     pub(super) orders: mpsc::UnboundedReceiver<Order>,
     pub(super) backoff: Backoff,
     pub(super) holds: Holds,
+    /// Whether what an earlier agent started is ended first.
+    pub(super) replace: bool,
+    /// Which limits are not kept, as told last.
+    pub(super) limits_fault: Option<String>,
 }
 
 impl Task {
     /// Lives until it is asked to stop.
     pub(super) async fn run(mut self) {
-        let mut next = if self.holds.any() { self.end_earlier().await } else { self.resume().await };
+        let afresh = self.replace || self.holds.any();
+        let mut next = if afresh { self.end_earlier().await } else { self.resume().await };
         loop {
             let (message, ran) = match next {
                 Next::Again => {
@@ -95,7 +100,7 @@ impl Task {
     /// What an earlier agent started, when it still runs.
     fn earlier(&self) -> Option<(MainProcess, Record)> {
         let name = self.spec.name();
-        let record = self.records.find(name)?;
+        let record = self.records.find(name).filter(|record| record.pid != 0)?;
         match MainProcess::adopt(Pid::from_raw(record.pid), record.start_ticks) {
             Ok(main) => main.map(|main| (main, record)),
             Err(error) => {
@@ -105,7 +110,7 @@ impl Task {
         }
     }
 
-    /// Ends what an earlier agent started: it is held back now.
+    /// Ends what an earlier agent started.
     async fn end_earlier(&mut self) -> Next {
         if let Some((main, _)) = self.earlier() {
             self.halt(main, None).await;
@@ -133,6 +138,7 @@ impl Task {
             self.halt(main, Some(&launch)).await;
             return Next::Again;
         }
+        self.limit();
         tracing::info!(process = name, pid = %main.pid(), "adopted");
         self.watch(main, Some(launch), None).await
     }
@@ -147,6 +153,9 @@ impl Task {
         });
         let log = self.around.folders.log_of(self.spec.name());
         let log_from = log::size(&log);
+        self.limit();
+        // So that the next agent knows of it, should this one die before it can tell more.
+        self.records.set(self.spec.name(), Some(Record::default()));
         let prepared = tokio::select! {
             biased;
             order = self.orders.recv() => return self.order_while_down(order).await,
@@ -203,6 +212,7 @@ impl Task {
     /// Watches a running process until it ends or an order ends it.
     async fn watch(&mut self, mut main: MainProcess, mut launch: Option<Launch>, message: Option<String>) -> Next {
         let began = Instant::now();
+        let oom_kills = self.around.cgroup.pressure().oom_kills;
         self.around.reporter.update(|status| {
             status.pid = Some(main.pid().as_raw());
             status.adopted = main.adopted();
@@ -216,12 +226,21 @@ impl Task {
             tokio::select! {
                 how = main.ended() => {
                     drop(settle);
-                    return self.ended(how, began.elapsed()).await;
+                    let killed = self.around.cgroup.pressure().oom_kills.saturating_sub(oom_kills);
+                    let how = if killed > 0 { format!("{how}; its memory limit had {killed} of its processes killed") } else { how };
+                    // A run that was never ready was not a good one.
+                    return self.ended(how, if settled { began.elapsed() } else { Duration::ZERO }).await;
                 }
-                () = &mut settle, if !settled => {
-                    settled = true;
-                    self.around.reporter.state(ProcessState::Running, message.clone());
-                }
+                result = &mut settle, if !settled => match result {
+                    Ok(()) => {
+                        settled = true;
+                        self.around.reporter.state(ProcessState::Running, message.clone());
+                    }
+                    Err(unready) => {
+                        self.halt(main, launch.as_ref()).await;
+                        return Next::Failed(unready, Duration::ZERO);
+                    }
+                },
                 order = self.orders.recv() => match order {
                     Some(Order::Update(spec, reply)) => {
                         match self.update(*spec, reply, &mut main, &mut launch).await {
@@ -289,6 +308,7 @@ impl Task {
         };
         self.spec = spec;
         self.backoff.reset();
+        self.limit();
         let same_run = launch.as_ref().is_some_and(|old| old.fingerprint() == new.fingerprint());
         let same_configuration = launch.as_ref().is_some_and(|old| old.configuration == new.configuration);
         if !same_run || (!same_configuration && !self.reload(main, &new)) {
@@ -300,6 +320,18 @@ impl Task {
         self.around.reporter.update(|status| status.message = None);
         answer(reply, Ok(()));
         Updated::InPlace
+    }
+
+    /// Puts its limits in force, also for what runs, and tells those that cannot be kept.
+    fn limit(&mut self) {
+        let fault = self.around.cgroup.limit(&self.spec.limits()).err();
+        if let Some(fault) = &fault
+            && self.limits_fault.as_ref() != Some(fault)
+        {
+            tracing::warn!(process = self.spec.name(), "{fault}");
+        }
+        self.limits_fault.clone_from(&fault);
+        self.around.reporter.update(|status| status.limits_fault = fault);
     }
 
     /// Makes a running process read its configuration again; false when it has to be restarted for that.
@@ -412,9 +444,29 @@ impl Task {
 /// Everything before the start; whatever is left in the group is nobody's and goes first.
 async fn prepare(spec: &Spec, around: &Surroundings) -> Result<Launch> {
     around.cgroup.clear().await?;
+    wait_for_others(spec.after(), around).await;
     let launch = kind::configure(spec, around).await?;
     kind::initialise(spec, around).await?;
     Ok(launch)
+}
+
+/// Returns when all those named are ready; one that does not run, as asked, is not waited for.
+async fn wait_for_others(names: &[String], around: &Surroundings) {
+    let mut board = around.reporter.board.subscribe();
+    let unready = |all: &[ProcessStatus]| {
+        let wanted = |status: &&ProcessStatus| {
+            names.contains(&status.name) && !matches!(status.state, ProcessState::Running | ProcessState::Stopped)
+        };
+        all.iter().find(wanted).map(|status| status.name.clone())
+    };
+    loop {
+        let first = unready(&board.borrow_and_update());
+        let Some(name) = first else { return };
+        around.reporter.state(ProcessState::Waiting, Some(format!("waits until {name} is ready")));
+        if board.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 fn answer(reply: oneshot::Sender<Result<()>>, result: Result<()>) {

@@ -1,5 +1,6 @@
 //! PostgreSQL: a cluster made from the plan, and its start as what the keeper of the lease says: leader or replica.
 
+mod alone;
 mod cluster;
 mod configuration;
 mod grip;
@@ -89,6 +90,7 @@ pub(super) fn configure(postgres: &PostgresPlan, plan: &ProcessPlan, around: &Su
             format!("config_file={}", folder.join("postgresql.conf").display()).into(),
         ],
         environment: BTreeMap::new(),
+        folder: None,
         account: Some(account),
         stop_signal: Signal::SIGINT,
         reload_signal: Some(Signal::SIGHUP),
@@ -101,6 +103,10 @@ pub(super) fn configure(postgres: &PostgresPlan, plan: &ProcessPlan, around: &Su
 /// Waits until it is said what this server is, and makes its data folder that of one.
 pub(super) async fn initialise(postgres: &PostgresPlan, plan: &ProcessPlan, around: &Surroundings) -> Result<()> {
     let account = account(plan)?;
+    let data = data_folder(&around.folders);
+    if data.exists() {
+        alone::check(&data)?;
+    }
     if postgres.failover.is_none() {
         return prepare(&planned(postgres), postgres, &account, around).await;
     }
