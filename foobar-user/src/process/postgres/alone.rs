@@ -15,8 +15,7 @@ pub(super) fn check(data: &Path) -> Result<()> {
     };
     if let Some(pid) = found {
         bail!(
-            "a PostgreSQL that this agent did not start, process {pid}, runs on {0}: two would destroy it. Stop it \
-             (pg_ctl -D {0} stop); this one then starts by itself",
+            "a postmaster that this agent did not start (pid {pid}) runs on {}: stop it first (kill -INT {pid})",
             data.display()
         );
     }
@@ -72,7 +71,7 @@ mod tests {
         check(&data).unwrap();
         let postmaster = start(&program);
         let found = format!("{:#}", check(&data).unwrap_err());
-        assert!(found.contains(&format!("process {}", postmaster.0.id())), "{found}");
+        assert!(found.contains(&format!("(pid {})", postmaster.0.id())), "{found}");
         fs::write(data.join("postmaster.pid"), format!("{}\n", postmaster.0.id())).unwrap();
         assert!(check(&data).is_err());
         drop(postmaster);

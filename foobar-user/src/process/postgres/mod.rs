@@ -103,10 +103,6 @@ pub(super) fn configure(postgres: &PostgresPlan, plan: &ProcessPlan, around: &Su
 /// Waits until it is said what this server is, and makes its data folder that of one.
 pub(super) async fn initialise(postgres: &PostgresPlan, plan: &ProcessPlan, around: &Surroundings) -> Result<()> {
     let account = account(plan)?;
-    let data = data_folder(&around.folders);
-    if data.exists() {
-        alone::check(&data)?;
-    }
     if postgres.failover.is_none() {
         return prepare(&planned(postgres), postgres, &account, around).await;
     }
