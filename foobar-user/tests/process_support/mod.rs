@@ -122,7 +122,7 @@ pub(crate) fn own_groups() -> Vec<PathBuf> {
     let of = |line: &str| {
         let mut fields = line.splitn(3, ':').skip(1);
         let (controllers, path) = (fields.next()?, fields.next()?);
-        let name = controllers.split(',').next()?;
+        let name = controllers.split(',').next().filter(|name| !name.is_empty())?;
         Some(Path::new("/sys/fs/cgroup").join(name).join(path.trim_start_matches('/')))
     };
     text.lines().filter_map(of).filter(|folder| folder.is_dir()).collect()
