@@ -46,6 +46,9 @@ fn process(place: &Place, server: &str, port: u16) -> ProcessPlan {
         user: None,
         stop_signal: None,
         stop_timeout_ms: 10_000,
+        after: Vec::new(),
+        ready: None,
+        limits: foobar_user::plan::Limits::default(),
     }
 }
 

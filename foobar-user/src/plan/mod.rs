@@ -9,6 +9,7 @@ mod services;
 mod sets;
 pub(crate) mod show;
 mod sources;
+mod supervision;
 mod tunnels;
 
 use std::collections::BTreeMap;
@@ -28,6 +29,7 @@ pub use services::serves;
 pub use sets::{SetPlan, derive_sets};
 pub use show::show;
 pub use sources::admits;
+pub use supervision::{FileContent, FilePlan, Limits, Ready, ReadyCheck, fill};
 pub use tunnels::{TunnelPlan, tunnelled_vips};
 
 /// Everything that the agent of one server does; a pure function of the site file and the server's name.
@@ -393,6 +395,12 @@ pub struct ProcessPlan {
     pub stop_signal: Option<String>,
     /// Time until SIGKILL, in milliseconds.
     pub stop_timeout_ms: u64,
+    /// Processes of this server that must be ready before it starts.
+    pub after: Vec<String>,
+    /// When it counts as ready; `None`: when it runs, or as its kind knows.
+    pub ready: Option<Ready>,
+    /// What it may use.
+    pub limits: Limits,
 }
 
 /// What a process is.
@@ -405,6 +413,12 @@ pub enum ProcessKind {
         command: Vec<String>,
         /// Its whole environment beside `PATH`.
         environment: BTreeMap<String, String>,
+        /// Folder it runs in; `None`: `/`.
+        folder: Option<PathBuf>,
+        /// Files that are written before it starts.
+        files: Vec<FilePlan>,
+        /// Signal that makes it read its files again, without `SIG`; `None`: it is restarted when they change.
+        reload_signal: Option<String>,
     },
     /// nginx, its configuration written from the plan.
     Nginx(NginxPlan),

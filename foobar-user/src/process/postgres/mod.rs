@@ -1,5 +1,6 @@
 //! PostgreSQL: a cluster made from the plan, and its start as what the keeper of the lease says: leader or replica.
 
+mod alone;
 mod cluster;
 mod configuration;
 mod grip;
@@ -89,6 +90,7 @@ pub(super) fn configure(postgres: &PostgresPlan, plan: &ProcessPlan, around: &Su
             format!("config_file={}", folder.join("postgresql.conf").display()).into(),
         ],
         environment: BTreeMap::new(),
+        folder: None,
         account: Some(account),
         stop_signal: Signal::SIGINT,
         reload_signal: Some(Signal::SIGHUP),

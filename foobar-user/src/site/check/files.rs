@@ -4,12 +4,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::SystemTime;
 
-use super::sets;
+use super::{limits, sets};
 use crate::pki;
 use crate::plan::Role;
 use crate::site::at::{At, Span};
 use crate::site::model::{Forward, Server, Service, Site, SiteCheckKind, SiteProcess, Tls};
+use crate::site::read::files::templates;
 use crate::site::section::Collector;
+use crate::site::text;
 
 /// Whose files are looked at.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +46,7 @@ pub(in crate::site) fn check(site: &Site, extent: Extent<'_>, faults: &Collector
     passwords(site, &servers, faults);
     sets::check_files(site, extent, &servers, faults);
     processes(site, &servers, faults);
+    limits::check_machine(site, &servers, faults);
 }
 
 /// Whether any service speaks mTLS.
@@ -135,7 +138,7 @@ fn password(file: &At<std::path::PathBuf>, faults: &Collector) {
     }
 }
 
-/// Folders and files of nginx and Prometheus.
+/// Folders and files that processes are given.
 fn processes(site: &Site, servers: &[&Server], faults: &Collector) {
     for process in &site.processes {
         if !servers.iter().any(|server| process.runs_on(server)) {
@@ -148,8 +151,28 @@ fn processes(site: &Site, servers: &[&Server], faults: &Collector) {
             SiteProcess::Prometheus { rules: Some(rules), .. } if !rules.is_file() => {
                 faults.error(rules.span, format!("{} is no file on this machine", rules.display()));
             }
+            SiteProcess::Command { folder, files, .. } => {
+                if let Some(folder) = folder
+                    && !folder.is_dir()
+                {
+                    faults.error(folder.span, format!("{} is no folder on this machine; make it", folder.display()));
+                }
+                templates(files).for_each(|path| template(path, faults));
+            }
             _ => {}
         }
+    }
+}
+
+/// A template: there, a text, with no placeholder that nobody fills.
+fn template(path: &At<std::path::PathBuf>, faults: &Collector) {
+    match std::fs::read_to_string(&path.value) {
+        Ok(text) => {
+            if let Err(why) = text::template(&text) {
+                faults.error(path.span, format!("{}: {why}", path.display()));
+            }
+        }
+        Err(error) => faults.error(path.span, format!("cannot read the template {}: {error}", path.display())),
     }
 }
 
