@@ -3,6 +3,7 @@
 mod balance;
 mod database;
 mod eject;
+mod etcd;
 mod limit;
 mod process;
 mod protocol;
