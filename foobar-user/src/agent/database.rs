@@ -10,8 +10,8 @@ use tracing::{info, warn};
 
 use super::ServerFolders;
 use crate::database::witness::{self, WitnessSettings};
-use crate::database::{DatabaseReport, Duties, Fencing, Keeper, Post, State, Store as _};
-use crate::plan::{FailoverPlan, Plan, PostgresPlan, ProcessKind, StorePlan, WitnessPlan};
+use crate::database::{AnyStore, DatabaseReport, Duties, Fencing, Keeper, Post, State, Store as _};
+use crate::plan::{FailoverPlan, Plan, PostgresPlan, ProcessKind, WitnessPlan};
 use crate::process::postgres::{self, Grip};
 
 /// Time in which another server is to take over before this one stops all the same.
@@ -30,7 +30,7 @@ pub(super) struct Database {
 struct Kept {
     plan: FailoverPlan,
     keeper: Keeper,
-    store: Arc<witness::Client>,
+    store: Arc<AnyStore>,
 }
 
 impl Database {
@@ -67,8 +67,7 @@ impl Database {
         if self.kept.as_ref().is_some_and(|kept| kept.plan == *failover) {
             return Ok(());
         }
-        let StorePlan::Witness { server, addresses } = &failover.store;
-        let store = Arc::new(witness::Client::new(server.clone(), addresses.clone(), failover.tls.clone()));
+        let store = Arc::new(AnyStore::new(failover));
         let post = Post {
             me: plan.server.clone(),
             servers: failover.servers.clone(),

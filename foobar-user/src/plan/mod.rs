@@ -2,6 +2,7 @@
 
 mod bogons;
 mod derive;
+mod endpoint;
 mod failover;
 mod processes;
 mod rules;
@@ -24,6 +25,7 @@ use serde::Serialize;
 use crate::database::sync::Mode;
 
 pub use derive::{PlanError, plan};
+pub use endpoint::Endpoint;
 pub use rules::{CHECK_PORTS, PASSING_RULES_MAX, RULE_INTERFACES_MAX, RULES_MAX, derive_rules};
 pub use services::serves;
 pub use sets::{SetPlan, derive_sets};
@@ -500,7 +502,7 @@ pub struct FailoverPlan {
     pub ttl_ms: u64,
     /// Where it is kept.
     pub store: StorePlan,
-    /// This server's certificates.
+    /// What it proves itself there with.
     pub tls: TlsFiles,
 }
 
@@ -514,6 +516,13 @@ pub enum StorePlan {
         server: String,
         /// Where it listens.
         addresses: Vec<SocketAddr>,
+    },
+    /// An etcd cluster.
+    Etcd {
+        /// Its members.
+        endpoints: Vec<Endpoint>,
+        /// What all keys of the site begin with.
+        prefix: String,
     },
 }
 

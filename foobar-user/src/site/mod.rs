@@ -20,7 +20,7 @@ pub use at::{At, Span};
 pub use check::files::Extent;
 pub use fault::{Fault, Faults, Severity, Source};
 pub use model::{
-    Database, Forward, Peer, Place, Process, Server, Service, Set, Site, SiteCheck, SiteCheckKind, SiteContent,
+    Database, Etcd, Forward, Peer, Place, Process, Server, Service, Set, Site, SiteCheck, SiteCheckKind, SiteContent,
     SiteFile, SiteProcess, SiteReady, SiteReadyCheck, Target, Tls, UserRule,
 };
 

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use super::at::{At, Span};
 use crate::database::sync::Mode;
-use crate::plan::{Eject, Limits, Role, Schedule, Select, Transport};
+use crate::plan::{Eject, Endpoint, Limits, Role, Schedule, Select, Transport};
 
 /// A site: one value for one file. Paths in it are absolute or relative to the working folder, never to the file.
 #[derive(Clone, Debug, PartialEq)]
@@ -278,8 +278,21 @@ pub struct Database {
     pub lease_ms: u64,
     /// Port of the witness.
     pub witness_port: At<u16>,
+    /// The etcd cluster that keeps the lease in place of the witness.
+    pub etcd: Option<Etcd>,
     /// The operator's settings of PostgreSQL.
     pub settings: BTreeMap<String, String>,
+}
+
+/// An etcd cluster.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Etcd {
+    /// Its members.
+    pub endpoints: Vec<At<Endpoint>>,
+    /// CA of its members' certificates; `None`: the site's.
+    pub ca: Option<At<PathBuf>>,
+    /// Certificate and key for it; `None`: each server's own.
+    pub identity: Option<(At<PathBuf>, At<PathBuf>)>,
 }
 
 /// Where something runs: an entry of `on`.

@@ -249,7 +249,7 @@ impl<S: Store> Work<S> {
 
     async fn look_at_store(&mut self) -> Result<()> {
         let snapshot = self.store.read().await?;
-        self.sight.take(snapshot);
+        self.sight.take(snapshot, self.post.ttl);
         if self.told.is_none_or(|told| told.elapsed() >= RENEW) {
             let word = self.word();
             self.store.tell(&self.post.me, &word).await?;

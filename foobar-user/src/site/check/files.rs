@@ -43,6 +43,7 @@ pub(in crate::site) fn check(site: &Site, extent: Extent<'_>, faults: &Collector
             own(site, server, faults);
         }
     }
+    etcd(site, &servers, faults);
     passwords(site, &servers, faults);
     sets::check_files(site, extent, &servers, faults);
     processes(site, &servers, faults);
@@ -105,6 +106,33 @@ fn pair(subject: &str, certificate: &Path, key: &Path, span: Span, domain: Optio
         && !facts.names(domain)
     {
         faults.warning(span, format!("{subject} does not name `{domain}`: browsers will refuse it"));
+    }
+}
+
+/// What database servers and the etcd cluster that keeps their lease prove themselves with.
+fn etcd(site: &Site, servers: &[&Server], faults: &Collector) {
+    let Some(etcd) = site.database.as_ref().and_then(|database| database.etcd.as_ref()) else { return };
+    let mut asking = servers.iter().filter(|server| server.role == Role::Database).peekable();
+    if asking.peek().is_none() {
+        return;
+    }
+    if let Some(ca) = &etcd.ca
+        && present(ca, "the CA of etcd", faults)
+        && let Err(why) = pki::authorities(ca)
+    {
+        faults.error(ca.span, why);
+    }
+    match &etcd.identity {
+        Some((certificate, key)) => {
+            if present(certificate, "the certificate for etcd", faults) & present(key, "the private key", faults) {
+                open_to_others(key, key.span, faults);
+                pair("the certificate for etcd", certificate, key, certificate.span, None, faults);
+            }
+        }
+        None if etcd.endpoints.iter().any(|endpoint| endpoint.tls) && !needs_own_ca(site) => {
+            asking.for_each(|server| own(site, server, faults));
+        }
+        None => {}
     }
 }
 

@@ -3,6 +3,7 @@
 mod balance;
 mod database;
 mod eject;
+mod etcd;
 pub(super) mod files;
 mod limit;
 mod limits;
