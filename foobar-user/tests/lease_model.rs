@@ -146,15 +146,14 @@ impl World {
 
     /// A writer writes to whoever is open, and is told when all who may take over have it.
     fn write(&mut self) {
-        for server in 0..SERVERS.len() {
+        for (server, name) in SERVERS.iter().enumerate() {
             if !self.is_open(server) {
                 continue;
             }
             assert!(
                 self.servers[server].position >= self.acknowledged,
-                "at {} ms {} leads without what was acknowledged",
-                self.now,
-                SERVERS[server]
+                "at {} ms {name} leads without what was acknowledged",
+                self.now
             );
             self.servers[server].position += 1;
             // Whom PostgreSQL waits for is what its own agent has last put into the state.

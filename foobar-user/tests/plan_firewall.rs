@@ -287,7 +287,7 @@ fn etcd_keeps_the_lease_in_place_of_a_witness() {
         let json = serde_json::to_value(&plan).expect("JSON");
         let processes = json["processes"].as_array().expect("processes").clone();
         let failover = processes.iter().map(|process| process["kind"]["postgres"]["failover"].clone());
-        (plan, failover.into_iter().find(|found| found.is_object()))
+        (plan, failover.into_iter().find(serde_json::Value::is_object))
     };
     let (db1, failover) = of(&with(""), "db1");
     let failover = failover.expect("a lease");

@@ -11,9 +11,9 @@ use crate::plan::{FailoverPlan, StorePlan};
 #[derive(Debug)]
 pub enum AnyStore {
     /// The witness in a balancer's agent.
-    Witness(witness::Client),
+    Witness(Box<witness::Client>),
     /// An etcd cluster.
-    Etcd(etcd::Client),
+    Etcd(Box<etcd::Client>),
 }
 
 impl AnyStore {
@@ -23,10 +23,10 @@ impl AnyStore {
         let files = plan.tls.clone();
         match &plan.store {
             StorePlan::Witness { server, addresses } => {
-                Self::Witness(witness::Client::new(server.clone(), addresses.clone(), files))
+                Self::Witness(Box::new(witness::Client::new(server.clone(), addresses.clone(), files)))
             }
             StorePlan::Etcd { endpoints, prefix } => {
-                Self::Etcd(etcd::Client::new(endpoints.clone(), prefix.clone(), files))
+                Self::Etcd(Box::new(etcd::Client::new(endpoints.clone(), prefix.clone(), files)))
             }
         }
     }

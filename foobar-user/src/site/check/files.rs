@@ -123,16 +123,16 @@ fn etcd(site: &Site, servers: &[&Server], faults: &Collector) {
         faults.error(ca.span, why);
     }
     match &etcd.identity {
-        Some((certificate, key)) => {
-            if present(certificate, "the certificate for etcd", faults) & present(key, "the private key", faults) {
-                open_to_others(key, key.span, faults);
-                pair("the certificate for etcd", certificate, key, certificate.span, None, faults);
-            }
+        Some((certificate, key))
+            if present(certificate, "the certificate for etcd", faults) & present(key, "the private key", faults) =>
+        {
+            open_to_others(key, key.span, faults);
+            pair("the certificate for etcd", certificate, key, certificate.span, None, faults);
         }
         None if etcd.endpoints.iter().any(|endpoint| endpoint.tls) && !needs_own_ca(site) => {
             asking.for_each(|server| own(site, server, faults));
         }
-        None => {}
+        Some(_) | None => {}
     }
 }
 

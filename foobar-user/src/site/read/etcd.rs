@@ -44,10 +44,10 @@ pub(super) fn read(reader: &Reader<'_>, mut table: Section<'_>) -> Option<Etcd> 
         let file = ca.as_ref().or(identity.as_ref().map(|(certificate, _)| certificate));
         match file {
             Some(file) => {
-                faults.error(file.span, "`http` looks at no certificate: write `https://`, or leave this out")
+                faults.error(file.span, "`http` looks at no certificate: write `https://`, or leave this out");
             }
             None => {
-                faults.warning(first.span, "by `http` whoever reaches etcd says who leads the database; use `https`")
+                faults.warning(first.span, "by `http` whoever reaches etcd says who leads the database; use `https`");
             }
         }
     }
