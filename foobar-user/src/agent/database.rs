@@ -154,7 +154,7 @@ impl Database {
 /// The PostgreSQL that a server runs, with its process's name.
 fn postgres_of(plan: &Plan) -> Option<(&str, &PostgresPlan)> {
     plan.processes.iter().find_map(|process| match &process.kind {
-        ProcessKind::Postgres(postgres) => Some((process.name.as_str(), postgres)),
+        ProcessKind::Postgres(postgres) => Some((process.name.as_str(), &**postgres)),
         _ => None,
     })
 }

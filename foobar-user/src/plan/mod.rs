@@ -423,7 +423,7 @@ pub enum ProcessKind {
     /// nginx, its configuration written from the plan.
     Nginx(NginxPlan),
     /// PostgreSQL, its cluster made from the plan.
-    Postgres(PostgresPlan),
+    Postgres(Box<PostgresPlan>),
     /// Prometheus, its configuration written from the plan.
     Prometheus(PrometheusPlan),
 }

@@ -39,7 +39,7 @@ fn one(site: &Site, process: &Process, server: &Server) -> Option<ProcessPlan> {
             tls: pki::server_files(site, &server.name),
             balancers: site.of_role(Role::Balancer).flat_map(Server::addresses).collect(),
         }),
-        SiteProcess::Postgres => ProcessKind::Postgres(postgres(site, site.database.as_ref()?, server)?),
+        SiteProcess::Postgres => ProcessKind::Postgres(Box::new(postgres(site, site.database.as_ref()?, server)?)),
         SiteProcess::Prometheus { port, rules } => ProcessKind::Prometheus(PrometheusPlan {
             listen: SocketAddr::new(server.address.value, port.value),
             targets: site.servers.iter().map(|target| target_of(site, target)).collect(),
@@ -60,7 +60,7 @@ fn one(site: &Site, process: &Process, server: &Server) -> Option<ProcessPlan> {
 
 /// Processes of this server that start before this one.
 fn before<'a>(site: &'a Site, process: &'a Process, server: &'a Server) -> impl Iterator<Item = &'a Process> {
-    let named = |other: &&Process| process.after.iter().any(|name| *name == other.name);
+    let named = |other: &&Process| process.after.contains(&other.name);
     site.processes.iter().filter(|other| other.runs_on(server)).filter(named)
 }
 
