@@ -105,6 +105,11 @@ impl Cluster {
         Samples::scrape(self.namespace(server)?, server)
     }
 
+    /// Packets of which a server's packet path has said this.
+    pub fn verdicts(&self, server: &str, verdict: &str, reason: &str) -> Result<f64> {
+        Ok(self.metrics(server)?.sum("foobar_verdict_packets_total", &[("verdict", verdict), ("reason", reason)]))
+    }
+
     /// What a server's agent answers.
     pub fn ask(&self, server: &str, arguments: &[&str]) -> Result<String> {
         let mut command = Command::new(Binaries::find()?.foobar);

@@ -11,7 +11,6 @@ use std::net::SocketAddr;
 use anyhow::{Context as _, Result, ensure};
 use foobar_tests::cluster::{Cluster, echo, server};
 use foobar_tests::datagram::told;
-use foobar_tests::metrics::Samples;
 use foobar_tests::passing::Passing;
 use foobar_tests::router;
 use foobar_tests::site::METRICS_PORT;
@@ -50,11 +49,6 @@ fn wire(cluster: &Cluster) -> Result<()> {
     cluster.run("lb1", "sh", &["-ec", ways]).map(drop)
 }
 
-fn counted(cluster: &Cluster, verdict: &str, reason: &str) -> Result<f64> {
-    let samples = Samples::scrape(cluster.namespace("lb1")?, "lb1")?;
-    Ok(samples.sum("foobar_verdict_packets_total", &[("verdict", verdict), ("reason", reason)]))
-}
-
 #[test]
 fn errors_reach_who_has_sent_the_packet() -> Result<()> {
     let cluster = Cluster::new(&site()?, &["lb1", "web1"])?;
@@ -69,14 +63,20 @@ fn errors_reach_who_has_sent_the_packet() -> Result<()> {
     for (number, vip) in (1_u8..).zip(VIPS) {
         let (bytes, closed) = (SocketAddr::new(vip.parse()?, ECHO), SocketAddr::new(vip.parse()?, CLOSED));
         far.block_on(|| megabyte(bytes))?.with_context(|| format!("by {vip}"))?;
-        ensure!(counted(&cluster, "forward", "icmp_error")? >= f64::from(number), "no router has complained: {vip}");
-        ensure!(counted(&cluster, "answer", "too_big")? >= f64::from(number), "the balancer has not complained: {vip}");
+        ensure!(
+            cluster.verdicts("lb1", "forward", "icmp_error")? >= f64::from(number),
+            "no router has complained: {vip}"
+        );
+        ensure!(
+            cluster.verdicts("lb1", "answer", "too_big")? >= f64::from(number),
+            "the balancer has not complained: {vip}"
+        );
         let refused = far.run(|| told(closed, None))??;
         ensure!(refused == ErrorKind::ConnectionRefused, "{vip}: a closed port is told as {refused}");
         // The client's router is the first hop, the balancer the second.
         let ended = far.run(|| told(closed, Some(2)))??;
         ensure!(ended == ErrorKind::HostUnreachable, "{vip}: used up hops are told as {ended}");
-        ensure!(counted(&cluster, "answer", "time_exceeded")? >= f64::from(number), "hops: {vip}");
+        ensure!(cluster.verdicts("lb1", "answer", "time_exceeded")? >= f64::from(number), "hops: {vip}");
     }
     Ok(())
 }

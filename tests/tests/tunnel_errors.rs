@@ -12,7 +12,6 @@ use std::net::{IpAddr, SocketAddr, TcpListener};
 use anyhow::{Context as _, Result, ensure};
 use foobar_tests::cluster::{Cluster, echo, server};
 use foobar_tests::datagram::{told, word};
-use foobar_tests::metrics::Samples;
 use foobar_tests::router::{self, WEBS};
 use foobar_tests::transfer::megabyte;
 
@@ -47,11 +46,6 @@ fn wire(cluster: &Cluster) -> Result<()> {
     ["lb1", "db1"].iter().try_for_each(|host| cluster.run(host, "sh", &["-ec", way]).map(drop))
 }
 
-fn counted(cluster: &Cluster, verdict: &str, reason: &str) -> Result<f64> {
-    let samples = Samples::scrape(cluster.namespace("lb1")?, "lb1")?;
-    Ok(samples.sum("foobar_verdict_packets_total", &[("verdict", verdict), ("reason", reason)]))
-}
-
 #[test]
 fn datagrams_and_errors_reach_who_has_to_know() -> Result<()> {
     let servers = ["lb1", WEBS[0].0, WEBS[1].0];
@@ -77,7 +71,7 @@ fn datagrams_and_errors_reach_who_has_to_know() -> Result<()> {
         for time in ["first", "second"] {
             far.block_on(|| megabyte(open))?.with_context(|| format!("the {time} by {vip}"))?;
         }
-        let errors = counted(&cluster, "forward", "icmp_error")?;
+        let errors = cluster.verdicts("lb1", "forward", "icmp_error")?;
         ensure!(errors >= 2.0 * f64::from(number), "{errors} errors were sent on: {vip}");
         for (web, _) in WEBS {
             let way =
@@ -90,7 +84,7 @@ fn datagrams_and_errors_reach_who_has_to_know() -> Result<()> {
         // The client's router is the first hop, the balancer the second.
         let ended = far.run(|| told(closed, Some(2)))??;
         ensure!(ended == ErrorKind::HostUnreachable, "{vip}: used up hops are told as {ended}");
-        ensure!(counted(&cluster, "answer", "time_exceeded")? >= f64::from(number), "hops: {vip}");
+        ensure!(cluster.verdicts("lb1", "answer", "time_exceeded")? >= f64::from(number), "hops: {vip}");
     }
     Ok(())
 }

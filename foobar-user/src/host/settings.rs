@@ -141,11 +141,17 @@ mod tests {
 
     /// The names of what is set on a balancer with one service of this kind, its values behind them.
     fn set(vip: &str, vlans: &[&str]) -> Vec<String> {
-        let family = if vip.starts_with('[') { "address6 = \"fd00:1::1" } else { "address = \"10.0.1.1" };
+        let server = |name: &str, role: &str, number: u8| {
+            format!(
+                "[[server]]\nname = \"{name}\"\nrole = \"{role}\"\naddress = \"10.0.1.{number}\"\naddress6 = \
+                 \"fd00:1::{number}\"\ninterfaces = [\"eth0\"]\n"
+            )
+        };
         let text = format!(
-            "[site]\ndomain = \"www.foobar.com\"\nadmin = [\"192.0.2.0/24\"]\n[[server]]\nname = \"lb1\"\nrole = \"balancer\"\n\
-             {family}\"\ninterfaces = [\"eth0\"]\n[[server]]\nname = \"web1\"\nrole = \"web\"\n{family}1\"\ninterfaces = \
-             [\"eth0\"]\n[service.www]\nlisten = [\"{vip}:80\"]\nto = \"web:80\"\nforward = \"nat\"\nfrom = [\"any\"]\n"
+            "[site]\ndomain = \"www.foobar.com\"\nadmin = [\"192.0.2.0/24\"]\n{}{}[service.www]\nlisten = [\"{vip}:80\"]\nto = \
+             \"web:80\"\nforward = \"nat\"\nfrom = [\"any\"]\n",
+            server("lb1", "balancer", 1),
+            server("web1", "web", 11)
         );
         let plan = plan::plan(&Site::parse(Path::new("site.toml"), &text).unwrap(), "lb1").unwrap();
         let vlans: Vec<String> = vlans.iter().map(ToString::to_string).collect();

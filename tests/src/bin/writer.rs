@@ -21,6 +21,9 @@ const ROW: Duration = Duration::from_secs(20);
 /// Time between two tries.
 const PAUSE: Duration = Duration::from_millis(20);
 
+/// Time between two rows: what is measured is a failover, and not how much a machine can write.
+const BREATH: Duration = Duration::from_millis(2);
+
 #[derive(Parser)]
 struct Arguments {
     /// How PostgreSQL is reached
@@ -58,7 +61,8 @@ async fn write(config: tokio_postgres::Config, writer: u32, log: Log) {
     let mut number = 0_u64;
     loop {
         if let Err(fault) = session(&config, writer, &mut number, &log).await {
-            tell(&log, &format!("fault {writer} {number} {} {fault:#}", now_us()));
+            let why = format!("{fault:#}").replace('\n', "; ");
+            tell(&log, &format!("fault {writer} {number} {} {why}", now_us()));
         }
         // What was not acknowledged may have been written: its number is not used again.
         number += 1;
@@ -86,6 +90,7 @@ async fn rows(client: &Client, writer: u32, number: &mut u64, log: &Log) -> Resu
         let (server, timeline): (String, String) = (row.try_get(0)?, row.try_get(1)?);
         tell(log, &format!("row {writer} {number} {server} {timeline} {began} {}", now_us()));
         *number += 1;
+        sleep(BREATH).await;
     }
 }
 

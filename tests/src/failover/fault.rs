@@ -100,7 +100,12 @@ impl Fault {
             Self::CutInwards => rule(failover, leader, "input", "iifname"),
             Self::CutOutwards => rule(failover, leader, "output", "oifname"),
             Self::Cut => link(failover, leader, "down"),
-            Self::DiskFull => failover.fill_disk(leader),
+            Self::DiskFull => {
+                failover.fill_disk(leader)?;
+                // Segments of the log that are used again would last for a while.
+                while failover.switch_log(leader).is_ok() {}
+                Ok(())
+            }
             Self::WitnessGone => failover.kill_server("lb1"),
             Self::ReplicaGone => failover.kill_server(replica),
             Self::BothGone => {

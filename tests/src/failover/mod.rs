@@ -9,9 +9,12 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
 use nix::time::{ClockId, clock_gettime};
 use serde_json::Value;
@@ -29,6 +32,8 @@ pub use fault::{Fault, Outcome};
 pub const DATABASES: [&str; 2] = ["db1", "db2"];
 /// Time that a start of everything may take on a busy machine.
 const READY: Duration = Duration::from_secs(90);
+/// One cluster at a time in a process.
+static ALONE: Mutex<()> = Mutex::new(());
 const PASSWORD: &str = "a secret of the bed\n";
 
 /// A cluster whose agents run.
@@ -38,6 +43,8 @@ pub struct Failover {
     /// Below the database servers' state: small enough to be filled.
     disks: Vec<Disk>,
     cluster: Cluster,
+    /// Another cluster beside it would take the time that is measured.
+    _alone: MutexGuard<'static, ()>,
 }
 
 /// Writers at work. Dropping them ends them.
@@ -53,6 +60,8 @@ impl Failover {
     /// # Errors
     /// It does not come up.
     pub fn start(settings: &str) -> Result<Self> {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        own_mounts()?;
         let servers = ["lb1", "db1", "db2", "app1"];
         let cluster = Cluster::new(&site(settings)?, &servers)?;
         let folder = cluster.folder();
@@ -65,7 +74,7 @@ impl Failover {
         run(Command::new(Binaries::find()?.foobar).args(["pki", "--site"]).arg(folder.join("site.toml")))?;
         let disks = DATABASES.iter().map(|server| Disk::mount(server, &folder.join("state").join(server)));
         let disks = disks.collect::<Result<_>>()?;
-        let mut failover = Self { agents: Vec::new(), disks, cluster };
+        let mut failover = Self { _alone: alone, agents: Vec::new(), disks, cluster };
         for server in servers {
             failover.start_agent(server)?;
         }
@@ -144,10 +153,22 @@ impl Failover {
     /// # Errors
     /// What PostgreSQL says.
     pub fn sql(&self, server: &str, statement: &str) -> Result<String> {
+        self.psql(server, &format!("set role guestbook; {statement}"))
+    }
+
+    /// Has a server begin another segment of its log.
+    ///
+    /// # Errors
+    /// It cannot: there is no room, or nothing answers any more.
+    pub fn switch_log(&self, server: &str) -> Result<()> {
+        self.psql(server, "select pg_logical_emit_message(false, 'bed', 'a record'), pg_switch_wal()").map(drop)
+    }
+
+    fn psql(&self, server: &str, statement: &str) -> Result<String> {
         let mut psql = Command::new("/usr/lib/postgresql/15/bin/psql");
         let socket = self.cluster.folder().join("run").join(server).join("postgres");
         psql.args(["-qAtX", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", "guestbook", "-h"]).arg(socket);
-        psql.args(["-c", &format!("set role guestbook; {statement}")]);
+        psql.args(["-c", statement]);
         run(&mut psql)
     }
 
@@ -342,6 +363,13 @@ impl Writers {
         ensure!(!log.rows.is_empty(), "nothing was acknowledged: {:?}", log.faults.last());
         Ok(log)
     }
+}
+
+/// Gives this thread, and all that it starts, mounts of their own: they go with the last of them, however that ends.
+fn own_mounts() -> Result<()> {
+    unshare(CloneFlags::CLONE_NEWNS).context("cannot have mounts of our own")?;
+    let all = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(None::<&str>, "/", None::<&str>, all, None::<&str>).context("cannot keep our mounts to ourselves")
 }
 
 /// The address of a database server.

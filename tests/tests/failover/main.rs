@@ -12,7 +12,9 @@ use foobar_tests::failover::{DATABASES, Failover, address, now_us};
 use nix::sys::signal::Signal;
 
 /// Time in which writes go on, by promise.
-pub(crate) const RTO_MS: i64 = 5_000;
+const RTO_MS: i64 = 5_000;
+/// The same where the machine has other work: the plain run of all tests measures nothing.
+const BUSY_RTO_MS: i64 = 15_000;
 /// The same for half of all failovers.
 const RTO_MEDIAN_MS: i64 = 3_500;
 /// Time that a test waits for something, so that it can tell how long it took.
@@ -21,6 +23,11 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 /// Whether every fault is asked for: `cargo xtask test --failover`.
 pub(crate) fn is_whole() -> bool {
     std::env::var_os("FOOBAR_FAILOVER").is_some()
+}
+
+/// Time in which writes go on, in milliseconds.
+pub(crate) fn rto_ms() -> i64 {
+    if is_whole() { RTO_MS } else { BUSY_RTO_MS }
 }
 
 /// The other database server.
@@ -56,7 +63,7 @@ fn a_dead_leader_is_replaced_and_comes_back_with_nothing_lost() -> Result<()> {
     let (median, worst) = (times[times.len() / 2], times[times.len() - 1]);
     println!("{kills} kills: median {median} ms, worst {worst} ms");
     ensure!(median <= RTO_MEDIAN_MS || kills == 1, "a median of {median} ms");
-    ensure!(worst <= RTO_MS, "it took {worst} ms");
+    ensure!(worst <= rto_ms(), "it took {worst} ms");
     eventually(PATIENCE, "both servers have the same rows", || Ok(failover.digest("db1")? == failover.digest("db2")?))
 }
 

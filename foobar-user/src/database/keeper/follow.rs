@@ -26,8 +26,11 @@ impl<S: Store> Work<S> {
         let address = *address;
         self.duties.give(Duty::Follow { leader: leader.to_owned(), address });
         if self.grip.runs_as_leader() {
-            warn!(leader, "another server leads: PostgreSQL is killed here, to start again as its replica");
             self.fence.close();
+            if self.errand.is_some() {
+                return Ok(true);
+            }
+            warn!(leader, "another server leads: PostgreSQL is killed here, to start again as its replica");
             let grip = self.grip.clone();
             self.send(async move { grip.kill().await });
             return Ok(true);
