@@ -1,6 +1,6 @@
 //! The lease against chance: three servers, their clocks, pauses, cuts and deaths, and a store that answers late or not at all.
 //!
-//! Every decision is the real one; time, network and PostgreSQL are a model. Whatever happens, two servers are never open to
+//! Every decision about the lease is the real one; time, network, PostgreSQL and who is in sync are a model. Whatever happens, two servers are never open to
 //! writers at once, and who leads has everything that was ever acknowledged.
 
 use std::collections::BTreeMap;
@@ -146,15 +146,14 @@ impl World {
 
     /// A writer writes to whoever is open, and is told when all who may take over have it.
     fn write(&mut self) {
-        for server in 0..SERVERS.len() {
+        for (server, name) in SERVERS.iter().enumerate() {
             if !self.is_open(server) {
                 continue;
             }
             assert!(
                 self.servers[server].position >= self.acknowledged,
-                "at {} ms {} leads without what was acknowledged",
-                self.now,
-                SERVERS[server]
+                "at {} ms {name} leads without what was acknowledged",
+                self.now
             );
             self.servers[server].position += 1;
             // Whom PostgreSQL waits for is what its own agent has last put into the state.

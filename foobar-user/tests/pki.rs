@@ -265,3 +265,27 @@ fn a_certificate_for_another_domain_is_warned_about() {
     assert_eq!(faults.errors(), 0, "{faults}");
     assert!(faults.to_string().contains("does not name `www.example.com`"), "{faults}");
 }
+
+#[test]
+fn files_for_etcd_are_looked_at_on_database_servers() {
+    let etcd = "primary = \"db1\"\netcd = { endpoints = [\"https://10.0.1.51:2379\"], ca = \"e.pem\", certificate = \"db.pem\", \
+                key = \"db.key\" }";
+    let text = edited("primary = \"db1\"", etcd);
+    let line = text.lines().position(|line| line.starts_with("etcd = ")).expect("a line") + 1;
+    let (folder, checked) = made(&text);
+    let told = |extent: Extent<'_>| checked.check_files(extent).to_string();
+    let missing = told(Extent::Server("db1"));
+    for what in ["the CA of etcd", "the certificate for etcd", "the private key"] {
+        assert!(missing.contains(&format!("site.toml:{line}:")) && missing.contains(what), "{what}: {missing}");
+    }
+    assert_eq!(told(Extent::Server("web1")), "");
+    let put = |from: &str, to: &str| std::fs::copy(folder.path().join(from), folder.path().join(to)).expect("a copy");
+    put("pki/ca.pem", "e.pem");
+    put("pki/db1.pem", "db.pem");
+    put("pki/db2.key", "db.key");
+    assert!(told(Extent::Server("db1")).contains("does not fit"), "{}", told(Extent::Server("db1")));
+    put("pki/db1.key", "db.key");
+    assert_eq!(told(Extent::Server("db1")), "");
+    std::fs::write(folder.path().join("e.pem"), "x").expect("written");
+    assert!(told(Extent::Server("db1")).contains("holds no certificate"), "{}", told(Extent::Server("db1")));
+}

@@ -267,7 +267,7 @@ fn processes_carry_their_whole_configuration() {
     assert_eq!(nginx.balancers.len(), 2);
 
     let app2 = planned("app2");
-    let ProcessKind::Command { command, environment } = &app2.processes[0].kind else { panic!() };
+    let ProcessKind::Command { command, environment, .. } = &app2.processes[0].kind else { panic!() };
     assert_eq!(command, &["/opt/guestbook", "--listen", "10.0.1.22:8000"]);
     assert_eq!(environment["SERVER"], "app2");
 

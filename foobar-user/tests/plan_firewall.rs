@@ -276,3 +276,36 @@ fn clients_of_the_database_are_let_in_under_a_lease() {
         assert!(plan.fence.is_none() && !plan.rules.iter().any(|planned| planned.rule.leased), "{server}");
     }
 }
+
+/// With etcd nobody is the witness, no balancer is needed for it, and the fence is there all the same.
+#[test]
+fn etcd_keeps_the_lease_in_place_of_a_witness() {
+    let etcd = "primary = \"db1\"\netcd = { endpoints = [\"https://10.0.1.51:2379\", \"https://[fd00:1::52]:2379\"]";
+    let with = |files: &str| edited("primary = \"db1\"", &format!("{etcd}{files} }}"));
+    let of = |text: &str, server: &str| {
+        let plan = planned(text, server);
+        let json = serde_json::to_value(&plan).expect("JSON");
+        let processes = json["processes"].as_array().expect("processes").clone();
+        let failover = processes.iter().map(|process| process["kind"]["postgres"]["failover"].clone());
+        (plan, failover.into_iter().find(serde_json::Value::is_object))
+    };
+    let (db1, failover) = of(&with(""), "db1");
+    let failover = failover.expect("a lease");
+    assert_eq!(
+        failover["store"],
+        serde_json::json!({ "etcd": {
+            "endpoints": ["https://10.0.1.51:2379", "https://[fd00:1::52]:2379"], "prefix": "/foobar/www.foobar.com/"
+        } })
+    );
+    assert_eq!(failover["tls"]["certificate"], "/etc/foobar/pki/db1.pem");
+    assert!(db1.fence.is_some() && rule(&db1, "service-db-write").leased);
+    let (_, named) = of(&with(", ca = \"e.pem\", certificate = \"e.crt\", key = \"e.key\""), "db1");
+    let tls = &named.expect("a lease")["tls"];
+    assert_eq!(
+        (&tls["ca"], &tls["certificate"], &tls["key"]),
+        (&"/etc/foobar/e.pem".into(), &"/etc/foobar/e.crt".into(), &"/etc/foobar/e.key".into())
+    );
+    let lb1 = planned(&with(""), "lb1");
+    assert!(lb1.witness.is_none() && !lb1.rules.iter().any(|planned| planned.rule.name == "witness"));
+    assert!(planned(GOOD, "lb1").witness.is_some());
+}

@@ -40,6 +40,9 @@ fn process(nginx: NginxPlan) -> ProcessPlan {
         user: None,
         stop_signal: None,
         stop_timeout_ms: 3_000,
+        after: Vec::new(),
+        ready: None,
+        limits: foobar_user::plan::Limits::default(),
     }
 }
 
@@ -75,7 +78,7 @@ async fn nginx_serves_reloads_and_survives_a_bad_configuration() {
     let (port, second) = (free_port(), free_port());
     let folders = place.folders("web1");
     let mut good = plan(&place, port);
-    let mut supervisor = Supervisor::start(vec![process(good.clone())], folders.clone()).expect("starts");
+    let supervisor = Supervisor::start(vec![process(good.clone())], folders.clone()).expect("starts");
     let page = eventually("the page", || get(port, "/")).await;
     assert!(page.starts_with("HTTP/1.1 200") && page.contains("<p>hello</p>"), "{page}");
     assert!(page.contains("X-Served-By: web1"), "{page}");

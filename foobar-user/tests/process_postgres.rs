@@ -26,7 +26,7 @@ fn process(place: &Place, server: &str, port: u16) -> ProcessPlan {
     let (own, peer) = if server == "db1" { (DB1, DB2) } else { (DB2, DB1) };
     ProcessPlan {
         name: "postgres".into(),
-        kind: ProcessKind::Postgres(PostgresPlan {
+        kind: ProcessKind::Postgres(Box::new(PostgresPlan {
             listen: vec![own],
             port,
             server: server.into(),
@@ -42,10 +42,13 @@ fn process(place: &Place, server: &str, port: u16) -> ProcessPlan {
             tls: None,
             settings: BTreeMap::new(),
             failover: None,
-        }),
+        })),
         user: None,
         stop_signal: None,
         stop_timeout_ms: 10_000,
+        after: Vec::new(),
+        ready: None,
+        limits: foobar_user::plan::Limits::default(),
     }
 }
 

@@ -27,6 +27,9 @@ fn process(listen: SocketAddr, rules: PathBuf) -> ProcessPlan {
         user: None,
         stop_signal: None,
         stop_timeout_ms: 10_000,
+        after: Vec::new(),
+        ready: None,
+        limits: foobar_user::plan::Limits::default(),
     }
 }
 
@@ -40,7 +43,7 @@ async fn prometheus_scrapes_its_targets_and_survives_bad_rules() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address");
     let good = "groups:\n- name: a\n  rules:\n  - alert: Missing\n    expr: up == 0\n";
     let plan = process(port, place.write("site/rules.yml", good));
-    let mut supervisor = Supervisor::start(vec![plan.clone()], place.folders("monitor")).expect("starts");
+    let supervisor = Supervisor::start(vec![plan.clone()], place.folders("monitor")).expect("starts");
     let up = "/api/v1/query?query=up%7Bjob%3D%22foobar%22%2Cserver%3D%22monitor%22%2Crole%3D%22monitor%22%7D";
     eventually("the target is up", || async {
         get(port, up).await.filter(|text| text.contains("\"value\":[") && text.contains(",\"1\"]"))

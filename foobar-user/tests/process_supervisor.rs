@@ -128,7 +128,7 @@ async fn the_next_supervisor_adopts_what_runs() {
 async fn a_reload_leaves_alone_what_did_not_change() {
     let Some(place) = Place::new() else { return };
     let plans = vec![script("keep", "exec sleep 1000"), script("go", "exec sleep 1000")];
-    let mut supervisor = Supervisor::start(plans, place.folders("a")).expect("starts");
+    let supervisor = Supervisor::start(plans, place.folders("a")).expect("starts");
     let keep = until_running(&supervisor, "keep").await.pid;
     let go = until_running(&supervisor, "go").await.pid.expect("a pid");
     let plans = vec![script("keep", "exec sleep 1000"), script("new", "exec sleep 1000")];
@@ -145,7 +145,7 @@ async fn a_reload_leaves_alone_what_did_not_change() {
 #[tokio::test]
 async fn a_child_of_another_part_is_supervised_too() {
     let Some(place) = Place::new() else { return };
-    let mut supervisor = Supervisor::start(Vec::new(), place.folders("a")).expect("starts");
+    let supervisor = Supervisor::start(Vec::new(), place.folders("a")).expect("starts");
     let spawned = |fingerprint: &str| Spawned {
         name: "edge".into(),
         fingerprint: fingerprint.into(),
@@ -167,5 +167,59 @@ async fn a_child_of_another_part_is_supervised_too() {
     assert!(!alive(first) && second.restarts == 0, "{second:?}");
     supervisor.remove("edge").await;
     assert!(place.population().is_empty() && supervisor.status().is_empty());
+    supervisor.stop().await;
+}
+
+#[tokio::test]
+async fn a_process_held_back_stays_down_until_it_is_started() {
+    let Some(place) = Place::new() else { return };
+    // It does not listen to its stop signal: only the way by SIGKILL is quick.
+    let deaf = "trap '' TERM; (setsid sleep 1000 &) ; while :; do sleep 1000; done";
+    let mut plan = script("s", deaf);
+    plan.stop_timeout_ms = 600_000;
+    let plans = vec![plan, script("other", "exec sleep 1000")];
+    let supervisor = Supervisor::start(plans.clone(), place.folders("a")).expect("starts");
+    let other = until_running(&supervisor, "other").await.pid.expect("a pid");
+    until_running(&supervisor, "s").await;
+    eventually("its processes", || async { (place.population().len() >= 4).then_some(()) }).await;
+
+    supervisor.kill_one("s").await.expect("it is known");
+    assert_eq!(place.population(), [other], "nothing of it is left, and nothing else is hit");
+    let status = until(&supervisor, "s", |status| status.state == ProcessState::Stopped).await;
+    assert_eq!((status.pid, status.restarts), (None, 0), "{status:?}");
+    supervisor.apply(plans).await.expect("nothing is wrong");
+    assert_eq!(place.population(), [other], "a reload does not start it");
+
+    supervisor.start_one("s").await.expect("it is known");
+    let first = until_running(&supervisor, "s").await.pid;
+    supervisor.start_one("s").await.expect("it runs already");
+    assert_eq!(until_running(&supervisor, "s").await.pid, first);
+    supervisor.stop_one("other").await.expect("it is known");
+    assert!(!alive(other));
+    until(&supervisor, "other", |status| status.state == ProcessState::Stopped).await;
+    assert!(supervisor.stop_one("otter").await.is_err(), "nobody is called that");
+    supervisor.kill_one("s").await.expect("it is known");
+    supervisor.stop().await;
+    assert!(place.population().is_empty());
+}
+
+#[tokio::test]
+async fn a_kill_ends_a_stop_that_takes_long_and_a_start_that_fails() {
+    let Some(place) = Place::new() else { return };
+    let mut deaf = script("deaf", "trap '' TERM; while :; do sleep 1000; done");
+    deaf.stop_timeout_ms = 600_000;
+    let plans = vec![deaf, script("loops", "exit 1")];
+    let supervisor = Supervisor::start(plans, place.folders("a")).expect("starts");
+    until_running(&supervisor, "deaf").await;
+    eventually("the trap", || async { (place.population().len() >= 2).then_some(()) }).await;
+    until(&supervisor, "loops", |status| status.state == ProcessState::CrashLoop).await;
+    let both = tokio::join!(supervisor.stop_one("deaf"), async {
+        until(&supervisor, "deaf", |status| status.state == ProcessState::Stopping).await;
+        supervisor.kill_one("deaf").await
+    });
+    assert!(both.0.is_ok() && both.1.is_ok());
+    supervisor.kill_one("loops").await.expect("it is known");
+    until(&supervisor, "loops", |status| status.state == ProcessState::Stopped).await;
+    assert!(place.population().is_empty());
     supervisor.stop().await;
 }

@@ -150,7 +150,7 @@ const CASES: &[Case] = &[
     ("primary unknown", "primary = \"db1\"", "primary = \"db9\"", "\"db9\"", "did you mean `db1`?"),
     ("primary no database", "primary = \"db1\"", "primary = \"web1\"", "2:\"web1\"", "is a web server"),
     ("database mode unknown", "primary = \"db1\"", "primary = \"db1\"\nmode = \"fast\"", "\"fast\"", "is no mode"),
-    ("degrading in strict", "primary = \"db1\"", "primary = \"db1\"\nmode = \"strict\"\ndegrade_after = \"5s\"", "degrade_after", "always wait for a replica"),
+    ("degrading in strict", "primary = \"db1\"", "primary = \"db1\"\nmode = \"strict\"\ndegrade_after = \"5s\"", "\"5s\"", "always wait for a replica"),
     ("degrading late", "primary = \"db1\"", "primary = \"db1\"\ndegrade_after = \"2d\"", "\"2d\"", "longer than 1d"),
     ("lease too short", "primary = \"db1\"", "primary = \"db1\"\nlease_ms = 999", "999", "from 1000 to 60000"),
     ("witness at the metrics", "primary = \"db1\"", "primary = \"db1\"\nwitness_port = 9900", "9900\n\n[process", "is every agent's /metrics"),
@@ -158,6 +158,25 @@ const CASES: &[Case] = &[
     ("setting of ours", "primary = \"db1\"", "primary = \"db1\"\nsettings = { fsync = \"off\" }", "fsync", "follows from the rest"),
     ("setting with a bad name", "primary = \"db1\"", "primary = \"db1\"\nsettings = { \"a b\" = \"1\" }", "\"a b\"", "is no setting"),
     ("setting of two lines", "primary = \"db1\"", "primary = \"db1\"\nsettings = { work_mem = \"1\\n\" }", "\"1\\n\"", "is one line"),
+    ("etcd by a word", "primary = \"db1\"", "primary = \"db1\"\netcd = \"10.0.1.51\"", "\"10.0.1.51\"", "must be a table such as"),
+    ("etcd without members", "primary = \"db1\"", "primary = \"db1\"\netcd = { ca = \"e.pem\" }", "{ ca", "lacks `endpoints`"),
+    ("etcd of nobody", "primary = \"db1\"", "primary = \"db1\"\netcd = { endpoints = [] }", "[] }", "name 1 to 9 members"),
+    ("etcd misspelt", "primary = \"db1\"", "primary = \"db1\"\netcd = { endpoints = [\"https://10.0.1.51:2379\"], cert = \"e.pem\" }", "cert =", "unknown key `cert`"),
+    ("etcd without scheme", "primary = \"db1\"", "primary = \"db1\"\netcd = { endpoints = [\"10.0.1.51:2379\"] }", "\"10.0.1.51:2379\"", "write `https://"),
+    ("etcd by another scheme", "primary = \"db1\"", "primary = \"db1\"\netcd = { endpoints = [\"etcd://10.0.1.51:2379\"] }", "\"etcd://", "write `https://"),
+    ("etcd without port", "primary = \"db1\"", "primary = \"db1\"\netcd = { endpoints = [\"https://10.0.1.51\"] }", "\"https://10.0.1.51\"", "write `https://"),
+    ("etcd at port 0", "primary = \"db1\"", "primary = \"db1\"\netcd = { endpoints = [\"https://10.0.1.51:0\"] }", "\"https://10.0.1.51:0\"", "write `https://"),
+    ("etcd with a path", "primary = \"db1\"", "primary = \"db1\"\netcd = { endpoints = [\"https://10.0.1.51:2379/v3\"] }", "\"https://10.0.1.51:2379/v3\"", "write `https://"),
+    ("etcd at no address", "primary = \"db1\"", "primary = \"db1\"\netcd = { endpoints = [\"https://10.0.1.256:2379\"] }", "\"https://10.0.1.256:2379\"", "write `https://"),
+    ("etcd at IPv6 without brackets", "primary = \"db1\"", "primary = \"db1\"\netcd = { endpoints = [\"https://fd00:1::51:2379\"] }", "\"https://fd00", "write `https://"),
+    ("etcd at the unspecified address", "primary = \"db1\"", "primary = \"db1\"\netcd = { endpoints = [\"https://0.0.0.0:2379\"] }", "\"https://0", "the address of nobody"),
+    ("etcd twice", "primary = \"db1\"", "primary = \"db1\"\netcd = { endpoints = [\"https://10.0.1.51:2379\", \"https://10.0.1.51:2379\"] }", "2:\"https://10.0.1.51:2379\"", "is named twice"),
+    ("etcd half by TLS", "primary = \"db1\"", "primary = \"db1\"\netcd = { endpoints = [\"https://10.0.1.51:2379\", \"http://10.0.1.52:2379\"] }", "\"http://10.0.1.52:2379\"", "some do not"),
+    ("etcd by http with a CA", "primary = \"db1\"", "primary = \"db1\"\netcd = { endpoints = [\"http://10.0.1.51:2379\"], ca = \"e.pem\" }", "\"e.pem\"", "`http` looks at no certificate"),
+    ("etcd by http with a certificate", "primary = \"db1\"", "primary = \"db1\"\netcd = { endpoints = [\"http://10.0.1.51:2379\"], certificate = \"e.pem\", key = \"e.key\" }", "\"e.pem\"", "`http` looks at no certificate"),
+    ("etcd's certificate alone", "primary = \"db1\"", "primary = \"db1\"\netcd = { endpoints = [\"https://10.0.1.51:2379\"], certificate = \"e.pem\" }", "\"e.pem\"", "without its `key`"),
+    ("etcd's key alone", "primary = \"db1\"", "primary = \"db1\"\netcd = { endpoints = [\"https://10.0.1.51:2379\"], key = \"e.key\" }", "\"e.key\"", "without its `certificate`"),
+    ("etcd beside a witness", "primary = \"db1\"", "primary = \"db1\"\nwitness_port = 9901\netcd = { endpoints = [\"https://10.0.1.51:2379\"] }", "9901", "there is no witness"),
     ("password file missing", "password_file = \"secrets/guestbook.password\"\n", "", "[database]", "lacks `password_file`"),
     ("one password file", "secrets/replication.password", "secrets/guestbook.password", "2:\"secrets/guestbook", "share one password file"),
     ("owner is PostgreSQL's", "user = \"guestbook\"", "user = \"postgres\"", "\"postgres\"", "PostgreSQL's own"),
@@ -318,9 +337,23 @@ fn what_stands_beside_the_faults_of_a_database_is_taken() {
         "mode = \"available\"\ndegrade_after = \"1d\"",
         "lease_ms = 1000",
         "witness_port = 9901",
+        "etcd = { endpoints = [\"https://10.0.1.51:2379\"] }",
+        "etcd = { endpoints = [\"https://10.0.1.51:2379\", \"https://10.0.1.52:2379\", \"https://etcd3.foobar.com:2379\"], ca = \"e.pem\" }",
+        "etcd = { endpoints = [\"https://[fd00:1::51]:2379\"], certificate = \"e.pem\", key = \"e.key\" }",
+        "etcd = { endpoints = \"http://10.0.1.51:2379\" }",
         "settings = { work_mem = \"64MB\", \"pg_stat_statements.max\" = \"100\" }",
     ] {
         let checked = parse(&edited("primary = \"db1\"", &format!("primary = \"db1\"\n{further}")));
         assert!(checked.is_ok(), "{further}: {checked:?}");
     }
+}
+
+#[test]
+fn etcd_by_http_is_warned_about() {
+    let etcd = |scheme: &str| {
+        let text = format!("primary = \"db1\"\netcd = {{ endpoints = [\"{scheme}://10.0.1.51:2379\"] }}");
+        parse(&edited("primary = \"db1\"", &text)).unwrap_or_else(|faults| panic!("{faults}")).warnings.to_string()
+    };
+    assert!(etcd("http").contains("whoever reaches etcd"), "{}", etcd("http"));
+    assert_eq!(etcd("https"), "");
 }

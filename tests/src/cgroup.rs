@@ -62,9 +62,24 @@ pub fn kill(path: &Path) -> Result<()> {
     eventually(KILL_TIMEOUT, &format!("no process left in {}", path.display()), || Ok(processes(path).is_empty()))
 }
 
+/// Groups of the same name in v1 hierarchies, where an agent limits its children on a machine that has such.
+pub(crate) fn twins(path: &Path) -> Vec<PathBuf> {
+    let Some(within) = mount().ok().and_then(|mount| path.strip_prefix(mount).ok().map(Path::to_owned)) else {
+        return Vec::new();
+    };
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let of = |line: &str| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (controllers, group) = (fields.next()?, fields.next()?);
+        let hierarchy = Path::new("/sys/fs/cgroup").join(controllers);
+        (!controllers.is_empty()).then(|| hierarchy.join(group.trim_start_matches('/')).join(&within))
+    };
+    own.lines().filter_map(of).filter(|twin| twin.is_dir()).collect()
+}
+
 /// Removes `path` and the cgroups below it; they must be empty.
 pub fn remove(path: &Path) -> Result<()> {
-    for folder in tree(path) {
+    for folder in twins(path).iter().flat_map(|twin| tree(twin)).chain(tree(path)) {
         match fs::remove_dir(&folder) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(error).with_context(|| format!("cannot remove the cgroup {}", folder.display()));

@@ -29,7 +29,8 @@ pub fn left_behind(id: &str) -> Vec<String> {
     found.extend(links(id).into_iter().map(|link| format!("network interface {link}")));
     let folders = [Path::new(bpffs::MOUNT).join(&name), Path::new(run::HOME).join(id)];
     let cgroup = cgroup::mount().map(|mount| mount.join(&name)).ok();
-    let existing = folders.into_iter().chain(cgroup).filter(|path| path.exists());
+    let twins = cgroup.iter().flat_map(|cgroup| cgroup::twins(cgroup)).collect::<Vec<_>>();
+    let existing = folders.into_iter().chain(cgroup).chain(twins).filter(|path| path.exists());
     found.extend(existing.map(|path| format!("folder {}", path.display())));
     found
 }

@@ -4,6 +4,8 @@
 mod adoption;
 #[path = "site/balance.rs"]
 mod balance;
+#[path = "site/children.rs"]
+mod children;
 #[path = "site/datagrams.rs"]
 mod datagrams;
 #[path = "site/flood.rs"]
@@ -73,6 +75,9 @@ const CHECKS: &[(&str, Check)] = &[
     ("a_full_flow_table_refuses_nobody", flood::a_full_table_refuses_nobody),
     ("half_open_flows_drive_out_no_idle_one", flood::half_open_flows_drive_out_no_idle_one),
     ("what_is_over_leaves_the_flow_tables", flood::tables_are_drained),
+    ("a_hog_beside_nginx_moves_no_answer", children::hog),
+    ("children_are_left_alone_when_their_agent_dies", children::orphaned),
+    ("each_child_is_back_a_second_after_a_kill", children::killed),
     ("a_process_that_dies_is_started_again", restart::process),
     ("a_dead_nginx_costs_a_second_and_comes_back", recovery::nginx),
     ("a_dead_web_server_costs_a_second_and_comes_back", recovery::web_server),

@@ -10,8 +10,8 @@ use tracing::{info, warn};
 
 use super::ServerFolders;
 use crate::database::witness::{self, WitnessSettings};
-use crate::database::{DatabaseReport, Duties, Fencing, Keeper, Post, State, Store as _};
-use crate::plan::{FailoverPlan, Plan, PostgresPlan, ProcessKind, StorePlan, WitnessPlan};
+use crate::database::{AnyStore, DatabaseReport, Duties, Fencing, Keeper, Post, State, Store as _};
+use crate::plan::{FailoverPlan, Plan, PostgresPlan, ProcessKind, WitnessPlan};
 use crate::process::postgres::{self, Grip};
 
 /// Time in which another server is to take over before this one stops all the same.
@@ -30,7 +30,7 @@ pub(super) struct Database {
 struct Kept {
     plan: FailoverPlan,
     keeper: Keeper,
-    store: Arc<witness::Client>,
+    store: Arc<AnyStore>,
 }
 
 impl Database {
@@ -67,8 +67,7 @@ impl Database {
         if self.kept.as_ref().is_some_and(|kept| kept.plan == *failover) {
             return Ok(());
         }
-        let StorePlan::Witness { server, addresses } = &failover.store;
-        let store = Arc::new(witness::Client::new(server.clone(), addresses.clone(), failover.tls.clone()));
+        let store = Arc::new(AnyStore::new(failover));
         let post = Post {
             me: plan.server.clone(),
             servers: failover.servers.clone(),
@@ -78,13 +77,20 @@ impl Database {
             memory: folders.state().join("database.json"),
         };
         let processes = folders.processes();
-        let grip = Grip::new(&processes, name)?;
+        let grip = Grip::new(&processes, name, postgres.port)?;
         let socket = postgres::socket(postgres, &processes);
         // One keeper at a time.
         self.kept = None;
         let keeper = Keeper::start(post, Arc::clone(&store), grip, socket, self.duties.clone(), Arc::clone(fence));
         self.kept = Some(Kept { plan: failover.clone(), keeper, store });
         Ok(())
+    }
+
+    /// Whether a PostgreSQL of an earlier agent runs, whose lease is to be kept on.
+    pub(super) fn is_running(plan: &Plan, folders: &ServerFolders) -> bool {
+        let grip =
+            postgres_of(plan).and_then(|(name, postgres)| Grip::new(&folders.processes(), name, postgres.port).ok());
+        grip.is_some_and(|grip| grip.runs())
     }
 
     /// The cluster as this server sees it; `None`: it has no part in it.
@@ -147,7 +153,7 @@ impl Database {
 /// The PostgreSQL that a server runs, with its process's name.
 fn postgres_of(plan: &Plan) -> Option<(&str, &PostgresPlan)> {
     plan.processes.iter().find_map(|process| match &process.kind {
-        ProcessKind::Postgres(postgres) => Some((process.name.as_str(), postgres)),
+        ProcessKind::Postgres(postgres) => Some((process.name.as_str(), &**postgres)),
         _ => None,
     })
 }

@@ -87,10 +87,20 @@ impl ServerFolders {
         Folders {
             state: self.state.clone(),
             run: self.run.clone(),
-            logs: self.state.join("logs"),
+            logs: logs_within(&self.state),
             cgroup: self.children.clone(),
         }
     }
+}
+
+/// Folder of the logs of a server's processes.
+#[must_use]
+pub fn logs_folder(state_dir: &Path, server: &str) -> PathBuf {
+    logs_within(&state_dir.join(server))
+}
+
+fn logs_within(state: &Path) -> PathBuf {
+    state.join("logs")
 }
 
 /// A server's run folder.

@@ -22,6 +22,7 @@ mod members;
 mod memory;
 mod orders;
 mod origin;
+mod processes;
 mod reason;
 mod replace;
 mod ring;
@@ -51,7 +52,8 @@ pub use self::detach::detach;
 pub use self::events::{Event, Told};
 pub use self::explain::Explanation;
 pub use self::flow_report::{ClientCount, FlowCount, FlowEntry, FlowsReport};
-pub use self::folders::ServerFolders;
+pub use self::folders::{ServerFolders, logs_folder};
+pub use self::processes::{ProcessReport, ProcessesReport};
 pub use self::rules::RulesReport;
 pub use self::services::{BackendReport, ServiceReport, ServicesReport};
 pub use self::set::SetChanged;
@@ -63,6 +65,7 @@ use self::server::{Server, lock};
 use self::window::Window;
 use crate::datapath::links::Wanted;
 use crate::host::requirements;
+use crate::process::Earlier;
 
 /// Time between two looks at whether the interfaces are still those that carry the firewall.
 const INTERFACE_CHECK: Duration = Duration::from_secs(1);
@@ -84,6 +87,8 @@ pub struct Options {
     pub cgroup: Option<PathBuf>,
     /// How the firewall is attached.
     pub mode: Wanted,
+    /// What becomes of processes that an earlier agent has left running.
+    pub earlier: Earlier,
     /// Whether each dropped packet is logged.
     pub log_drops: bool,
 }
@@ -176,6 +181,8 @@ async fn answer(server: &mut Server, request: Request) {
             return;
         }
         Command::Services => server.services().and_then(|services| Reply::value(&services)),
+        Command::Processes => Reply::value(&server.processes()),
+        Command::Process(order) => server.order_process(&order).and_then(|before| Reply::value(&before)),
         Command::Backend(order) => server.order(&order).and_then(|ordered| Reply::value(&ordered)),
         // A walk through the tables takes its time.
         Command::Flows(query) => return server.flows(query, request.reply),

@@ -229,21 +229,16 @@ impl Server {
 
     /// Processes that refuse their new configuration keep the old one; the others go on to the new plan.
     async fn replace_processes(&mut self, new: &Plan) -> Result<()> {
-        // Taken out for the time of the change: a lock is not held while processes stop.
-        let Some(mut supervisor) = lock(&self.supervisor).take() else { return Ok(()) };
-        let result = {
-            let mut change = pin!(change(&mut supervisor, self.edge.clone(), new));
-            let mut health = self.health_changes.clone();
-            // Processes take their time to stop; a backend that dies meanwhile leaves the tables all the same.
-            loop {
-                tokio::select! {
-                    result = &mut change => break result,
-                    Ok(()) = health.changed() => self.follow_health(),
-                }
+        let supervisor = Arc::clone(&self.supervisor);
+        let mut change = pin!(change(&supervisor, self.edge.clone(), new));
+        let mut health = self.health_changes.clone();
+        // Processes take their time to stop; a backend that dies meanwhile leaves the tables all the same.
+        loop {
+            tokio::select! {
+                result = &mut change => return result,
+                Ok(()) = health.changed() => self.follow_health(),
             }
-        };
-        *lock(&self.supervisor) = Some(supervisor);
-        result
+        }
     }
 }
 
@@ -284,7 +279,7 @@ impl Put {
     }
 }
 
-async fn change(supervisor: &mut Supervisor, edge: Option<EdgeProcess>, new: &Plan) -> Result<()> {
+async fn change(supervisor: &Supervisor, edge: Option<EdgeProcess>, new: &Plan) -> Result<()> {
     let planned = supervisor.apply(new.processes.clone()).await;
     match edge {
         Some(edge) => planned.and(supervisor.add(edge.spawned(&new.edge)).await),

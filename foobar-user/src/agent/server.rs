@@ -27,7 +27,7 @@ use crate::host::way::{self, Learner};
 use crate::host::{settings, vips};
 use crate::metrics::{Listeners, Metrics, Reloads};
 use crate::plan::Plan;
-use crate::process::Supervisor;
+use crate::process::{Earlier, Supervisor};
 use crate::sets::{Now, Sets};
 
 /// Shared with the threads that answer scrapes.
@@ -51,7 +51,7 @@ pub(super) struct Server {
     pub(super) members: Members,
     /// Whether some weight has not been whole yet.
     starting: bool,
-    pub(super) supervisor: Shared<Option<Supervisor>>,
+    pub(super) supervisor: Arc<Supervisor>,
     pub(super) database: Shared<Database>,
     pub(super) edge: Option<EdgeProcess>,
     pub(super) metrics: Arc<Metrics>,
@@ -93,7 +93,9 @@ impl Server {
         let mut vlans = Watch::start()?;
         // Before the programs are loaded, which takes longer than a lease lasts: who leads goes on leading, and is witnessed.
         let mut database = Database::start(plan, &folders)?;
-        if let Some(fence) = fence::adopt(&options.bpffs, &options.server)? {
+        if Database::is_running(plan, &folders)
+            && let Some(fence) = fence::adopt(&options.bpffs, &options.server)?
+        {
             database.follow(plan, &folders, Some(&fence))?;
         }
         let (datapath, edge) = close_firewall(&options, &folders, plan, &sets, &mut vlans).await?;
@@ -115,12 +117,13 @@ impl Server {
 
         let (health, health_changes) = Health::start(&plan.services, orders::read(folders.state())?);
         fence::hold(&mut lock(&datapath), plan, &folders)?;
-        let supervisor = start_processes(plan, &folders, edge.as_ref(), &database.duties).await?;
+        let supervisor = start_processes(plan, &folders, edge.as_ref(), &database.duties, options.earlier).await?;
+        let supervisor = Arc::new(supervisor);
         database.follow(plan, &folders, fence::of(&lock(&datapath))?.as_ref())?;
         let database = Arc::new(Mutex::new(database));
         let health = Arc::new(Mutex::new(health));
         let ejections_task = ejections::watch(Arc::clone(&datapath), Arc::clone(&health))?;
-        let (supervisor, reloads) = (Arc::new(Mutex::new(Some(supervisor))), Arc::new(Mutex::new(Reloads::default())));
+        let reloads = Arc::new(Mutex::new(Reloads::default()));
         let asked = Asked {
             datapath: Arc::clone(&datapath),
             flows,
@@ -263,12 +266,11 @@ impl Server {
     /// What the server is doing.
     pub(super) fn status(&self) -> Status {
         let health = self.health_changes.borrow().clone();
-        let processes = lock(&self.supervisor).as_ref().map(Supervisor::status).unwrap_or_default();
         let waiting = self.window.waiting();
         Facts {
             plan: &self.loaded.plan,
             health: &health,
-            processes,
+            processes: self.supervisor.status(),
             reloads: *lock(&self.reloads),
             last_refusal: self.last_refusal.clone(),
             waiting,
@@ -284,10 +286,7 @@ impl Server {
         if let Some(resigning) = resigning {
             resigning.await;
         }
-        let supervisor = lock(&self.supervisor).take();
-        if let Some(supervisor) = supervisor {
-            supervisor.stop().await;
-        }
+        self.supervisor.stop().await;
         self.metrics_task.abort();
         self.ring_task.abort();
         self.ejections_task.abort();
@@ -365,8 +364,9 @@ async fn start_processes(
     folders: &ServerFolders,
     edge: Option<&EdgeProcess>,
     duties: &Duties,
+    earlier: Earlier,
 ) -> Result<Supervisor> {
-    let mut supervisor = Supervisor::start_by(plan.processes.clone(), folders.processes(), duties.clone())?;
+    let supervisor = Supervisor::start_by(plan.processes.clone(), folders.processes(), duties.clone(), earlier)?;
     if let Some(edge) = edge
         && let Err(error) = supervisor.add(edge.spawned(&plan.edge)).await
     {

@@ -30,7 +30,7 @@ pub(super) struct Asked {
     pub(super) flows: Arc<Told>,
     pub(super) flood: Arc<flood::Told>,
     pub(super) health: Shared<Health>,
-    pub(super) supervisor: Shared<Option<Supervisor>>,
+    pub(super) supervisor: Arc<Supervisor>,
     pub(super) database: Shared<Database>,
     pub(super) reloads: Shared<Reloads>,
 }
@@ -49,7 +49,7 @@ pub(super) fn of(plan: &Plan, folders: &ServerFolders, asked: Asked) -> Sources 
     Sources {
         datapath: Some(Arc::new(move || read_datapath(&lock(&datapath), &flows, &flood))),
         health: Some(Arc::new(move || Ok(read_health(&lock(&health))))),
-        processes: Some(Arc::new(move || Ok(read_processes(lock(&supervisor).as_ref())))),
+        processes: Some(Arc::new(move || Ok(read_processes(&supervisor)))),
         database: plan.fence.is_some().then(|| {
             Arc::new(move || Ok(read_database(&lock(&database).report().unwrap_or_default()))) as metrics::Source<_>
         }),
@@ -190,14 +190,17 @@ fn read_database(report: &DatabaseReport) -> metrics::database::Database {
     }
 }
 
-fn read_processes(supervisor: Option<&Supervisor>) -> metrics::processes::Processes {
-    let usage = supervisor.map(Supervisor::usage).unwrap_or_default();
-    let processes = usage.into_iter().map(|usage| metrics::processes::Process {
+fn read_processes(supervisor: &Supervisor) -> metrics::processes::Processes {
+    let processes = supervisor.usage().into_iter().map(|usage| metrics::processes::Process {
         name: usage.name,
         up: usage.up,
         restarts: usage.restarts,
         cpu_seconds: usage.cpu_seconds,
         memory_bytes: usage.memory_bytes,
+        stopped: usage.stopped,
+        throttled_periods: usage.throttled_periods,
+        throttled_seconds: usage.throttled_seconds,
+        oom_kills: usage.oom_kills,
     });
     metrics::processes::Processes { processes: processes.collect() }
 }

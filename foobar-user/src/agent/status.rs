@@ -26,7 +26,7 @@ pub struct Status {
     pub domain: String,
     /// The agent's process.
     pub pid: u32,
-    /// Every process runs and every service has a member.
+    /// Every process runs that nobody has stopped, and every service has a member.
     pub ready: bool,
     /// Number of the generation of rules in force.
     pub generation: u32,
@@ -96,7 +96,8 @@ impl Facts<'_> {
     pub(super) fn report(self, datapath: &Datapath) -> Status {
         let plan = self.plan;
         let services = services(plan, datapath, self.health);
-        let running = self.processes.iter().all(|process| process.state == ProcessState::Running);
+        let fine = |state| matches!(state, ProcessState::Running | ProcessState::Stopped);
+        let running = self.processes.iter().all(|process| fine(process.state));
         let served = services.iter().all(|service| service.backends.iter().any(|backend| backend.member));
         Status {
             server: plan.server.clone(),

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 use foobar_user::agent;
 use foobar_user::datapath::links::Wanted;
+use foobar_user::process::Earlier;
 
 use super::{ServerArguments, SiteArguments, runtime};
 
@@ -30,6 +31,9 @@ pub(super) struct AgentArguments {
     /// Log every packet that is dropped, with the number of its reason: to debug, not under load.
     #[arg(long)]
     log_drops: bool,
+    /// End processes that an earlier agent has left running, and start them anew, instead of adopting them.
+    #[arg(long)]
+    replace_processes: bool,
 }
 
 #[derive(Debug, Args)]
@@ -62,6 +66,7 @@ pub(super) fn run(arguments: AgentArguments) -> Result<()> {
             ModeArgument::Generic => Wanted::Generic,
         },
         log_drops: arguments.log_drops,
+        earlier: if arguments.replace_processes { Earlier::Replace } else { Earlier::Adopt },
     }))
 }
 

@@ -6,6 +6,8 @@ mod backend;
 mod db;
 mod explain;
 mod flows;
+mod logs;
+mod process;
 mod rules;
 mod services;
 mod set;
@@ -94,6 +96,13 @@ enum Command {
     /// What is ordered outlives restarts, reloads and reboots, until it is ordered otherwise.
     #[command(subcommand)]
     Backend(backend::BackendCommand),
+    /// List, start, stop and restart a server's processes.
+    ///
+    /// What was stopped stays stopped over restarts, reloads and reboots, until it is started.
+    #[command(subcommand)]
+    Process(process::ProcessCommand),
+    /// Show the end of a process's output, and with -f what comes.
+    Logs(logs::LogsArguments),
     /// Look at the flows that a server balances on the wire, or end some of them.
     #[command(subcommand)]
     Flows(flows::FlowsCommand),
@@ -175,6 +184,8 @@ impl Cli {
             Command::Services { server, json } => services::services(&server, json),
             Command::Db(command) => db::run(&command),
             Command::Backend(command) => backend::run(&command),
+            Command::Process(command) => process::run(&command),
+            Command::Logs(arguments) => logs::logs(&arguments),
             Command::Flows(command) => flows::run(&command),
             Command::Watch(arguments) => watch::watch(&arguments),
             Command::Explain(arguments) => explain::explain(&arguments),

@@ -72,7 +72,9 @@ pub enum Step {
 /// Decides.
 #[must_use]
 pub fn decide(view: &View<'_>) -> Step {
-    let Some(state) = view.state else { return begin(view) };
+    let (epoch, leader) = known(view);
+    // A store that knows less than its servers has lost what it was told, wherever its memory comes from.
+    let Some(state) = view.state.filter(|state| state.epoch >= epoch) else { return begin(view, epoch, leader) };
     if let (Some(theirs), Some(own)) = (state.cluster, view.own.cluster)
         && theirs != own
     {
@@ -84,42 +86,37 @@ pub fn decide(view: &View<'_>) -> Step {
     if state.leader == view.me { lead(view, state) } else { follow(view, state) }
 }
 
-/// There is no state: the first start of all, or the store has forgotten.
-fn begin(view: &View<'_>) -> Step {
+/// The last epoch that anybody knows of, with its leader.
+fn known<'v>(view: &View<'v>) -> (u64, &'v str) {
     let words = view.members.values().map(|word| (word.epoch, word.leader.as_str()));
-    let (epoch, leader) = words.chain([view.remembered]).max().unwrap_or_default();
-    if epoch > 0 {
-        return remember(view, epoch, leader);
+    words.chain([view.remembered]).max().unwrap_or_default()
+}
+
+/// There is no state, or an old one: the first start of all, or the store has forgotten. Nothing is made before everybody has been
+/// heard: somebody may know of more.
+fn begin(view: &View<'_>, epoch: u64, leader: &str) -> Step {
+    let (first, why) = if epoch > 0 {
+        (leader, "it led when the store lost its state")
+    } else {
+        (view.first, "the site's first leader")
+    };
+    if let Some(missing) = view.servers.iter().find(|server| *server != view.me && !view.members.contains_key(*server))
+    {
+        return Step::Wait(format!("the store knows of no leader; waiting to hear from {missing} what it knows"));
     }
-    if view.me != view.first {
-        return Step::Wait(format!("{} makes the cluster first", view.first));
+    if view.me != first {
+        return Step::Wait(format!("the store knows of no leader; {first} leads first"));
     }
     let has_cluster = |server: &&String| view.members.get(*server).is_some_and(|word| word.cluster.is_some());
     if view.own.cluster.is_none()
         && let Some(other) = view.servers.iter().filter(|server| *server != view.me).find(has_cluster)
     {
         return Step::Wait(format!(
-            "{other} has a cluster, and this server, which is to be the first, has none: say `primary = \"{other}\"` in \
-             [database]"
+            "{other} has a cluster, and this server, which is to lead first, has none: say `primary = \"{other}\"` in [database]"
         ));
-    }
-    let first = State { cluster: view.own.cluster, ..State::default() };
-    Step::Take(first.led_by(view.me, "the site's first leader"))
-}
-
-/// The store has lost the state. Who led last makes it again, when everybody has been heard: nobody knows of a later one.
-fn remember(view: &View<'_>, epoch: u64, leader: &str) -> Step {
-    if let Some(missing) = view.servers.iter().find(|server| *server != view.me && !view.members.contains_key(*server))
-    {
-        return Step::Wait(format!(
-            "the store has lost who leads ({leader} did, in epoch {epoch}); waiting to hear from {missing}"
-        ));
-    }
-    if leader != view.me {
-        return Step::Wait(format!("the store has lost who leads; waiting for {leader}, which led epoch {epoch}"));
     }
     let lost = State { epoch, leader: leader.to_owned(), cluster: view.own.cluster, ..State::default() };
-    Step::Take(lost.led_by(view.me, "it led when the store lost its state"))
+    Step::Take(lost.led_by(view.me, why))
 }
 
 fn lead(view: &View<'_>, state: &State) -> Step {
@@ -132,12 +129,13 @@ fn lead(view: &View<'_>, state: &State) -> Step {
             Step::Take(again.with_event(format!("{} leads again: nobody else took the lease", view.me)))
         };
     }
-    if view.own.silent >= HUNG && candidates().next().is_some() {
-        let given = State { held: false, ..state.clone() };
-        return Step::GiveUp(given.with_event(format!("{} gave up: its PostgreSQL does not answer", view.me)));
-    }
     match &state.handover {
+        None if view.own.silent >= HUNG && candidates().next().is_some() => {
+            let given = State { held: false, ..state.clone() };
+            Step::GiveUp(given.with_event(format!("{} gave up: its PostgreSQL does not answer", view.me)))
+        }
         None => Step::Renew(state.clone()),
+        // Who is stopped in order does not answer either.
         Some(to) => match candidates().find(|name| to.is_empty() || *name == to) {
             Some(to) => Step::HandOver { to: to.clone() },
             None => {
@@ -230,11 +228,15 @@ mod tests {
     #[test]
     fn the_first_start_is_the_named_servers() {
         let nothing = Own::default();
-        assert_eq!(taken_by(&ask("db1", None, 0, &[], nothing)), Some(("db1", 1)));
-        assert!(matches!(ask("db2", None, 60_000, &[], nothing), Step::Wait(_)));
-        // Another has a cluster: nothing is made beside it.
-        let made = Member { cluster: Some(9), ..Member::default() };
-        assert!(matches!(ask("db1", None, 0, &[("db2", made)], nothing), Step::Wait(_)));
+        let word = Member::default;
+        let all = ["db1", "db2", "db3"].map(|server| (server, word()));
+        assert_eq!(taken_by(&ask("db1", None, 0, &all, nothing)), Some(("db1", 1)));
+        assert!(matches!(ask("db2", None, 60_000, &all, nothing), Step::Wait(_)));
+        // Somebody has not been heard, or has a cluster: nothing is made beside it.
+        assert!(matches!(ask("db1", None, 60_000, &all[..2], nothing), Step::Wait(_)));
+        let made = Member { cluster: Some(9), ..word() };
+        let one = [("db1", word()), ("db2", made), ("db3", word())];
+        assert!(matches!(ask("db1", None, 0, &one, nothing), Step::Wait(_)));
     }
 
     #[test]
@@ -245,6 +247,16 @@ mod tests {
         let all = [("db1", db1), ("db2", db2), ("db3", db3)];
         assert_eq!(taken_by(&ask("db1", None, 0, &all, own(Role::Primary, 1))), Some(("db1", 4)));
         assert!(matches!(ask("db2", None, 0, &all, own(Role::Replica, 1)), Step::Wait(_)));
+    }
+
+    #[test]
+    fn an_old_state_is_none() {
+        let old = state("db1", true, &["db2"]);
+        let word = |leader: &str| Member { epoch: 9, leader: leader.into(), ..replica(1) };
+        let all = [("db1", word("db2")), ("db2", word("db2")), ("db3", word("db2"))];
+        assert!(matches!(ask("db1", Some(&old), 0, &all, own(Role::Primary, 1)), Step::Wait(_)));
+        assert!(matches!(ask("db2", Some(&old), 60_000, &all[..2], own(Role::Replica, 1)), Step::Wait(_)));
+        assert_eq!(taken_by(&ask("db2", Some(&old), 0, &all, own(Role::Primary, 1))), Some(("db2", 10)));
     }
 
     #[test]
@@ -306,6 +318,8 @@ mod tests {
         let to_db2 = Step::HandOver { to: "db2".into() };
         assert_eq!(ask("db1", Some(&wanted("")), 0, &ready, leader), to_db2);
         assert_eq!(ask("db1", Some(&wanted("db2")), 0, &ready, leader), to_db2);
+        let stopped = Own { silent: HUNG, ..leader };
+        assert_eq!(ask("db1", Some(&wanted("db2")), 0, &ready, stopped), to_db2);
         for (to, ready) in [("db3", &ready[..]), ("db2", &[])] {
             assert!(matches!(
                 ask("db1", Some(&wanted(to)), 0, ready, leader),

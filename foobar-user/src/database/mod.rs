@@ -3,8 +3,10 @@
 //! Each server's [`Keeper`] reads the store, looks at its own PostgreSQL, decides ([`decide`], a pure function) and acts. A
 //! lease ends by itself: its holder fences itself by its own clock *before* another server's clock lets that one take it.
 
+mod any;
 pub mod decide;
 mod duty;
+pub mod etcd;
 mod keeper;
 mod local;
 mod report;
@@ -13,6 +15,7 @@ mod store;
 pub mod sync;
 pub mod witness;
 
+pub use any::AnyStore;
 pub use duty::{Duties, Duty};
 pub use keeper::{Fencing, Keeper, Post};
 pub use local::Socket;

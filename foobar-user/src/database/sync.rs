@@ -62,6 +62,17 @@ impl Waits {
         }
     }
 
+    /// Whether whoever is waited for by this has everything that these servers need to have.
+    #[must_use]
+    pub fn keeps(&self, in_sync: &BTreeSet<String>, mode: Mode) -> bool {
+        match (self, in_sync.is_empty(), mode) {
+            (Self::All(names), false, _) => names.is_superset(in_sync),
+            (Self::None | Self::One(_), false, _) => false,
+            (Self::None, true, Mode::Strict) => false,
+            (_, true, _) => true,
+        }
+    }
+
     /// What a leader starts with for which nobody is known to be in sync.
     #[must_use]
     pub fn alone(mode: Mode, others: &BTreeSet<String>) -> Self {
@@ -191,6 +202,15 @@ mod tests {
         assert_eq!(Waits::alone(Mode::Strict, &set(&["db2", "db3"])), one);
         assert_eq!(ask(Mode::Strict, &[], &one, &[], 0), Change::None);
         assert_eq!(one.names(), "ANY 1 (\"db2\", \"db3\")");
+    }
+
+    #[test]
+    fn what_is_waited_for_keeps_who_may_take_over() {
+        let all = Waits::All(set(&["db2", "db3"]));
+        assert!(all.keeps(&set(&["db2"]), AVAILABLE) && all.keeps(&set(&[]), Mode::Strict));
+        assert!(!Waits::All(set(&["db2"])).keeps(&set(&["db2", "db3"]), AVAILABLE));
+        assert!(!Waits::One(set(&["db2"])).keeps(&set(&["db2"]), AVAILABLE));
+        assert!(Waits::None.keeps(&set(&[]), AVAILABLE) && !Waits::None.keeps(&set(&[]), Mode::Strict));
     }
 
     #[test]

@@ -221,12 +221,14 @@ async fn watch_backend(target: Target, state: watch::Sender<HealthState>, wire: 
 
 /// Puts a result into the snapshot; wakes readers only when members may change.
 fn publish(state: &watch::Sender<HealthState>, target: &Target, verdict: &mut Verdict, outcome: &Outcome) {
-    let changed = verdict.take(
-        matches!(outcome, Outcome::Success(_)),
-        target.check.rise,
-        target.check.fall,
-        std::time::Instant::now(),
-    );
+    let said = outcome.said().map(|said| (said.position, said.role));
+    let success = matches!(outcome, Outcome::Success(_));
+    // A primary is the only one: to wait whether it stays helps nobody.
+    let changed = if matches!(said, Some((_, DatabaseRole::Primary))) {
+        verdict.rise()
+    } else {
+        verdict.take(success, target.check.rise, target.check.fall, std::time::Instant::now())
+    };
     if changed {
         tracing::info!(
             service = target.service,
@@ -237,7 +239,6 @@ fn publish(state: &watch::Sender<HealthState>, target: &Target, verdict: &mut Ve
             "health"
         );
     }
-    let said = outcome.said().map(|said| (said.position, said.role));
     state.send_if_modified(|state| {
         let measured = said.map(|(position, role)| measured(state, target, position, role));
         let Some(backend) = find_mut(state, target) else { return false };
@@ -248,7 +249,6 @@ fn publish(state: &watch::Sender<HealthState>, target: &Target, verdict: &mut Ve
             backend.ejection.end(now);
         }
         let connects = !matches!(target.check.kind, CheckKind::Script(_));
-        let success = matches!(outcome, Outcome::Success(_));
         let returns = connects && backend.ejection.checked(success, target.check.rise, now);
         if rises || returns {
             backend.recovered = Some(now);

@@ -66,6 +66,15 @@ impl Verdict {
     }
 }
 
+impl Verdict {
+    /// Takes one success of who has no substitute: it is up at once, however often it fell. Returns whether the verdict changed.
+    pub fn rise(&mut self) -> bool {
+        let changed = self.status != Status::Up;
+        (self.status, self.against) = (Status::Up, 0);
+        changed
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,6 +113,14 @@ mod tests {
         let (mut verdict, start) = (Verdict::default(), Instant::now());
         // One success after the first fall, then two, then four.
         assert_eq!(run(&mut verdict, start, "+-+-++-++++", 1, 1), "ududdudddd".to_owned() + "u");
+    }
+
+    #[test]
+    fn who_has_no_substitute_is_up_at_once() {
+        let (mut verdict, start) = (Verdict::default(), Instant::now());
+        assert_eq!(run(&mut verdict, start, "+-+-++-", 1, 1), "ududdud");
+        assert!(verdict.rise() && !verdict.rise());
+        assert_eq!(verdict.status(), Status::Up);
     }
 
     #[test]

@@ -77,13 +77,25 @@ struct Found {
 /// # Errors
 /// The kernel does not list them, or does not let them be ended (`CONFIG_INET_DIAG_DESTROY`).
 pub fn end_connections_to(peer: SocketAddr) -> Result<usize> {
+    end(|found| remote(found) == Some(peer))
+}
+
+/// Ends every TCP connection of this network namespace that was accepted on `port`, and those that outlive their program, too.
+///
+/// # Errors
+/// As [`end_connections_to`].
+pub fn end_connections_of(port: u16) -> Result<usize> {
+    end(|found| found.id.source_port.get() == port)
+}
+
+fn end(is_meant: impl Fn(&Found) -> bool) -> Result<usize> {
     let netlink = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkSockDiag)
         .context("cannot ask the kernel for its sockets")?;
     setsockopt(&netlink, sockopt::ReceiveTimeout, &TimeVal::new(1, 0))?;
     let mut ended = 0;
     // A socket of IPv6 may be connected to an IPv4 address.
     for family in [libc::AF_INET, libc::AF_INET6] {
-        for found in list(&netlink, family as u8)?.iter().filter(|found| remote(found) == Some(peer)) {
+        for found in list(&netlink, family as u8)?.iter().filter(|found| is_meant(found)) {
             ended += usize::from(destroy(&netlink, found)?);
         }
     }

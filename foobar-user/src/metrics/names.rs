@@ -190,6 +190,30 @@ pub const PROCESS_CPU: Family =
 /// Process memory.
 pub const PROCESS_MEMORY: Family =
     Family::gauge("foobar_process_memory_bytes", &["process"], "Memory of the process and its children");
+/// Process stopped by order.
+pub const PROCESS_STOPPED: Family = Family::gauge(
+    "foobar_process_stopped",
+    &["process"],
+    "1 when the process does not run because an operator, or the agent for the database, wants that",
+);
+/// Process throttling, in periods.
+pub const PROCESS_THROTTLED_PERIODS: Family = Family::counter(
+    "foobar_process_cpu_throttled_periods",
+    &["process"],
+    "Periods of 100 ms in which its CPU limit held the process up",
+);
+/// Process throttling, in time.
+pub const PROCESS_THROTTLED: Family = Family::counter(
+    "foobar_process_cpu_throttled_seconds",
+    &["process"],
+    "Time for which its CPU limit held the process up, over all CPUs",
+);
+/// Process OOM kills.
+pub const PROCESS_OOM_KILLS: Family = Family::counter(
+    "foobar_process_oom_kills",
+    &["process"],
+    "Processes of it that the kernel killed because its memory limit, or the host's memory, was used up",
+);
 /// Host CPU.
 pub const HOST_CPU: Family =
     Family::counter("foobar_host_cpu_seconds", &["mode"], "CPU time of the host by mode, all CPUs together");
@@ -377,6 +401,10 @@ pub const ALL: &[Family] = &[
     PROCESS_RESTARTS,
     PROCESS_CPU,
     PROCESS_MEMORY,
+    PROCESS_STOPPED,
+    PROCESS_THROTTLED_PERIODS,
+    PROCESS_THROTTLED,
+    PROCESS_OOM_KILLS,
     HOST_CPU,
     HOST_CPUS,
     HOST_MEMORY,

@@ -27,6 +27,14 @@ pub struct Process {
     pub cpu_seconds: f64,
     /// Memory in bytes.
     pub memory_bytes: u64,
+    /// It does not run because somebody wants that.
+    pub stopped: bool,
+    /// Periods of 100 ms in which its CPU quota held it up.
+    pub throttled_periods: u64,
+    /// Time for which its CPU quota held it up, in seconds over all CPUs.
+    pub throttled_seconds: f64,
+    /// Processes of it that were killed because its memory was used up.
+    pub oom_kills: u64,
 }
 
 impl Collector for Processes {
@@ -40,6 +48,14 @@ impl Collector for Processes {
         let cpu = processes.iter().map(|p| ([p.name.as_str()], p.cpu_seconds));
         encode::counter(encoder, &names::PROCESS_CPU, cpu)?;
         let memory = processes.iter().map(|p| ([p.name.as_str()], p.memory_bytes));
-        encode::gauge(encoder, &names::PROCESS_MEMORY, memory)
+        encode::gauge(encoder, &names::PROCESS_MEMORY, memory)?;
+        let stopped = processes.iter().map(|p| ([p.name.as_str()], u64::from(p.stopped)));
+        encode::gauge(encoder, &names::PROCESS_STOPPED, stopped)?;
+        let periods = processes.iter().map(|p| ([p.name.as_str()], p.throttled_periods));
+        encode::counter(encoder, &names::PROCESS_THROTTLED_PERIODS, periods)?;
+        let throttled = processes.iter().map(|p| ([p.name.as_str()], p.throttled_seconds));
+        encode::counter(encoder, &names::PROCESS_THROTTLED, throttled)?;
+        let kills = processes.iter().map(|p| ([p.name.as_str()], p.oom_kills));
+        encode::counter(encoder, &names::PROCESS_OOM_KILLS, kills)
     }
 }

@@ -65,15 +65,24 @@ pub fn inspect(certificate: &Path, key: &Path) -> Result<Facts, String> {
     Ok(Facts { not_before, not_after, certificate: first })
 }
 
+/// The CAs of a file; at least one.
+///
+/// # Errors
+/// It cannot be read, or holds something else.
+pub fn authorities(ca: &Path) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    for root in chain(ca)? {
+        roots.add(root).map_err(|error| format!("{} is no CA's certificate: {error}", ca.display()))?;
+    }
+    Ok(roots)
+}
+
 /// Whether a CA's certificate signed the first of a file, and both are in date.
 ///
 /// # Errors
 /// What is wrong with either.
 pub fn verify(ca: &Path, certificate: &Path) -> Result<(), String> {
-    let mut roots = RootCertStore::empty();
-    for root in chain(ca)? {
-        roots.add(root).map_err(|error| format!("{} is no CA's certificate: {error}", ca.display()))?;
-    }
+    let roots = authorities(ca)?;
     let chain = chain(certificate)?;
     let unusable = |error| format!("{} is not of the CA {}: {error}", certificate.display(), ca.display());
     let parsed = ParsedCertificate::try_from(&chain[0]).map_err(unusable)?;

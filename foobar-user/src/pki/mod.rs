@@ -16,7 +16,7 @@ use crate::plan::TlsFiles;
 use crate::site::{Forward, Server, Service, Site, Tls};
 use authority::Authority;
 pub use authority::{CA_DAYS, CERTIFICATE_DAYS};
-pub use inspect::{Facts, inspect, verify};
+pub use inspect::{Facts, authorities, inspect, verify};
 
 /// A server certificate with less time left is renewed by the next `foobar pki`.
 pub const RENEW_DAYS: i64 = 30;

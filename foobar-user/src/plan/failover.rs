@@ -2,32 +2,65 @@
 
 use std::net::SocketAddr;
 
-use super::{FailoverPlan, FencePlan, Role, StorePlan, WitnessPlan};
+use super::{FailoverPlan, FencePlan, Role, StorePlan, TlsFiles, WitnessPlan};
 use crate::pki;
 use crate::site::{Database, Server, Site, SiteProcess};
 
-/// The server whose agent is the witness: the first balancer of the file. `None`: nobody fails over, because there is only one
-/// database server, or nobody else to ask.
-fn witness_of(site: &Site) -> Option<(&Server, &Database)> {
-    let several = site.of_role(Role::Database).nth(1).is_some();
-    let balancer = site.of_role(Role::Balancer).next().filter(|_| several)?;
-    Some((balancer, site.database.as_ref()?))
+/// `[database]` of a site with several database servers: with one there is nobody to take over.
+fn several(site: &Site) -> Option<&Database> {
+    site.of_role(Role::Database).nth(1)?;
+    site.database.as_ref()
 }
 
-fn endpoints(witness: &Server, database: &Database) -> Vec<SocketAddr> {
+/// The server whose agent is the witness: the first balancer of the file. `None`: there is none, or etcd in its place.
+fn witness_of(site: &Site) -> Option<(&Server, &Database)> {
+    let database = several(site).filter(|database| database.etcd.is_none())?;
+    Some((site.of_role(Role::Balancer).next()?, database))
+}
+
+fn addresses(witness: &Server, database: &Database) -> Vec<SocketAddr> {
     witness.addresses().map(|address| SocketAddr::new(address, database.witness_port.value)).collect()
+}
+
+/// Where the lease is kept. `None`: nobody fails over, because there is only one database server, or nobody to ask.
+fn store_of(site: &Site) -> Option<StorePlan> {
+    let database = several(site)?;
+    match &database.etcd {
+        Some(etcd) => Some(StorePlan::Etcd {
+            endpoints: etcd.endpoints.iter().map(|endpoint| endpoint.value.clone()).collect(),
+            prefix: format!("/foobar/{}/", site.domain.value),
+        }),
+        None => {
+            let (witness, database) = witness_of(site)?;
+            let server = witness.name.value.clone();
+            Some(StorePlan::Witness { server, addresses: addresses(witness, database) })
+        }
+    }
+}
+
+/// What a server proves itself with where the lease is kept: its own files, but for those that the site names for etcd.
+fn files(site: &Site, server: &Server) -> TlsFiles {
+    let mut files = pki::server_files(site, &server.name);
+    let Some(etcd) = site.database.as_ref().and_then(|database| database.etcd.as_ref()) else { return files };
+    if let Some(ca) = &etcd.ca {
+        files.ca = ca.value.clone();
+    }
+    if let Some((certificate, key)) = &etcd.identity {
+        (files.certificate, files.key) = (certificate.value.clone(), key.value.clone());
+    }
+    files
 }
 
 /// A database server's part.
 pub(super) fn of(site: &Site, server: &Server) -> Option<FailoverPlan> {
-    let (witness, database) = witness_of(site)?;
+    let (database, store) = (several(site)?, store_of(site)?);
     let servers = site.of_role(Role::Database);
     Some(FailoverPlan {
         servers: servers.map(|server| (server.name.value.clone(), server.address.value)).collect(),
         mode: database.mode,
         ttl_ms: database.lease_ms,
-        store: StorePlan::Witness { server: witness.name.value.clone(), addresses: endpoints(witness, database) },
-        tls: pki::server_files(site, &server.name),
+        store,
+        tls: files(site, server),
     })
 }
 
@@ -35,7 +68,7 @@ pub(super) fn of(site: &Site, server: &Server) -> Option<FailoverPlan> {
 pub(super) fn witness(site: &Site, server: &Server) -> Option<WitnessPlan> {
     let (witness, database) = witness_of(site)?;
     (witness.name == server.name).then(|| WitnessPlan {
-        listen: endpoints(witness, database),
+        listen: addresses(witness, database),
         tls: pki::server_files(site, &server.name),
         servers: site.of_role(Role::Database).map(|server| server.name.value.clone()).collect(),
     })
@@ -43,7 +76,7 @@ pub(super) fn witness(site: &Site, server: &Server) -> Option<WitnessPlan> {
 
 /// The fence of a server whose PostgreSQL needs a lease.
 pub(super) fn fence(site: &Site, server: &Server) -> Option<FencePlan> {
-    witness_of(site)?;
+    store_of(site)?;
     let runs = |process: &&crate::site::Process| process.kind == SiteProcess::Postgres && process.runs_on(server);
     site.processes.iter().find(runs)?;
     let others = site.of_role(Role::Database).filter(|other| other.name != server.name);

@@ -2,6 +2,7 @@
 
 mod bogons;
 mod derive;
+mod endpoint;
 mod failover;
 mod processes;
 mod rules;
@@ -9,6 +10,7 @@ mod services;
 mod sets;
 pub(crate) mod show;
 mod sources;
+mod supervision;
 mod tunnels;
 
 use std::collections::BTreeMap;
@@ -23,11 +25,13 @@ use serde::Serialize;
 use crate::database::sync::Mode;
 
 pub use derive::{PlanError, plan};
+pub use endpoint::Endpoint;
 pub use rules::{CHECK_PORTS, PASSING_RULES_MAX, RULE_INTERFACES_MAX, RULES_MAX, derive_rules};
 pub use services::serves;
 pub use sets::{SetPlan, derive_sets};
 pub use show::show;
 pub use sources::admits;
+pub use supervision::{FileContent, FilePlan, Limits, Ready, ReadyCheck, fill};
 pub use tunnels::{TunnelPlan, tunnelled_vips};
 
 /// Everything that the agent of one server does; a pure function of the site file and the server's name.
@@ -393,6 +397,12 @@ pub struct ProcessPlan {
     pub stop_signal: Option<String>,
     /// Time until SIGKILL, in milliseconds.
     pub stop_timeout_ms: u64,
+    /// Processes of this server that must be ready before it starts.
+    pub after: Vec<String>,
+    /// When it counts as ready; `None`: when it runs, or as its kind knows.
+    pub ready: Option<Ready>,
+    /// What it may use.
+    pub limits: Limits,
 }
 
 /// What a process is.
@@ -405,11 +415,17 @@ pub enum ProcessKind {
         command: Vec<String>,
         /// Its whole environment beside `PATH`.
         environment: BTreeMap<String, String>,
+        /// Folder it runs in; `None`: `/`.
+        folder: Option<PathBuf>,
+        /// Files that are written before it starts.
+        files: Vec<FilePlan>,
+        /// Signal that makes it read its files again, without `SIG`; `None`: it is restarted when they change.
+        reload_signal: Option<String>,
     },
     /// nginx, its configuration written from the plan.
     Nginx(NginxPlan),
     /// PostgreSQL, its cluster made from the plan.
-    Postgres(PostgresPlan),
+    Postgres(Box<PostgresPlan>),
     /// Prometheus, its configuration written from the plan.
     Prometheus(PrometheusPlan),
 }
@@ -486,7 +502,7 @@ pub struct FailoverPlan {
     pub ttl_ms: u64,
     /// Where it is kept.
     pub store: StorePlan,
-    /// This server's certificates.
+    /// What it proves itself there with.
     pub tls: TlsFiles,
 }
 
@@ -500,6 +516,13 @@ pub enum StorePlan {
         server: String,
         /// Where it listens.
         addresses: Vec<SocketAddr>,
+    },
+    /// An etcd cluster.
+    Etcd {
+        /// Its members.
+        endpoints: Vec<Endpoint>,
+        /// What all keys of the site begin with.
+        prefix: String,
     },
 }
 

@@ -1,27 +1,35 @@
-//! A server's processes, in the file's order, with everything that their configurations are written from.
+//! A server's processes, in the order in which they start, with everything that their configurations are written from.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::failover;
 use super::services::encrypts;
 use super::sources::Sources;
 use super::{
-    NginxListener, NginxPlan, PostgresPlan, ProcessKind, ProcessPlan, PrometheusPlan, PrometheusTarget, Role, Transport,
+    FileContent, FilePlan, NginxListener, NginxPlan, PostgresPlan, ProcessKind, ProcessPlan, PrometheusPlan,
+    PrometheusTarget, Ready, ReadyCheck, Role, Transport, fill,
 };
 use crate::pki;
-use crate::site::{Database, Forward, Process, Server, Site, SiteProcess};
+use crate::site::{
+    Database, Forward, Process, Server, Site, SiteContent, SiteFile, SiteProcess, SiteReady, SiteReadyCheck,
+};
 
 pub(super) fn derive(site: &Site, server: &Server) -> Vec<ProcessPlan> {
-    let mine = site.processes.iter().filter(|process| process.runs_on(server));
-    mine.filter_map(|process| one(site, process, server)).collect()
+    in_order(site, server).into_iter().filter_map(|process| one(site, process, server)).collect()
 }
 
 fn one(site: &Site, process: &Process, server: &Server) -> Option<ProcessPlan> {
     let kind = match &process.kind {
-        SiteProcess::Command { command, environment } => ProcessKind::Command {
-            command: command.iter().map(|word| filled(word, site, server)).collect(),
-            environment: environment.iter().map(|(name, value)| (name.clone(), filled(value, site, server))).collect(),
-        },
+        SiteProcess::Command { command, environment, folder, files, reload_signal } => {
+            let values = values(site, server);
+            ProcessKind::Command {
+                command: command.iter().map(|word| fill(word, &values)).collect(),
+                environment: environment.iter().map(|(name, value)| (name.clone(), fill(value, &values))).collect(),
+                folder: folder.as_ref().map(|folder| folder.value.clone()),
+                files: files.iter().map(|file| file_of(file, &values)).collect(),
+                reload_signal: reload_signal.clone(),
+            }
+        }
         SiteProcess::Nginx { root, dynamic, upstream } => ProcessKind::Nginx(NginxPlan {
             domain: site.domain.value.clone(),
             root: root.value.clone(),
@@ -31,7 +39,7 @@ fn one(site: &Site, process: &Process, server: &Server) -> Option<ProcessPlan> {
             tls: pki::server_files(site, &server.name),
             balancers: site.of_role(Role::Balancer).flat_map(Server::addresses).collect(),
         }),
-        SiteProcess::Postgres => ProcessKind::Postgres(postgres(site, site.database.as_ref()?, server)?),
+        SiteProcess::Postgres => ProcessKind::Postgres(Box::new(postgres(site, site.database.as_ref()?, server)?)),
         SiteProcess::Prometheus { port, rules } => ProcessKind::Prometheus(PrometheusPlan {
             listen: SocketAddr::new(server.address.value, port.value),
             targets: site.servers.iter().map(|target| target_of(site, target)).collect(),
@@ -44,35 +52,63 @@ fn one(site: &Site, process: &Process, server: &Server) -> Option<ProcessPlan> {
         user: process.user.clone(),
         stop_signal: process.stop_signal.clone(),
         stop_timeout_ms: process.stop_timeout_ms,
+        after: before(site, process, server).map(|other| other.name.value.clone()).collect(),
+        ready: process.ready.as_ref().map(|ready| ready_of(ready, site, server)),
+        limits: process.limits.value,
     })
 }
 
-/// A word with its placeholders replaced, each once: what a placeholder brings is not looked at again.
-fn filled(word: &str, site: &Site, server: &Server) -> String {
-    let mut filled = String::with_capacity(word.len());
-    let mut rest = word;
-    while let Some(start) = rest.find('{') {
-        filled.push_str(&rest[..start]);
-        rest = &rest[start..];
-        let value = |name: &str| match name {
-            "address" => Some(server.address.to_string()),
-            "server" => Some(server.name.value.clone()),
-            "domain" => Some(site.domain.value.clone()),
-            _ => None,
+/// Processes of this server that start before this one.
+fn before<'a>(site: &'a Site, process: &'a Process, server: &'a Server) -> impl Iterator<Item = &'a Process> {
+    let named = |other: &&Process| process.after.contains(&other.name);
+    site.processes.iter().filter(|other| other.runs_on(server)).filter(named)
+}
+
+/// In the file's order, but for those that start after others.
+fn in_order<'a>(site: &'a Site, server: &'a Server) -> Vec<&'a Process> {
+    let mut left: Vec<&Process> = site.processes.iter().filter(|process| process.runs_on(server)).collect();
+    let mut order: Vec<&Process> = Vec::with_capacity(left.len());
+    while !left.is_empty() {
+        let free = |process: &&Process| {
+            before(site, process, server).all(|other| order.iter().any(|placed| placed.name == other.name))
         };
-        match rest[1..].split_once('}').and_then(|(name, after)| Some((value(name)?, after))) {
-            Some((value, after)) => {
-                filled.push_str(&value);
-                rest = after;
-            }
-            None => {
-                filled.push('{');
-                rest = &rest[1..];
-            }
-        }
+        // The check of the site file has refused circles; one would be broken here at its first process.
+        let next = left.iter().position(free).unwrap_or(0);
+        order.push(left.remove(next));
     }
-    filled.push_str(rest);
-    filled
+    order
+}
+
+fn file_of(file: &SiteFile, values: &[(String, String)]) -> FilePlan {
+    let content = match &file.content {
+        SiteContent::Text(text) => FileContent::Text(fill(text, values)),
+        SiteContent::Template(path) => FileContent::Template { path: path.value.clone(), values: values.to_vec() },
+    };
+    FilePlan { path: file.path.value.clone(), content, mode: file.mode }
+}
+
+fn ready_of(ready: &SiteReady, site: &Site, server: &Server) -> Ready {
+    let at = |address: Option<IpAddr>, port| SocketAddr::new(address.unwrap_or(server.address.value), port);
+    let check = match &ready.check {
+        SiteReadyCheck::Tcp { port, address } => ReadyCheck::Tcp(at(*address, *port)),
+        SiteReadyCheck::Http { port, address, path } => {
+            ReadyCheck::Http { address: at(*address, *port), path: path.clone() }
+        }
+        SiteReadyCheck::Script(command) => {
+            let values = values(site, server);
+            ReadyCheck::Script(command.iter().map(|word| fill(word, &values)).collect())
+        }
+    };
+    Ready { check, timeout_ms: ready.timeout_ms }
+}
+
+/// What placeholders stand for.
+fn values(site: &Site, server: &Server) -> Vec<(String, String)> {
+    vec![
+        ("address".to_owned(), server.address.to_string()),
+        ("server".to_owned(), server.name.value.clone()),
+        ("domain".to_owned(), site.domain.value.clone()),
+    ]
 }
 
 /// Every port that a service leads to on this server's role, on each of its addresses.

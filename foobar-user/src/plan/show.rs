@@ -34,7 +34,7 @@ pub fn show(plan: &Plan) -> String {
     table(&mut out, &["set", "prefixes here", "and those in"], &sets(plan));
     table(&mut out, &["service", "reached at", "hook", "select", "check", "backends"], &services(plan));
     table(&mut out, &["edge", "listens on", "redirects from", "upstream", "mTLS to", "certificate"], &edge(plan));
-    table(&mut out, &["process", "kind", "user", "what"], &processes(plan));
+    table(&mut out, &["process", "kind", "user", "after", "limits", "what"], &processes(plan));
     out
 }
 
@@ -170,7 +170,9 @@ fn processes(plan: &Plan) -> Vec<Vec<String>> {
                 ("prometheus", format!("{}, {} targets", prometheus.listen, prometheus.targets.len()))
             }
         };
-        vec![process.name.clone(), kind.to_owned(), process.user.clone().unwrap_or_else(|| "-".to_owned()), what]
+        let user = process.user.clone().unwrap_or_else(|| "-".to_owned());
+        let limits = process.limits.to_string();
+        vec![process.name.clone(), kind.to_owned(), user, process.after.join(", "), limits, what]
     };
     plan.processes.iter().map(row).collect()
 }

@@ -2,11 +2,11 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 /// What a process is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProcessState {
     /// Being prepared, or not answering yet.
@@ -25,8 +25,24 @@ pub enum ProcessState {
     Stopped,
 }
 
+impl ProcessState {
+    /// Its name for people, and in JSON.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Waiting => "waiting",
+            Self::Running => "running",
+            Self::Backoff => "backoff",
+            Self::CrashLoop => "crash-loop",
+            Self::Stopping => "stopping",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
 /// One process, as it is now.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessStatus {
     /// Its name in the plan.
     pub name: String,
@@ -42,6 +58,8 @@ pub struct ProcessStatus {
     pub since_ms: u64,
     /// Why it is in this state, or what was wrong last.
     pub message: Option<String>,
+    /// Which of its limits are not kept, and why.
+    pub limits_fault: Option<String>,
 }
 
 /// The tasks' end of the snapshot of one process.
@@ -64,6 +82,7 @@ impl Reporter {
                 restarts: 0,
                 since_ms: now_ms(),
                 message: None,
+                limits_fault: None,
             });
         });
     }

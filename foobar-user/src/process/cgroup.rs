@@ -1,6 +1,7 @@
 //! The cgroup v2 folder of one process: who belongs to it, what it uses, and how all of it ends.
 //!
-//! Works without controllers too (a v2 mount beside v1 hierarchies): grouping and `cpu.stat` need none.
+//! Works without controllers too (a v2 mount beside v1 hierarchies): grouping and `cpu.stat` need none. Limits are then
+//! in groups of the same name in those hierarchies.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
@@ -12,6 +13,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::time::{Instant, sleep};
 
+use super::limits::{Limiter, Pressure};
+use crate::plan::Limits;
+
 /// Time that a killed group may take to be gone, in milliseconds.
 const EMPTY_TIMEOUT_MS: u64 = 10_000;
 /// Time between two looks at a group that should become empty, in milliseconds.
@@ -21,6 +25,7 @@ const EMPTY_POLL_MS: u64 = 5;
 #[derive(Clone, Debug)]
 pub(super) struct Cgroup {
     folder: PathBuf,
+    limiter: Limiter,
 }
 
 impl Cgroup {
@@ -33,13 +38,28 @@ impl Cgroup {
         if !folder.join("cgroup.procs").exists() {
             bail!("{} is not on a cgroup v2 mount: give one with --cgroup", folder.display());
         }
-        Ok(Self { folder })
+        let limiter = Limiter::of(&folder);
+        Ok(Self { folder, limiter })
     }
 
-    /// The file through which a process joins, to be opened before a fork.
-    pub(super) fn door(&self) -> Result<File> {
-        let path = self.folder.join("cgroup.procs");
-        OpenOptions::new().write(true).open(&path).with_context(|| format!("cannot open {}", path.display()))
+    /// The files through which a process joins, to be opened before a fork.
+    pub(super) fn doors(&self) -> Result<Vec<File>> {
+        let mut paths = self.limiter.doors();
+        paths.push(self.folder.join("cgroup.procs"));
+        let open = |path: PathBuf| {
+            OpenOptions::new().write(true).open(&path).with_context(|| format!("cannot open {}", path.display()))
+        };
+        paths.into_iter().map(open).collect()
+    }
+
+    /// Puts limits in force, also for what runs; says what cannot be kept.
+    pub(super) fn limit(&self, limits: &Limits) -> Result<(), String> {
+        self.limiter.apply(limits, || self.pids())
+    }
+
+    /// What the group has run into since it was made.
+    pub(super) fn pressure(&self) -> Pressure {
+        self.limiter.pressure()
     }
 
     /// Puts a process that somebody else spawned into the group.
@@ -77,7 +97,7 @@ impl Cgroup {
     }
 
     /// Sends SIGKILL to all: in one step where the kernel can (5.14), else one by one, again and again by the caller.
-    fn kill(&self) {
+    pub(super) fn kill(&self) {
         if fs::write(self.folder.join("cgroup.kill"), "1").is_err() {
             for pid in self.pids() {
                 // Gone in between is as good as killed.
@@ -93,6 +113,7 @@ impl Cgroup {
         {
             tracing::warn!(cgroup = %self.folder.display(), %error, "cannot remove the cgroup");
         }
+        self.limiter.remove();
     }
 
     /// CPU time used by the group since it was made.

@@ -1,7 +1,7 @@
 //! Files written whole or not at all, and fingerprints of their content.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
@@ -23,6 +23,16 @@ pub(super) fn write_if_changed(path: &Path, content: &str, mode: u32, owner: Opt
     write(new, content, mode, owner).with_context(|| format!("cannot write {}", new.display()))?;
     fs::rename(new, path).with_context(|| format!("cannot rename {} to {}", new.display(), path.display()))?;
     Ok(true)
+}
+
+/// Reads a file from a folder that belongs to another account; no link of its is followed.
+pub(super) fn read_own(path: &Path) -> Result<String> {
+    let read = || {
+        let mut text = String::new();
+        OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW).open(path)?.read_to_string(&mut text)?;
+        Ok::<_, std::io::Error>(text)
+    };
+    read().with_context(|| format!("cannot read {}", path.display()))
 }
 
 fn write(path: &Path, content: &str, mode: u32, owner: Option<&Account>) -> std::io::Result<()> {

@@ -49,6 +49,11 @@ impl Folders {
         self.logs.join(format!("{process}.log"))
     }
 
+    /// File that names the processes that operators have stopped.
+    pub(super) fn stopped(&self) -> PathBuf {
+        self.state.join("stopped.json")
+    }
+
     /// File that names the running processes for the next agent.
     pub(super) fn record(&self) -> PathBuf {
         self.state.join("processes.json")

@@ -7,7 +7,7 @@ use super::board::Reporter;
 use super::cgroup::Cgroup;
 use super::launch::Launch;
 use super::spec::Spec;
-use super::{Folders, command, nginx, postgres, prometheus};
+use super::{Folders, command, nginx, postgres, prometheus, ready};
 use crate::database::Duties;
 use crate::plan::{ProcessKind, ProcessPlan};
 
@@ -31,6 +31,7 @@ pub(super) async fn configure(spec: &Spec, around: &Surroundings) -> Result<Laun
             program: "/".into(),
             arguments: Vec::new(),
             environment: std::collections::BTreeMap::new(),
+            folder: None,
             account: None,
             stop_signal: Signal::SIGTERM,
             reload_signal: None,
@@ -46,9 +47,7 @@ pub(super) async fn configure(spec: &Spec, around: &Surroundings) -> Result<Laun
 
 async fn configure_plan(plan: &ProcessPlan, around: &Surroundings) -> Result<Launch> {
     match &plan.kind {
-        ProcessKind::Command { command, environment } => {
-            command::configure(plan.user.as_deref(), command, environment.clone())
-        }
+        ProcessKind::Command { .. } => command::configure(plan),
         ProcessKind::Nginx(nginx) => nginx::configure(nginx, plan, around).await,
         ProcessKind::Postgres(postgres) => postgres::configure(postgres, plan, around),
         ProcessKind::Prometheus(prometheus) => prometheus::configure(prometheus, plan, around).await,
@@ -65,9 +64,14 @@ pub(super) async fn initialise(spec: &Spec, around: &Surroundings) -> Result<()>
     }
 }
 
-/// Returns when the process, now started, is ready for its clients.
-pub(super) async fn settle(plan: Option<ProcessPlan>, around: Surroundings) {
-    if let Some(ProcessPlan { kind: ProcessKind::Postgres(postgres), .. }) = plan {
-        postgres::settle(&postgres, &around).await;
+/// Returns when the process, now started, is ready for its clients, or says why it does not become so.
+pub(super) async fn settle(plan: Option<ProcessPlan>, around: Surroundings) -> Result<(), String> {
+    match plan {
+        Some(ProcessPlan { kind: ProcessKind::Postgres(postgres), .. }) => {
+            postgres::settle(&postgres, &around).await;
+            Ok(())
+        }
+        Some(plan) => ready::wait(&plan, &around).await,
+        None => Ok(()),
     }
 }

@@ -25,6 +25,8 @@ pub(super) struct Launch {
     pub(super) program: PathBuf,
     pub(super) arguments: Vec<OsString>,
     pub(super) environment: BTreeMap<String, String>,
+    /// Folder it runs in; `None`: `/`.
+    pub(super) folder: Option<PathBuf>,
     pub(super) account: Option<Account>,
     /// Signal that asks it to stop, unless the plan names another.
     pub(super) stop_signal: Signal,
@@ -40,7 +42,9 @@ impl Launch {
     /// Tells runs apart that need a restart.
     pub(super) fn fingerprint(&self) -> String {
         let name = self.account.as_ref().map_or("", |account| &account.name);
-        let text = format!("{:?} {:?} {:?} {name}", self.program, self.arguments, self.environment);
+        let mut text = format!("{:?} {:?} {:?} {name}", self.program, self.arguments, self.environment);
+        // Not told apart where there is none, so that a new agent knows what older ones started.
+        self.folder.iter().for_each(|folder| text.push_str(&format!(" {folder:?}")));
         files::fingerprint([text.as_bytes(), self.identity.as_bytes()])
     }
 
@@ -48,6 +52,9 @@ impl Launch {
     pub(super) fn spawn(&self, cgroup: &Cgroup, log: &File) -> Result<Child> {
         let mut command = command(&self.program, self.account.as_ref(), cgroup)?;
         command.args(&self.arguments).envs(&self.environment);
+        if let Some(folder) = &self.folder {
+            command.current_dir(folder);
+        }
         command.stdout(clone(log)?).stderr(clone(log)?);
         command.spawn().map_err(|error| explain(&self.program, &error))
     }
@@ -93,7 +100,7 @@ pub(super) async fn said(mut command: Command) -> Result<String> {
 }
 
 fn command(program: &Path, account: Option<&Account>, cgroup: &Cgroup) -> Result<Command> {
-    let door = cgroup.door()?;
+    let doors = cgroup.doors()?;
     let become_account = account.map(|account| (account.groups.clone(), account.gid, account.uid));
     let mut command = Command::new(program);
     command.env_clear().env("PATH", PATH).current_dir("/").stdin(Stdio::null());
@@ -102,7 +109,9 @@ fn command(program: &Path, account: Option<&Account>, cgroup: &Cgroup) -> Result
     unsafe {
         command.pre_exec(move || {
             setsid()?;
-            write(&door, b"0")?;
+            for door in &doors {
+                write(door, b"0")?;
+            }
             if let Some((groups, gid, uid)) = &become_account {
                 enter_account(groups, *gid, *uid)?;
             }

@@ -69,6 +69,7 @@ pub(super) async fn configure(nginx: &NginxPlan, plan: &ProcessPlan, around: &Su
         program: PROGRAM.into(),
         arguments: vec!["-e".into(), "stderr".into(), "-p".into(), folder.into(), "-c".into(), path.into()],
         environment: BTreeMap::new(),
+        folder: None,
         account: None,
         stop_signal: Signal::SIGQUIT,
         reload_signal: Some(Signal::SIGHUP),

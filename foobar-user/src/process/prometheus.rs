@@ -62,6 +62,7 @@ pub(super) async fn configure(
             "--log.level=warn".into(),
         ],
         environment: std::collections::BTreeMap::new(),
+        folder: None,
         account: Some(account),
         stop_signal: Signal::SIGTERM,
         reload_signal: Some(Signal::SIGHUP),

@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 use super::files;
 
 /// A running process as the next agent has to know it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Record {
-    /// Main process.
+    /// Main process; 0: it was about to be started, and something of it may run in its cgroup.
     pub(super) pid: i32,
     /// When it started, in clock ticks after boot: tells a reused id.
     pub(super) start_ticks: u64,

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 use tokio::process::Child;
 
-use crate::plan::ProcessPlan;
+use crate::plan::{Limits, ProcessPlan};
 
 /// Spawns a child; called again for every restart.
 pub type SpawnFn = Box<dyn FnMut() -> io::Result<Child> + Send + Sync>;
@@ -60,6 +60,21 @@ impl Spec {
         })
     }
 
+    pub(super) fn limits(&self) -> Limits {
+        match self {
+            Self::Planned(plan) => plan.limits,
+            Self::Spawned(_) => Limits::default(),
+        }
+    }
+
+    /// Processes that must be ready before it starts.
+    pub(super) fn after(&self) -> &[String] {
+        match self {
+            Self::Planned(plan) => &plan.after,
+            Self::Spawned(_) => &[],
+        }
+    }
+
     /// The signal that the plan names, if it names one.
     pub(super) fn stop_signal(&self) -> Result<Option<Signal>> {
         match self {
@@ -69,7 +84,7 @@ impl Spec {
     }
 }
 
-fn signal_named(name: &str) -> Result<Signal> {
+pub(super) fn signal_named(name: &str) -> Result<Signal> {
     let whole = if name.starts_with("SIG") { name.to_owned() } else { format!("SIG{name}") };
     Signal::from_str(&whole).with_context(|| format!("there is no signal {name}: try TERM, INT, QUIT or HUP"))
 }

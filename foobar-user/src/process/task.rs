@@ -8,7 +8,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Duration, Instant, MissedTickBehavior, interval, sleep, timeout};
 
 use super::backoff::Backoff;
-use super::board::ProcessState;
+use super::board::{ProcessState, ProcessStatus};
+use super::hold::Holds;
 use super::kind::{self, Surroundings};
 use super::launch::Launch;
 use super::log;
@@ -18,19 +19,32 @@ use super::spec::Spec;
 use crate::plan::ProcessPlan;
 
 /// Time between two looks at the size of a log, in milliseconds.
-const LOG_CHECK_MS: u64 = 5_000;
+const LOG_CHECK_MS: u64 = 1_000;
 
 /// What the supervisor asks of a process's task.
 pub(super) enum Order {
     /// Be this from now on; answers what was wrong with it.
     Update(Box<Spec>, oneshot::Sender<Result<()>>),
+    /// End what runs, and start again unless held back; answers when nothing is left of it.
+    Halt(End, oneshot::Sender<()>),
+    /// Look whether it is still held back: if not, start at once.
+    Look(oneshot::Sender<()>),
     /// Stop for good; answers when nothing is left.
     Stop(oneshot::Sender<()>),
 }
 
+/// How a running process is ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// By its stop signal, with its time to follow it.
+    Asked,
+    /// By SIGKILL to all of its group.
+    Killed,
+}
+
 /// How a stretch of a process's life ended.
 enum Next {
-    /// Start again at once.
+    /// Start again at once, unless held back.
     Again,
     /// It failed after running this long: pause first.
     Failed(String, Duration),
@@ -55,16 +69,22 @@ pub(super) struct Task {
     pub(super) records: Arc<Records>,
     pub(super) orders: mpsc::UnboundedReceiver<Order>,
     pub(super) backoff: Backoff,
+    pub(super) holds: Holds,
+    /// Whether what an earlier agent started is ended first.
+    pub(super) replace: bool,
+    /// Which limits are not kept, as told last.
+    pub(super) limits_fault: Option<String>,
 }
 
 impl Task {
     /// Lives until it is asked to stop.
     pub(super) async fn run(mut self) {
-        let mut next = self.resume().await;
+        let afresh = self.replace || self.holds.any();
+        let mut next = if afresh { self.end_earlier().await } else { self.resume().await };
         loop {
             let (message, ran) = match next {
                 Next::Again => {
-                    next = self.start().await;
+                    next = if self.holds.any() { self.rest().await } else { self.start().await };
                     continue;
                 }
                 Next::Stop(reply) => {
@@ -77,18 +97,31 @@ impl Task {
         }
     }
 
+    /// What an earlier agent started, when it still runs.
+    fn earlier(&self) -> Option<(MainProcess, Record)> {
+        let name = self.spec.name();
+        let record = self.records.find(name).filter(|record| record.pid != 0)?;
+        match MainProcess::adopt(Pid::from_raw(record.pid), record.start_ticks) {
+            Ok(main) => main.map(|main| (main, record)),
+            Err(error) => {
+                tracing::error!(process = name, error = %format!("{error:#}"), "cannot adopt; restarting it");
+                None
+            }
+        }
+    }
+
+    /// Ends what an earlier agent started.
+    async fn end_earlier(&mut self) -> Next {
+        if let Some((main, _)) = self.earlier() {
+            self.halt(main, None).await;
+        }
+        Next::Again
+    }
+
     /// Goes on with what an earlier agent started, when it still runs.
     async fn resume(&mut self) -> Next {
         let name = self.spec.name().to_owned();
-        let Some(record) = self.records.find(&name) else { return Next::Again };
-        let main = match MainProcess::adopt(Pid::from_raw(record.pid), record.start_ticks) {
-            Ok(Some(main)) => main,
-            Ok(None) => return Next::Again,
-            Err(error) => {
-                tracing::error!(process = name, error = %format!("{error:#}"), "cannot adopt; restarting it");
-                return Next::Again;
-            }
-        };
+        let Some((main, record)) = self.earlier() else { return Next::Again };
         let launch = match kind::configure(&self.spec, &self.around).await {
             Ok(launch) => launch,
             Err(error) => {
@@ -105,6 +138,7 @@ impl Task {
             self.halt(main, Some(&launch)).await;
             return Next::Again;
         }
+        self.limit();
         tracing::info!(process = name, pid = %main.pid(), "adopted");
         self.watch(main, Some(launch), None).await
     }
@@ -119,10 +153,17 @@ impl Task {
         });
         let log = self.around.folders.log_of(self.spec.name());
         let log_from = log::size(&log);
+        self.limit();
+        // So that the next agent knows of it, should this one die before it can tell more.
+        self.records.set(self.spec.name(), Some(Record::default()));
         let prepared = tokio::select! {
-            prepared = prepare(&self.spec, &self.around) => prepared,
+            biased;
             order = self.orders.recv() => return self.order_while_down(order).await,
+            prepared = prepare(&self.spec, &self.around) => prepared,
         };
+        if self.holds.any() {
+            return Next::Again;
+        }
         let started = prepared.and_then(|launch| Ok((self.spawn(&launch)?, launch)));
         match started {
             Ok((main, launch)) => match self.watch(main, Some(launch), None).await {
@@ -171,6 +212,7 @@ impl Task {
     /// Watches a running process until it ends or an order ends it.
     async fn watch(&mut self, mut main: MainProcess, mut launch: Option<Launch>, message: Option<String>) -> Next {
         let began = Instant::now();
+        let oom_kills = self.around.cgroup.pressure().oom_kills;
         self.around.reporter.update(|status| {
             status.pid = Some(main.pid().as_raw());
             status.adopted = main.adopted();
@@ -184,12 +226,21 @@ impl Task {
             tokio::select! {
                 how = main.ended() => {
                     drop(settle);
-                    return self.ended(how, began.elapsed()).await;
+                    let killed = self.around.cgroup.pressure().oom_kills.saturating_sub(oom_kills);
+                    let how = if killed > 0 { format!("{how}; its memory limit had {killed} of its processes killed") } else { how };
+                    // A run that was never ready was not a good one.
+                    return self.ended(how, if settled { began.elapsed() } else { Duration::ZERO }).await;
                 }
-                () = &mut settle, if !settled => {
-                    settled = true;
-                    self.around.reporter.state(ProcessState::Running, message.clone());
-                }
+                result = &mut settle, if !settled => match result {
+                    Ok(()) => {
+                        settled = true;
+                        self.around.reporter.state(ProcessState::Running, message.clone());
+                    }
+                    Err(unready) => {
+                        self.halt(main, launch.as_ref()).await;
+                        return Next::Failed(unready, Duration::ZERO);
+                    }
+                },
                 order = self.orders.recv() => match order {
                     Some(Order::Update(spec, reply)) => {
                         match self.update(*spec, reply, &mut main, &mut launch).await {
@@ -205,6 +256,13 @@ impl Task {
                         self.halt(main, launch.as_ref()).await;
                         return Next::Stop(reply);
                     }
+                    Some(Order::Halt(end, reply)) => {
+                        self.end(main, launch.as_ref(), end).await;
+                        self.backoff.reset();
+                        told(reply);
+                        return Next::Again;
+                    }
+                    Some(Order::Look(reply)) => told(reply),
                     // The supervisor is gone without a stop: the process goes on for the next agent.
                     None => std::future::pending().await,
                 },
@@ -250,6 +308,7 @@ impl Task {
         };
         self.spec = spec;
         self.backoff.reset();
+        self.limit();
         let same_run = launch.as_ref().is_some_and(|old| old.fingerprint() == new.fingerprint());
         let same_configuration = launch.as_ref().is_some_and(|old| old.configuration == new.configuration);
         if !same_run || (!same_configuration && !self.reload(main, &new)) {
@@ -263,6 +322,18 @@ impl Task {
         Updated::InPlace
     }
 
+    /// Puts its limits in force, also for what runs, and tells those that cannot be kept.
+    fn limit(&mut self) {
+        let fault = self.around.cgroup.limit(&self.spec.limits()).err();
+        if let Some(fault) = &fault
+            && self.limits_fault.as_ref() != Some(fault)
+        {
+            tracing::warn!(process = self.spec.name(), "{fault}");
+        }
+        self.limits_fault.clone_from(&fault);
+        self.around.reporter.update(|status| status.limits_fault = fault);
+    }
+
     /// Makes a running process read its configuration again; false when it has to be restarted for that.
     fn reload(&self, main: &MainProcess, launch: &Launch) -> bool {
         let Some(signal) = launch.reload_signal else { return false };
@@ -272,8 +343,18 @@ impl Task {
         true
     }
 
-    async fn halt(&self, mut main: MainProcess, launch: Option<&Launch>) {
-        self.halt_in_place(&mut main, launch).await;
+    async fn halt(&self, main: MainProcess, launch: Option<&Launch>) {
+        self.end(main, launch, End::Asked).await;
+    }
+
+    async fn end(&self, mut main: MainProcess, launch: Option<&Launch>, end: End) {
+        match end {
+            End::Asked => self.halt_in_place(&mut main, launch).await,
+            End::Killed => {
+                self.around.reporter.state(ProcessState::Stopping, None);
+                self.clear(&mut main).await;
+            }
+        }
     }
 
     /// Asks the process to stop, kills it when it does not, and returns when nothing of it is left.
@@ -286,6 +367,11 @@ impl Task {
         if timeout(patience, main.ended()).await.is_err() {
             tracing::warn!(process = self.spec.name(), patience_ms = patience.as_millis(), "does not stop; killing it");
         }
+        self.clear(main).await;
+    }
+
+    /// Kills everything in the group and returns when nothing of it is left.
+    async fn clear(&self, main: &mut MainProcess) {
         if let Err(error) = self.around.cgroup.clear().await {
             tracing::error!(process = self.spec.name(), error = %format!("{error:#}"), "cannot be killed");
         }
@@ -318,9 +404,29 @@ impl Task {
                 answer(reply, Ok(()));
                 Next::Again
             }
+            Some(Order::Halt(_, reply)) => {
+                if let Err(error) = self.around.cgroup.clear().await {
+                    tracing::error!(process = self.spec.name(), error = %format!("{error:#}"), "cannot be killed");
+                }
+                self.backoff.reset();
+                told(reply);
+                Next::Again
+            }
+            Some(Order::Look(reply)) => {
+                self.backoff.reset();
+                told(reply);
+                Next::Again
+            }
             Some(Order::Stop(reply)) => Next::Stop(reply),
             None => std::future::pending().await,
         }
+    }
+
+    /// Does not run until nobody holds it back any more, or an order ends it.
+    async fn rest(&mut self) -> Next {
+        self.around.reporter.state(ProcessState::Stopped, Some(self.holds.reason()));
+        let order = self.orders.recv().await;
+        self.order_while_down(order).await
     }
 
     /// Leaves nothing behind and tells who asked.
@@ -331,20 +437,44 @@ impl Task {
         self.records.set(self.spec.name(), None);
         self.around.cgroup.remove();
         self.around.reporter.state(ProcessState::Stopped, None);
-        // Nobody waits any more: as good as told.
-        let _ = reply.send(());
+        told(reply);
     }
 }
 
 /// Everything before the start; whatever is left in the group is nobody's and goes first.
 async fn prepare(spec: &Spec, around: &Surroundings) -> Result<Launch> {
     around.cgroup.clear().await?;
+    wait_for_others(spec.after(), around).await;
     let launch = kind::configure(spec, around).await?;
     kind::initialise(spec, around).await?;
     Ok(launch)
 }
 
+/// Returns when all those named are ready; one that does not run, as asked, is not waited for.
+async fn wait_for_others(names: &[String], around: &Surroundings) {
+    let mut board = around.reporter.board.subscribe();
+    let unready = |all: &[ProcessStatus]| {
+        let wanted = |status: &&ProcessStatus| {
+            names.contains(&status.name) && !matches!(status.state, ProcessState::Running | ProcessState::Stopped)
+        };
+        all.iter().find(wanted).map(|status| status.name.clone())
+    };
+    loop {
+        let first = unready(&board.borrow_and_update());
+        let Some(name) = first else { return };
+        around.reporter.state(ProcessState::Waiting, Some(format!("waits until {name} is ready")));
+        if board.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
 fn answer(reply: oneshot::Sender<Result<()>>, result: Result<()>) {
     // Who asked may have gone away; the board tells the same.
     let _ = reply.send(result);
+}
+
+fn told(reply: oneshot::Sender<()>) {
+    // Nobody waits any more: as good as told.
+    let _ = reply.send(());
 }

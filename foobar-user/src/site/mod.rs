@@ -20,8 +20,8 @@ pub use at::{At, Span};
 pub use check::files::Extent;
 pub use fault::{Fault, Faults, Severity, Source};
 pub use model::{
-    Database, Forward, Peer, Place, Process, Server, Service, Set, Site, SiteCheck, SiteCheckKind, SiteProcess, Target,
-    Tls, UserRule,
+    Database, Etcd, Forward, Peer, Place, Process, Server, Service, Set, Site, SiteCheck, SiteCheckKind, SiteContent,
+    SiteFile, SiteProcess, SiteReady, SiteReadyCheck, Target, Tls, UserRule,
 };
 
 /// A site, its source, and what a person should look at in it.

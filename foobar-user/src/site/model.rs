@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use super::at::{At, Span};
 use crate::database::sync::Mode;
-use crate::plan::{Eject, Role, Schedule, Select, Transport};
+use crate::plan::{Eject, Endpoint, Limits, Role, Schedule, Select, Transport};
 
 /// A site: one value for one file. Paths in it are absolute or relative to the working folder, never to the file.
 #[derive(Clone, Debug, PartialEq)]
@@ -278,8 +278,21 @@ pub struct Database {
     pub lease_ms: u64,
     /// Port of the witness.
     pub witness_port: At<u16>,
+    /// The etcd cluster that keeps the lease in place of the witness.
+    pub etcd: Option<Etcd>,
     /// The operator's settings of PostgreSQL.
     pub settings: BTreeMap<String, String>,
+}
+
+/// An etcd cluster.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Etcd {
+    /// Its members.
+    pub endpoints: Vec<At<Endpoint>>,
+    /// CA of its members' certificates; `None`: the site's.
+    pub ca: Option<At<PathBuf>>,
+    /// Certificate and key for it; `None`: each server's own.
+    pub identity: Option<(At<PathBuf>, At<PathBuf>)>,
 }
 
 /// Where something runs: an entry of `on`.
@@ -317,6 +330,12 @@ pub struct Process {
     pub stop_signal: Option<String>,
     /// Time until SIGKILL, in milliseconds.
     pub stop_timeout_ms: u64,
+    /// Processes that must be ready before it starts.
+    pub after: Vec<At<String>>,
+    /// When it counts as ready.
+    pub ready: Option<SiteReady>,
+    /// What it may use.
+    pub limits: At<Limits>,
 }
 
 impl Process {
@@ -325,6 +344,58 @@ impl Process {
     pub fn runs_on(&self, server: &Server) -> bool {
         self.on.iter().any(|place| place.holds(server))
     }
+}
+
+/// When a process counts as ready.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SiteReady {
+    /// What is tried.
+    pub check: SiteReadyCheck,
+    /// Time in which it must succeed, in milliseconds.
+    pub timeout_ms: u64,
+}
+
+/// What tells that a process is ready.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SiteReadyCheck {
+    /// It takes a connection.
+    Tcp {
+        /// Port.
+        port: u16,
+        /// `None`: the server's own address.
+        address: Option<IpAddr>,
+    },
+    /// It answers a GET.
+    Http {
+        /// Port.
+        port: u16,
+        /// `None`: the server's own address.
+        address: Option<IpAddr>,
+        /// What is asked for.
+        path: String,
+    },
+    /// A program ends with 0; placeholders are replaced.
+    Script(Vec<String>),
+}
+
+/// A file that is written before a process starts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SiteFile {
+    /// Its path, absolute.
+    pub path: At<PathBuf>,
+    /// What is in it.
+    pub content: SiteContent,
+    /// Its permissions.
+    pub mode: u32,
+}
+
+/// What a written file holds; placeholders are replaced.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SiteContent {
+    /// This text.
+    Text(String),
+    /// The text of another file.
+    Template(At<PathBuf>),
 }
 
 /// What a process is.
@@ -336,6 +407,12 @@ pub enum SiteProcess {
         command: Vec<String>,
         /// Its environment.
         environment: BTreeMap<String, String>,
+        /// Folder it runs in.
+        folder: Option<At<PathBuf>>,
+        /// Files that are written before it starts.
+        files: Vec<SiteFile>,
+        /// Signal that makes it read them again, without `SIG`.
+        reload_signal: Option<String>,
     },
     /// nginx.
     Nginx {

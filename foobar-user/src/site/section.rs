@@ -205,6 +205,35 @@ impl<'a> Section<'a> {
         }
     }
 
+    /// A number with or without a fraction, in thousandths, of a range.
+    pub(super) fn thousandths(&mut self, key: &'static str, range: RangeInclusive<u64>) -> Option<At<u64>> {
+        let value = self.take(key)?;
+        let number = match value.get_ref() {
+            DeValue::Integer(number) => number.as_str().parse::<f64>().ok().filter(|_| number.radix() == 10),
+            DeValue::Float(number) => number.as_str().parse::<f64>().ok(),
+            _ => None,
+        };
+        let least =
+            |n: u64| format!("{}.{:03}", n / 1000, n % 1000).trim_end_matches('0').trim_end_matches('.').to_owned();
+        let (low, high) = (least(*range.start()), least(*range.end()));
+        let Some(number) = number else {
+            self.wrong(key, value, &format!("a number from {low} to {high}"));
+            return None;
+        };
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a float cast saturates, and the range is checked next"
+        )]
+        let thousandths = (number * 1000.0).round() as u64;
+        if number.is_finite() && number > 0.0 && range.contains(&thousandths) {
+            return Some(At::new(thousandths, value.span()));
+        }
+        let message = format!("`{key}` in {} must be from {low} to {high}, but this is {number}", self.title);
+        self.faults.error(value.span().into(), message);
+        None
+    }
+
     /// An integer of a range, or `true` for a default and `false` for 0; 0 when absent.
     pub(super) fn integer_or_flag(&mut self, key: &'static str, range: RangeInclusive<u64>, default: u64) -> u64 {
         match self.table.get(key).map(Spanned::get_ref) {

@@ -1,13 +1,13 @@
 //! Words of the site file turned into values: free functions whose errors say what was expected and what to do.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 
 use super::model::{Peer, Place, Target};
 use super::section::nearest;
-use crate::plan::Role;
+use crate::plan::{Endpoint, Role};
 
 /// Longest name: it becomes a label, a file name and a cgroup.
 const NAME_MAX: usize = 32;
@@ -109,6 +109,34 @@ pub(super) fn listen(text: &str) -> Result<SocketAddr, String> {
     }
     unicast(socket.ip())?;
     Ok(socket)
+}
+
+/// Where a member of an etcd cluster listens: a URL of nothing but a scheme, a host and a port.
+pub(super) fn endpoint(text: &str) -> Result<Endpoint, String> {
+    let wrong = || format!("`{text}` is no member of an etcd cluster; write `https://10.0.1.51:2379`");
+    let (scheme, authority) = text.split_once("://").ok_or_else(wrong)?;
+    let tls = match scheme {
+        "https" => true,
+        "http" => false,
+        _ => return Err(wrong()),
+    };
+    let (host, port) = authority.rsplit_once(':').ok_or_else(wrong)?;
+    let port = port.parse().ok().filter(|port| *port > 0).ok_or_else(wrong)?;
+    let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        Some(v6) => v6.parse::<Ipv6Addr>().map_err(|_| wrong())?.to_string(),
+        None if host.parse::<Ipv4Addr>().is_ok() => host.to_owned(),
+        // An address with a slip in it is no name.
+        None if host.ends_with(|last: char| last.is_ascii_digit()) && !host.contains(char::is_alphabetic) => {
+            return Err(wrong());
+        }
+        None => domain(host).map_err(|_| wrong())?,
+    };
+    if let Ok(address) = host.parse::<IpAddr>()
+        && (address.is_unspecified() || address.is_multicast())
+    {
+        return Err(format!("`{text}` is the address of nobody; write the one that the member listens on"));
+    }
+    Ok(Endpoint { tls, host, port })
 }
 
 /// A prefix, or an address as the prefix of one host.

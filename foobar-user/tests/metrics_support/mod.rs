@@ -109,6 +109,10 @@ pub(crate) fn full_sources() -> Sources {
         }),
         processes: says(processes::Processes {
             processes: vec![processes::Process {
+                stopped: false,
+                throttled_periods: 12,
+                throttled_seconds: 0.5,
+                oom_kills: 2,
                 name: "nginx".to_owned(),
                 up: true,
                 restarts: 2,

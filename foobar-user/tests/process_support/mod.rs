@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use foobar_user::plan::{ProcessKind, ProcessPlan};
+use foobar_user::plan::{Limits, ProcessKind, ProcessPlan};
 use foobar_user::process::{Folders, ProcessState, ProcessStatus, Supervisor};
 use tempfile::TempDir;
 
@@ -57,6 +57,27 @@ impl Place {
         folders
     }
 
+    /// Where cgroup v2 is mounted.
+    pub(crate) fn mount(&self) -> &Path {
+        self.cgroup.parent().expect("a mount")
+    }
+
+    /// Name of the test's cgroup below the mount.
+    pub(crate) fn mount_name(&self) -> &std::ffi::OsStr {
+        self.cgroup.file_name().expect("a name")
+    }
+
+    /// The cgroup of a server.
+    pub(crate) fn group(&self, server: &str) -> PathBuf {
+        self.cgroup.join(server)
+    }
+
+    /// Processes of one process of a server.
+    pub(crate) fn group_population(&self, server: &str, process: &str) -> Vec<i32> {
+        let text = fs::read_to_string(self.group(server).join(process).join("cgroup.procs")).unwrap_or_default();
+        text.lines().filter_map(|line| line.parse().ok()).collect()
+    }
+
     /// Processes that are left in the test's cgroup.
     pub(crate) fn population(&self) -> Vec<i32> {
         fn walk(folder: &Path, found: &mut Vec<i32>) {
@@ -90,7 +111,21 @@ impl Drop for Place {
             std::thread::yield_now();
         }
         remove_cgroup(&self.cgroup);
+        let name = self.cgroup.file_name().expect("a name");
+        own_groups().iter().for_each(|own| remove_cgroup(&own.join(name)));
     }
+}
+
+/// Folders of this process's groups in v1 hierarchies: limits are below them on a machine that has such.
+pub(crate) fn own_groups() -> Vec<PathBuf> {
+    let text = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let of = |line: &str| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (fields.next()?, fields.next()?);
+        let name = controllers.split(',').next().filter(|name| !name.is_empty())?;
+        Some(Path::new("/sys/fs/cgroup").join(name).join(path.trim_start_matches('/')))
+    };
+    text.lines().filter_map(of).filter(|folder| folder.is_dir()).collect()
 }
 
 fn remove_cgroup(folder: &Path) {
@@ -109,10 +144,16 @@ pub(crate) fn script(name: &str, text: &str) -> ProcessPlan {
         kind: ProcessKind::Command {
             command: vec!["/bin/sh".into(), "-c".into(), text.into()],
             environment: BTreeMap::new(),
+            folder: None,
+            files: Vec::new(),
+            reload_signal: None,
         },
         user: None,
         stop_signal: None,
         stop_timeout_ms: 2_000,
+        after: Vec::new(),
+        ready: None,
+        limits: Limits::default(),
     }
 }
 

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::Failover;
+use super::{Failover, Keeping};
 use crate::host::SWITCH;
 use crate::{cgroup, eventually};
 
@@ -39,6 +39,10 @@ pub enum Fault {
     WitnessGone,
     /// The replica's agent and all of its processes are killed.
     ReplicaGone,
+    /// The leader of etcd's members is killed.
+    EtcdLeaderGone,
+    /// All members of etcd are killed.
+    EtcdGone,
     /// First the replica, and when the leader writes alone, the leader.
     BothGone,
 }
@@ -50,13 +54,31 @@ pub enum Outcome {
     Promoted,
     /// The leader leads on, and writes go on.
     Kept,
+    /// Whoever leads, writes go on.
+    Either,
     /// Nobody leads until the fault is undone.
     Nobody,
 }
 
+impl Keeping {
+    /// What can happen to it.
+    const fn faults(self) -> &'static [Fault] {
+        match self {
+            Self::Witness => &[Fault::WitnessGone],
+            Self::Etcd => &[Fault::EtcdLeaderGone, Fault::EtcdGone],
+        }
+    }
+}
+
 impl Fault {
-    /// Every fault.
-    pub const ALL: [Self; 13] = [
+    /// Every fault of a cluster whose lease is kept so.
+    #[must_use]
+    pub fn all(keeping: Keeping) -> Vec<Self> {
+        let (store, others) = (keeping.faults(), Self::SERVERS.iter());
+        store.iter().chain(others).copied().collect()
+    }
+
+    const SERVERS: [Self; 12] = [
         Self::Death,
         Self::Crashes,
         Self::Stopped,
@@ -67,7 +89,6 @@ impl Fault {
         Self::CutOutwards,
         Self::Cut,
         Self::DiskFull,
-        Self::WitnessGone,
         Self::ReplicaGone,
         Self::BothGone,
     ];
@@ -76,7 +97,8 @@ impl Fault {
     #[must_use]
     pub const fn outcome(self) -> Outcome {
         match self {
-            Self::WitnessGone | Self::BothGone => Outcome::Nobody,
+            Self::WitnessGone | Self::EtcdGone | Self::BothGone => Outcome::Nobody,
+            Self::EtcdLeaderGone => Outcome::Either,
             Self::ReplicaGone => Outcome::Kept,
             _ => Outcome::Promoted,
         }
@@ -107,6 +129,11 @@ impl Fault {
                 Ok(())
             }
             Self::WitnessGone => failover.kill_server("lb1"),
+            Self::EtcdLeaderGone => {
+                let (etcd, cluster) = failover.etcd()?;
+                etcd.kill_leader(cluster)
+            }
+            Self::EtcdGone => failover.etcd()?.0.kill_all(),
             Self::ReplicaGone => failover.kill_server(replica),
             Self::BothGone => {
                 failover.kill_server(replica)?;
@@ -142,6 +169,10 @@ impl Fault {
             Self::Cut => link(failover, leader, "up"),
             Self::DiskFull => failover.empty_disk(leader),
             Self::WitnessGone => failover.start_agent("lb1"),
+            Self::EtcdLeaderGone | Self::EtcdGone => {
+                let (etcd, cluster) = failover.etcd()?;
+                etcd.start_missing(cluster)
+            }
             Self::ReplicaGone => failover.start_agent(replica),
             Self::BothGone => {
                 failover.start_agent(replica)?;

@@ -2,6 +2,7 @@
 
 mod acknowledged;
 mod disk;
+pub mod etcd;
 mod fault;
 
 use std::collections::BTreeSet;
@@ -26,6 +27,7 @@ use crate::{cgroup, eventually, obtained};
 
 pub use acknowledged::{Acknowledged, Row};
 use disk::Disk;
+use etcd::Etcd;
 pub use fault::{Fault, Outcome};
 
 /// The servers that run PostgreSQL.
@@ -36,10 +38,20 @@ const READY: Duration = Duration::from_secs(90);
 static ALONE: Mutex<()> = Mutex::new(());
 const PASSWORD: &str = "a secret of the bed\n";
 
+/// Who keeps the lease.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keeping {
+    /// The witness in the balancer's agent.
+    Witness,
+    /// Three members of etcd.
+    Etcd,
+}
+
 /// A cluster whose agents run.
 #[derive(Debug)]
 pub struct Failover {
     agents: Vec<(&'static str, Process)>,
+    etcd: Option<Etcd>,
     /// Below the database servers' state: small enough to be filled.
     disks: Vec<Disk>,
     cluster: Cluster,
@@ -60,10 +72,18 @@ impl Failover {
     /// # Errors
     /// It does not come up.
     pub fn start(settings: &str) -> Result<Self> {
+        Self::start_by(Keeping::Witness, settings)
+    }
+
+    /// The same with the lease kept by one or the other.
+    ///
+    /// # Errors
+    /// It does not come up.
+    pub fn start_by(keeping: Keeping, settings: &str) -> Result<Self> {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         own_mounts()?;
         let servers = ["lb1", "db1", "db2", "app1"];
-        let cluster = Cluster::new(&site(settings)?, &servers)?;
+        let cluster = Cluster::new(&site(keeping, settings)?, &servers)?;
         let folder = cluster.folder();
         // PostgreSQL's own account walks through it.
         fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
@@ -74,7 +94,8 @@ impl Failover {
         run(Command::new(Binaries::find()?.foobar).args(["pki", "--site"]).arg(folder.join("site.toml")))?;
         let disks = DATABASES.iter().map(|server| Disk::mount(server, &folder.join("state").join(server)));
         let disks = disks.collect::<Result<_>>()?;
-        let mut failover = Self { _alone: alone, agents: Vec::new(), disks, cluster };
+        let etcd = (keeping == Keeping::Etcd).then(|| Etcd::start(&cluster)).transpose()?;
+        let mut failover = Self { agents: Vec::new(), etcd, disks, cluster, _alone: alone };
         for server in servers {
             failover.start_agent(server)?;
         }
@@ -99,6 +120,14 @@ impl Failover {
     #[must_use]
     pub const fn cluster(&self) -> &Cluster {
         &self.cluster
+    }
+
+    /// The members of etcd, with the cluster that they run in.
+    ///
+    /// # Errors
+    /// A witness keeps the lease.
+    pub fn etcd(&mut self) -> Result<(&mut Etcd, &Cluster)> {
+        Ok((self.etcd.as_mut().context("no etcd")?, &self.cluster))
     }
 
     /// Waits until `leader` leads with another server in sync, and app servers are sent to it.
@@ -223,19 +252,25 @@ impl Failover {
         Ok(())
     }
 
-    /// Stops what receives the log on a replica, or lets it go on: it lags, though it lives.
+    /// Keeps the leader's log from its replica, both of which live and reach everybody else.
     ///
     /// # Errors
-    /// It does not run.
-    pub fn hold_replication(&self, replica: &str, held: bool) -> Result<()> {
-        let is_receiver = |pid: &i32| {
-            let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            String::from_utf8_lossy(&line).contains("walreceiver")
-        };
-        let pids = cgroup::processes(&self.postgres_cgroup(replica));
-        let receiver = pids.into_iter().find(is_receiver).context("nothing receives the log")?;
-        let signal = if held { Signal::SIGSTOP } else { Signal::SIGCONT };
-        nix::sys::signal::kill(nix::unistd::Pid::from_raw(receiver), signal).context("it has gone")
+    /// The rule cannot be set.
+    pub fn hold_replication(&self, leader: &str, replica: &str) -> Result<()> {
+        let rules = format!(
+            "add table inet held; add chain inet held wire {{ type filter hook output priority 0; }}; \
+             add rule inet held wire ip daddr {} drop",
+            address(replica)
+        );
+        self.cluster.run(leader, "nft", &[&rules]).map(drop)
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Errors
+    /// The rule cannot be removed.
+    pub fn release_replication(&self, leader: &str) -> Result<()> {
+        self.cluster.run(leader, "nft", &["delete", "table", "inet", "held"]).map(drop)
     }
 
     /// A digest of all rows of a server.
@@ -384,7 +419,14 @@ pub fn now_us() -> i64 {
     clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |time| time.tv_sec() * 1_000_000 + time.tv_nsec() / 1_000)
 }
 
-fn site(settings: &str) -> Result<String> {
+fn site(keeping: Keeping, settings: &str) -> Result<String> {
+    let (member, etcd) = match keeping {
+        Keeping::Witness => (String::new(), String::new()),
+        Keeping::Etcd => {
+            let members: Vec<String> = etcd::members().iter().map(ToString::to_string).collect();
+            (server(etcd::HOST, "monitor", &["eth0"])?, format!("etcd = {{ endpoints = {members:?} }}"))
+        }
+    };
     let check = "check = { kind = \"postgres\", interval_ms = 200, timeout_ms = 200, rise = 1, fall = 2 }";
     Ok([
         "[site]\ndomain = \"www.foobar.com\"\nadmin = [\"10.0.1.41/32\"]\npki = \"pki\"\n\n".to_owned(),
@@ -392,6 +434,7 @@ fn site(settings: &str) -> Result<String> {
         server("app1", "app", &["eth0"])?,
         server("db1", "database", &["eth0"])?,
         server("db2", "database", &["eth0"])?,
+        member,
         format!(
             "[service.db-write]\nlisten = \"10.0.9.20:5432\"\nto = \"database:5432\"\nselect = \"primary\"\nfrom = [\"app\"]\n\
              {check}\n\n[service.db-read]\nlisten = \"10.0.9.21:5432\"\nto = \"database:5432\"\nselect = \"replica\"\n\
@@ -399,7 +442,7 @@ fn site(settings: &str) -> Result<String> {
         ),
         format!(
             "[database]\nname = \"guestbook\"\nuser = \"guestbook\"\npassword_file = \"secrets/guestbook.password\"\n\
-             replication_password_file = \"secrets/replication.password\"\nprimary = \"db1\"\n{settings}\n\n\
+             replication_password_file = \"secrets/replication.password\"\nprimary = \"db1\"\n{settings}\n{etcd}\n\n\
              [process.postgres]\non = [\"database\"]\nkind = \"postgres\"\n"
         ),
     ]

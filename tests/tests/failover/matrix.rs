@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use foobar_tests::eventually;
-use foobar_tests::failover::{DATABASES, Failover, Fault, Outcome, address, now_us};
+use foobar_tests::failover::{DATABASES, Failover, Fault, Keeping, Outcome, address, now_us};
 
 use crate::{PATIENCE, is_whole, rto_ms};
 
@@ -22,9 +22,18 @@ struct Cell {
 
 #[test]
 fn every_fault_costs_time_and_nothing_that_was_acknowledged() -> Result<()> {
-    let some = [Fault::AgentStopped, Fault::Stopped, Fault::CutOutwards];
-    let faults = if is_whole() { Fault::ALL.to_vec() } else { some.to_vec() };
-    let mut failover = Failover::start("degrade_after = \"3s\"")?;
+    try_out(Keeping::Witness, &[Fault::AgentStopped, Fault::Stopped, Fault::CutOutwards])
+}
+
+#[test]
+fn the_same_holds_with_etcd() -> Result<()> {
+    try_out(Keeping::Etcd, &[Fault::EtcdLeaderGone, Fault::Death, Fault::EtcdGone])
+}
+
+/// Tries `some` faults, or all.
+fn try_out(keeping: Keeping, some: &[Fault]) -> Result<()> {
+    let faults = if is_whole() { Fault::all(keeping) } else { some.to_vec() };
+    let mut failover = Failover::start_by(keeping, "degrade_after = \"3s\"")?;
     let mut cells = Vec::new();
     for fault in faults {
         let cell = strike(&mut failover, fault).with_context(|| format!("{fault:?}")).with_context(|| failover.told());
@@ -62,6 +71,10 @@ fn strike(failover: &mut Failover, fault: Fault) -> Result<Cell> {
             writers.written(50, PATIENCE).context("during the fault")?;
             None
         }
+        Outcome::Either => {
+            writers.written(200, PATIENCE).context("during the fault")?;
+            Some(writers.so_far()?.longest_outage_ms())
+        }
         Outcome::Nobody => {
             let began = Instant::now();
             // Whoever led at first may go on for as long as its lease lasts.
@@ -78,6 +91,7 @@ fn strike(failover: &mut Failover, fault: Fault) -> Result<Cell> {
     fault.mend(failover, leader, replica)?;
     let leads = match fault.outcome() {
         Outcome::Promoted => replica,
+        Outcome::Either => failover.leader()?,
         Outcome::Kept | Outcome::Nobody => leader,
     };
     failover.settled(leads).context("after everything was mended")?;

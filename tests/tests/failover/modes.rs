@@ -38,7 +38,7 @@ fn who_waits_loses_nothing_where_who_does_not_loses_some() -> Result<()> {
         let replica = other(leader)?;
         let writers = failover.writers_with(name, options)?;
         writers.written(50, PATIENCE)?;
-        failover.hold_replication(replica, true)?;
+        failover.hold_replication(leader, replica)?;
         if waits {
             foobar_tests::eventually::pause(Duration::from_millis(500), || false);
         } else {
@@ -46,8 +46,8 @@ fn who_waits_loses_nothing_where_who_does_not_loses_some() -> Result<()> {
         }
         let at = now_us();
         failover.kill_server(leader)?;
-        failover.hold_replication(replica, false)?;
         writers.taken_over(at, &address(leader), PATIENCE)?;
+        failover.release_replication(leader)?;
         failover.start_agent(leader)?;
         failover.settled(replica).with_context(|| failover.told())?;
         let log = writers.end()?;

@@ -48,6 +48,8 @@ const SITE: &[(Package, Proof)] = &[
     (service("nginx", "nginx"), "nginx"),
     (service("postgresql-15", "postgresql"), "/usr/lib/postgresql/15/bin/postgres"),
     (service("prometheus", "prometheus"), "prometheus"),
+    (service("etcd-server", "etcd"), "etcd"),
+    (plain("etcd-client"), "etcdctl"),
     (plain("iproute2"), "ip"),
     (plain("ethtool"), "ethtool"),
 ];

@@ -15,7 +15,7 @@ use crate::command;
 /// Time after which a test program hangs.
 pub(super) const DEADLINE: Duration = Duration::from_secs(600);
 /// The same for the long forms.
-pub(super) const LONG_DEADLINE: Duration = Duration::from_secs(1800);
+pub(super) const LONG_DEADLINE: Duration = Duration::from_secs(3600);
 
 /// Runs a test program to its end, or to its deadline: a test that hangs has failed.
 pub(super) fn run(command: &mut Command, within: Duration) -> Result<Counts> {

@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 use crate::agent::admin::Connection;
 use crate::agent::events::Subscription;
 use crate::health::Duty;
+use crate::process::ProcessChange;
 use crate::sets::{Listing, Now};
 
 /// What can be asked of an agent.
@@ -50,6 +51,10 @@ pub enum Command {
     },
     /// To take a backend out, or in, or to give it another weight.
     Backend(BackendOrder),
+    /// Its processes, with what they use.
+    Processes,
+    /// To start, stop or restart a process; answers with the processes as they were before.
+    Process(ProcessOrder),
     /// The flows that pass it.
     Flows(FlowQuery),
     /// To put entries into a set, or take them out.
@@ -107,6 +112,15 @@ pub struct BackendOrder {
     pub service: Option<String>,
     /// What.
     pub change: OrderChange,
+}
+
+/// What an operator wants of a process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessOrder {
+    /// Its name.
+    pub process: String,
+    /// What.
+    pub change: ProcessChange,
 }
 
 /// A change of an [`crate::health::Order`].

@@ -21,7 +21,7 @@ use tokio::time::timeout;
 
 pub use self::client::{ask, stream};
 pub use self::command::{
-    Admin, Applied, Apply, BackendOrder, Command, FlowQuery, OrderChange, Reply, Request, SetChange,
+    Admin, Applied, Apply, BackendOrder, Command, FlowQuery, OrderChange, ProcessOrder, Reply, Request, SetChange,
 };
 
 use super::window::Window;

@@ -1,5 +1,7 @@
 //! What PostgreSQL is asked beside the loop: nothing that may take long stands between two renewals.
 
+use std::time::Instant;
+
 use anyhow::Result;
 use tokio::task::JoinHandle;
 use tracing::{error, warn};
@@ -26,12 +28,13 @@ impl<S> Work<S> {
     pub(super) async fn finish_errand(&mut self) {
         let Some(errand) = self.errand.take_if(|errand| errand.task.is_finished()) else { return };
         let mut errand = errand;
+        self.errand_ended = Instant::now();
         match (&mut errand.task).await {
             Ok(Ok(())) => {}
             Ok(Err(fault)) => {
                 warn!("{fault:#}");
                 // Whatever it was told to wait for: begin from what the state says.
-                (self.leading.waits, self.leading.waits_since) = (None, None);
+                self.leading.begin_anew();
             }
             Err(gone) => error!("{gone}"),
         }

@@ -1,6 +1,6 @@
 //! What a leader does: it is promoted, waits for whoever may take over, and is open to clients while its lease lasts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
@@ -28,6 +28,8 @@ pub(super) struct Leading {
     started: i64,
     /// And its postmaster.
     postmaster: Option<u32>,
+    /// Older looks are of a PostgreSQL that has ended.
+    after: Option<Instant>,
     /// When it was last told to become the leader.
     promoting: Option<Instant>,
     /// Where its log ended when it was first seen: what was committed before that may be visible and not on any replica.
@@ -35,9 +37,11 @@ pub(super) struct Leading {
     /// Whether everybody who may take over has all of that.
     proven: bool,
     /// What it was told to wait for.
-    pub(super) waits: Option<Waits>,
+    waits: Option<Waits>,
+    /// What all of its processes are known to wait for.
+    confirmed: Option<Waits>,
     /// Where its log ended when it was known to wait for that.
-    pub(super) waits_since: Option<u64>,
+    waits_since: Option<u64>,
     /// Since when each replica has been away.
     away: BTreeMap<String, Instant>,
     /// When its slots were last looked after.
@@ -49,6 +53,11 @@ impl Leading {
     pub(super) fn begun(since: Option<Instant>) -> Self {
         Self { since, ..Self::default() }
     }
+
+    /// What it was told last may not have arrived: it is told again what the state says.
+    pub(super) fn begin_anew(&mut self) {
+        (self.waits, self.waits_since) = (None, None);
+    }
 }
 
 impl<S: Store> Work<S> {
@@ -57,10 +66,11 @@ impl<S: Store> Work<S> {
         if self.duties.now() == Duty::Undecided {
             // It is about to start, with what nobody else may have.
             self.fence.close();
-            self.leading = Leading::begun(self.leading.since);
+            self.leading = Leading { after: Some(Instant::now()), ..Leading::begun(self.leading.since) };
         }
         self.duties.give(Duty::Lead);
-        let Some(look) = self.watcher.look() else {
+        let after = self.leading.after;
+        let Some(look) = self.watcher.look().filter(|look| after.is_none_or(|after| look.at > after)) else {
             self.note = "PostgreSQL does not answer".to_owned();
             // Slow is not gone: the one that clients were let to goes on.
             match self.lease.filter(|_| self.leading.proven && self.grip.postmaster() == self.leading.postmaster) {
@@ -92,6 +102,9 @@ impl<S: Store> Work<S> {
             return;
         }
         self.leading.promoting = Some(Instant::now());
+        if let Err(fault) = self.grip.trust() {
+            error!("{fault:#}");
+        }
         info!(epoch = self.epoch, "promoting PostgreSQL");
         let socket = self.socket.clone();
         self.send(async move {
@@ -105,6 +118,7 @@ impl<S: Store> Work<S> {
         if self.leading.started != look.started {
             self.leading = Leading {
                 since: self.leading.since,
+                after: self.leading.after,
                 started: look.started,
                 postmaster: self.grip.postmaster(),
                 ended: look.position,
@@ -123,7 +137,7 @@ impl<S: Store> Work<S> {
         let has_all = |name: &String| flushed(name).is_some_and(|flushed| flushed >= self.leading.ended);
         self.leading.proven |= state.in_sync.iter().all(has_all);
         let busy = self.keep_in_sync(look, &state).await;
-        let obeys = self.leading.waits.as_ref().is_some_and(|waits| waits.names() == look.names);
+        let obeys = self.obeys(look, &state.in_sync);
         match self.lease.filter(|_| self.leading.proven && obeys) {
             Some(lease) => {
                 self.fence.open_until(lease.end);
@@ -141,6 +155,15 @@ impl<S: Store> Work<S> {
         }
         self.look_after_slots();
         busy || !self.leading.proven
+    }
+
+    /// Whether PostgreSQL waits for everybody who may take over.
+    fn obeys(&self, look: &Look, in_sync: &BTreeSet<String>) -> bool {
+        let Leading { waits, confirmed: Some(confirmed), .. } = &self.leading else { return false };
+        let known = waits.iter().chain([confirmed]).any(|waits| waits.names() == look.names);
+        // The state of a moment ago may be what has just been changed.
+        let in_sync = self.sight.snapshot.state.as_ref().map_or(in_sync, |state| &state.in_sync);
+        known && confirmed.keeps(in_sync, self.post.mode)
     }
 
     fn degraded(&self, state: &State) -> String {
@@ -163,15 +186,20 @@ impl<S: Store> Work<S> {
             }
         });
         let waits = waits.clone();
-        if look.names != waits.names() {
-            self.have_it_wait(&waits, false);
+        if self.errand.is_some() {
+            self.let_joiners_go(state, &waits);
             return true;
         }
-        if self.errand.is_some() {
+        if look.at < self.errand_ended {
+            return true;
+        }
+        if look.names != waits.names() {
+            self.have_it_wait(&waits, look.names.is_empty());
             return true;
         }
         // Known only now, after everything that it was told has been done.
         let waits_since = *self.leading.waits_since.get_or_insert(look.position);
+        self.leading.confirmed = Some(waits.clone());
         let situation = Situation {
             mode: self.post.mode,
             others: &self.others,
@@ -197,6 +225,21 @@ impl<S: Store> Work<S> {
                 let next = State { in_sync, ..state.clone() }.with_event(format!("in sync: {what}"));
                 self.swapped(next).await
             }
+        }
+    }
+
+    /// A replica that joins and goes again keeps writes waiting no longer than one that was in sync.
+    fn let_joiners_go(&mut self, state: &State, waits: &Waits) {
+        let (Mode::Available { degrade_after_ms }, Waits::All(joining)) = (self.post.mode, waits) else { return };
+        let gone = |name: &String| {
+            let away = self.leading.away.get(name).map_or(Duration::MAX, Instant::elapsed);
+            away >= Duration::from_millis(degrade_after_ms)
+        };
+        if state.in_sync.is_empty() && joining.iter().all(gone) {
+            warn!("who was about to join is gone: writes go on without it");
+            self.errand = None;
+            self.errand_ended = Instant::now();
+            self.leading.begin_anew();
         }
     }
 

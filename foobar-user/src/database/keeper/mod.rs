@@ -125,6 +125,9 @@ impl Keeper {
             lease: None,
             told: None,
             leading: Leading::default(),
+            doubted: true,
+            position: 0,
+            errand_ended: Instant::now(),
             following: Instant::now(),
             handover: None,
             errand: None,
@@ -178,6 +181,12 @@ struct Work<S> {
     lease: Option<Lease>,
     told: Option<Instant>,
     leading: Leading,
+    /// Whether its data may have been doubted to be of its leader's history.
+    doubted: bool,
+    /// Where it ended in the last round.
+    position: u64,
+    /// When the last errand ended: older looks may not have seen what it did.
+    errand_ended: Instant,
     /// When this server was last seen to receive its leader's log, or began to follow.
     following: Instant,
     /// When the handing over began.
@@ -240,7 +249,7 @@ impl<S: Store> Work<S> {
 
     async fn look_at_store(&mut self) -> Result<()> {
         let snapshot = self.store.read().await?;
-        self.sight.take(snapshot);
+        self.sight.take(snapshot, self.post.ttl);
         if self.told.is_none_or(|told| told.elapsed() >= RENEW) {
             let word = self.word();
             self.store.tell(&self.post.me, &word).await?;
@@ -370,7 +379,7 @@ impl<S: Store> Work<S> {
     /// Remembers the last epoch, for a store that forgets.
     fn remember(&mut self) {
         let Some(state) = &self.sight.snapshot.state else { return };
-        if (state.epoch, &state.leader) == (self.epoch, &self.leader) {
+        if state.epoch < self.epoch || (state.epoch, &state.leader) == (self.epoch, &self.leader) {
             return;
         }
         (self.epoch, self.leader) = (state.epoch, state.leader.clone());

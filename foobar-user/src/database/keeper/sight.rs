@@ -28,9 +28,12 @@ impl Default for Sight {
 }
 
 impl Sight {
-    pub(super) fn take(&mut self, snapshot: Snapshot) {
+    /// Takes in what was read, where a lease lasts for `ttl`.
+    pub(super) fn take(&mut self, snapshot: Snapshot, ttl: Duration) {
         let now = Instant::now();
-        if self.read.is_none() || snapshot.version != self.snapshot.version {
+        // Where the store was away for that long, who leads could renew nothing, and has its turn first.
+        let away = self.read.is_none_or(|read| now.duration_since(read) >= ttl);
+        if away || snapshot.version != self.snapshot.version {
             self.since = now;
         }
         for (server, word) in &snapshot.members {
@@ -51,5 +54,20 @@ impl Sight {
         let lately = |server: &String| self.heard.get(server).is_some_and(|(_, at)| at.elapsed() < HEARD);
         let members = self.snapshot.members.iter().filter(|(server, _)| lately(server));
         members.map(|(server, word)| (server.clone(), word.clone())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_comes_back_says_nothing_old() {
+        let (ttl, old) = (Duration::from_secs(2), Instant::now().checked_sub(Duration::from_secs(60)).unwrap());
+        for (away, forgotten) in [(Duration::from_millis(1_500), false), (ttl, true)] {
+            let mut sight = Sight { since: old, read: Instant::now().checked_sub(away), ..Sight::default() };
+            sight.take(Snapshot::default(), ttl);
+            assert_eq!(sight.since != old, forgotten, "{away:?}");
+        }
     }
 }

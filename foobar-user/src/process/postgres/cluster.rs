@@ -11,7 +11,7 @@ use super::super::account::Account;
 use super::super::board::ProcessState;
 use super::super::kind::Surroundings;
 use super::super::launch;
-use super::{VERSION, binary};
+use super::{VERSION, alone, binary};
 
 /// Removes a folder that a crash left half made.
 pub(super) fn discard(new: &Path) -> Result<()> {
@@ -56,13 +56,7 @@ pub(super) fn check(data: &Path, account: &Account) -> Result<()> {
             data.display()
         );
     }
-    if let Some(pid) = postmaster_of(data) {
-        bail!(
-            "a postmaster that this agent did not start (pid {pid}) runs on {}: stop it first (kill -INT {pid})",
-            data.display()
-        );
-    }
-    Ok(())
+    alone::check(data)
 }
 
 /// The postmaster that runs on the data folder, if one does.

@@ -73,7 +73,9 @@ fn settings(plan: &PostgresPlan, folder: &Path, sockets: &Path) -> Result<String
     for (name, value) in &plan.settings {
         writeln!(text, "{name} = {}", quoted(value))?;
     }
-    for file in [SYNC_FILE, FOLLOW_FILE] {
+    // Without a keeper nobody would ever change whom commits wait for.
+    let kept = plan.failover.is_some().then_some(SYNC_FILE);
+    for file in kept.into_iter().chain([FOLLOW_FILE]) {
         writeln!(text, "include_if_exists = {}", quoted(&folder.join(file).display().to_string()))?;
     }
     Ok(text)

@@ -2,6 +2,7 @@
 //! waits for.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
@@ -13,11 +14,16 @@ use nix::unistd::Pid;
 use super::super::cgroup::Cgroup;
 use super::super::{Folders, files};
 use super::cluster;
+use crate::host::sockets;
 
 /// File with `synchronous_standby_names`, which `postgresql.conf` includes.
 pub(super) const SYNC_FILE: &str = "sync.conf";
 /// File with whom a replica follows, which `postgresql.conf` includes.
 pub(super) const FOLLOW_FILE: &str = "follow.conf";
+/// Content of [`DOUBT`]: a rewind has not helped.
+pub(super) const COPY: &str = "copy";
+/// Beside the data folder: where its log ended when it was last in doubt.
+const DOUBTED: &str = "doubted-at";
 /// In the data folder: this is a replica.
 pub(super) const STANDBY_SIGNAL: &str = "standby.signal";
 /// Beside the data folder: what is in it may not be a part of its leader's history.
@@ -29,6 +35,7 @@ pub struct Grip {
     folder: PathBuf,
     data: PathBuf,
     cgroup: Cgroup,
+    port: u16,
 }
 
 impl Grip {
@@ -36,9 +43,9 @@ impl Grip {
     ///
     /// # Errors
     /// Its cgroup cannot be made.
-    pub fn new(folders: &Folders, process: &str) -> Result<Self> {
+    pub fn new(folders: &Folders, process: &str, port: u16) -> Result<Self> {
         let cgroup = Cgroup::create(&folders.cgroup, process)?;
-        Ok(Self { folder: super::folder(folders), data: super::data_folder(folders), cgroup })
+        Ok(Self { folder: super::folder(folders), data: super::data_folder(folders), cgroup, port })
     }
 
     /// Identifier of the cluster in the data folder; `None`: there is none. It stands first in the control file.
@@ -49,12 +56,14 @@ impl Grip {
         Some(u64::from_le_bytes(bytes))
     }
 
-    /// Kills PostgreSQL and all of its processes, stopped or frozen ones as well, and waits until nothing is left.
+    /// Kills PostgreSQL and all of its processes, stopped or frozen ones as well, and waits until nothing is left: no answer of
+    /// it in the kernel either, which would leave when clients are let in again.
     ///
     /// # Errors
     /// Something does not die.
     pub async fn kill(&self) -> Result<()> {
-        self.cgroup.clear().await
+        self.cgroup.clear().await?;
+        sockets::end_connections_of(self.port).map(drop)
     }
 
     /// The postmaster, if one runs.
@@ -112,15 +121,45 @@ impl Grip {
     /// # Errors
     /// It cannot be written.
     pub fn wait_for(&self, names: &str) -> Result<()> {
-        write_setting(&self.folder.join(SYNC_FILE), &[("synchronous_standby_names", names)])
+        write_setting(&self.folder.join(SYNC_FILE), &[("synchronous_standby_names", names)])?;
+        files::sync_folder(&self.folder)
     }
 
-    /// Notes that the data may have to be rewound before the next start.
+    /// Notes that the data, whose log ends there, may have to be rewound before the next start; where that was noted before and has not
+    /// helped, that it has to be copied anew.
     ///
     /// # Errors
     /// It cannot be noted.
-    pub fn doubt(&self) -> Result<()> {
-        fs::write(self.folder.join(DOUBT), "").context("cannot note that the data may have diverged")
+    pub fn doubt(&self, position: u64) -> Result<()> {
+        let before = fs::read_to_string(self.folder.join(DOUBTED)).unwrap_or_default();
+        let what = if before == position.to_string() { COPY } else { "" };
+        note(&self.folder, DOUBTED, &position.to_string())?;
+        note(&self.folder, DOUBT, what)
+    }
+
+    /// Notes that the data is of its leader's history.
+    ///
+    /// # Errors
+    /// It cannot be noted.
+    pub fn trust(&self) -> Result<()> {
+        forget(&self.folder, DOUBT)?;
+        forget(&self.folder, DOUBTED)
+    }
+}
+
+/// Writes a note beside the data, durably.
+pub(super) fn note(folder: &Path, name: &str, text: &str) -> Result<()> {
+    files::write_if_changed(&folder.join(name), text, 0o600, None)?;
+    files::sync_folder(folder)
+}
+
+/// Removes a note, if it is there.
+pub(super) fn forget(folder: &Path, name: &str) -> Result<()> {
+    match fs::remove_file(folder.join(name)) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {name}"))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -17,6 +17,8 @@ use crate::plan::PostgresPlan;
 pub(super) struct Leader {
     /// Its server's name.
     pub(super) name: String,
+    /// This server's name.
+    server: String,
     /// What libpq is told, without a database.
     pub(super) connection: String,
     /// This server's slot there.
@@ -34,9 +36,8 @@ impl Leader {
         let folder = folder(&around.folders);
         let passfile = write_passfile(plan, &folder, account)?;
         let mut connection = format!(
-            "host={address} port={} user={REPLICATOR} application_name={} passfile={} connect_timeout=3",
+            "host={address} port={} user={REPLICATOR} passfile={} connect_timeout=3",
             plan.port,
-            quote(&plan.server),
             quote(utf8(&passfile)?)
         );
         if plan.tls.is_some() {
@@ -46,7 +47,12 @@ impl Leader {
             }
             connection.push_str(" sslmode=verify-full");
         }
-        Ok(Self { name: name.to_owned(), connection, slot: slot(&plan.server) })
+        Ok(Self { name: name.to_owned(), server: plan.server.clone(), connection, slot: slot(&plan.server) })
+    }
+
+    /// What a replica is told: by this name its leader waits for it. Tools that copy do not bear it, whose log is no replica's.
+    pub(super) fn named(&self) -> String {
+        format!("{} application_name={}", self.connection, quote(&self.server))
     }
 
     /// Takes this server's slot: from now on the leader keeps what a copy will lack. Fails at once while it is not there.
@@ -55,6 +61,21 @@ impl Leader {
         let options = ["--create-slot", "--if-not-exists", "--no-password", "--slot", &self.slot, "-d"];
         reserve.args(options).arg(&self.connection);
         launch::run(reserve).await
+    }
+
+    /// Whether it has thrown away what its slot was to keep.
+    pub(super) async fn has_lost_log(&self, account: &Account, around: &Surroundings) -> Result<bool> {
+        let question = format!("select wal_status from pg_replication_slots where slot_name = '{}'", self.slot);
+        let mut psql = helper("psql", account, around)?;
+        psql.args(["--no-psqlrc", "-qAt", "--no-password", "-c", &question, "-d"]).arg(self.database());
+        let output = psql.output().await.context("cannot run psql")?;
+        anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
+        Ok(String::from_utf8_lossy(&output.stdout).trim() == "lost")
+    }
+
+    /// Gives the slot up.
+    pub(super) async fn release(&self, account: &Account, around: &Surroundings) -> Result<()> {
+        self.run(&format!("select pg_drop_replication_slot('{}')", self.slot), account, around).await
     }
 
     /// Runs a statement there.

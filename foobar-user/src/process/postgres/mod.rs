@@ -1,5 +1,6 @@
 //! PostgreSQL: a cluster made from the plan, and its start as what the keeper of the lease says: leader or replica.
 
+mod alone;
 mod cluster;
 mod configuration;
 mod grip;
@@ -31,7 +32,7 @@ use tokio::time::sleep;
 const VERSION: &str = "15";
 const ACCOUNT: &str = "postgres";
 /// Role that replicas log in as.
-const REPLICATOR: &str = "replicator";
+pub(crate) const REPLICATOR: &str = "replicator";
 /// Time between two tries to reach a server that starts, in milliseconds.
 const RETRY_MS: u64 = 50;
 /// Time that one log-in over the socket may take, in milliseconds.
@@ -89,6 +90,7 @@ pub(super) fn configure(postgres: &PostgresPlan, plan: &ProcessPlan, around: &Su
             format!("config_file={}", folder.join("postgresql.conf").display()).into(),
         ],
         environment: BTreeMap::new(),
+        folder: None,
         account: Some(account),
         stop_signal: Signal::SIGINT,
         reload_signal: Some(Signal::SIGHUP),

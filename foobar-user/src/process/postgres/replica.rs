@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
@@ -13,7 +13,7 @@ use super::super::board::ProcessState;
 use super::super::files;
 use super::super::kind::Surroundings;
 use super::super::launch;
-use super::grip::{DOUBT, FOLLOW_FILE, STANDBY_SIGNAL, write_setting};
+use super::grip::{COPY, DOUBT, FOLLOW_FILE, STANDBY_SIGNAL, forget, note, write_setting};
 use super::leader::{Leader, helper};
 use super::rewind::{self, Rewound};
 use super::{cluster, data_folder, folder};
@@ -69,9 +69,19 @@ async fn copy(leader: &Leader, new: &Path, account: &Account, around: &Surroundi
 async fn mend(leader: &Leader, folder: &Path, data: &Path, account: &Account, around: &Surroundings) -> Result<()> {
     leader.reserve(account, around).await?;
     around.reporter.state(ProcessState::Starting, Some(format!("rewinding to the history of {}", leader.name)));
-    // A rewind that ends in the middle leaves what nobody must start.
-    fs::write(folder.join(DOUBT), "").context("cannot note that the data is being rewound")?;
-    match rewind::rewind(leader, folder, data, account, around).await? {
+    let doubt = fs::read_to_string(folder.join(DOUBT)).unwrap_or_default();
+    let rewound = if doubt == COPY {
+        Rewound::Impossible(anyhow!("a rewind has not helped"))
+    } else if leader.has_lost_log(account, around).await? {
+        leader.release(account, around).await?;
+        leader.reserve(account, around).await?;
+        Rewound::Impossible(anyhow!("the leader has no longer kept the log that is missing here"))
+    } else {
+        // A rewind that ends in the middle leaves what nobody must start.
+        note(folder, DOUBT, doubt.as_str())?;
+        rewind::rewind(leader, folder, data, account, around).await?
+    };
+    match rewound {
         Rewound::Done => {}
         Rewound::Impossible(why) => {
             warn!("the data cannot be rewound, so the leader is copied anew: {why:#}");
@@ -84,12 +94,7 @@ async fn mend(leader: &Leader, folder: &Path, data: &Path, account: &Account, ar
             warn!("what was here before is kept in {}: remove it when nobody misses anything", aside.display());
         }
     }
-    if let Err(error) = fs::remove_file(folder.join(DOUBT))
-        && error.kind() != std::io::ErrorKind::NotFound
-    {
-        return Err(error).context("cannot note that the data has been rewound");
-    }
-    Ok(())
+    forget(folder, DOUBT)
 }
 
 fn enter(new: &Path, data: &Path) -> Result<()> {
@@ -106,7 +111,7 @@ fn follow(leader: &Leader, folder: &Path, data: &Path, account: &Account) -> Res
     write_setting(
         &folder.join(FOLLOW_FILE),
         &[
-            ("primary_conninfo", &leader.connection),
+            ("primary_conninfo", &leader.named()),
             ("primary_slot_name", &leader.slot),
             ("recovery_target_timeline", "latest"),
         ],
@@ -118,7 +123,7 @@ fn follow(leader: &Leader, folder: &Path, data: &Path, account: &Account) -> Res
 /// What a tool has left in the file that overrides ours.
 fn forget_own_settings(data: &Path, account: &Account) -> Result<()> {
     let path = data.join("postgresql.auto.conf");
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let text = files::read_own(&path)?;
     let ours = ["primary_conninfo", "primary_slot_name", "synchronous_standby_names"];
     let kept: Vec<&str> =
         text.lines().filter(|line| !ours.iter().any(|name| line.trim_start().starts_with(name))).collect();

@@ -4,12 +4,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::SystemTime;
 
-use super::sets;
+use super::{limits, sets};
 use crate::pki;
 use crate::plan::Role;
 use crate::site::at::{At, Span};
 use crate::site::model::{Forward, Server, Service, Site, SiteCheckKind, SiteProcess, Tls};
+use crate::site::read::files::templates;
 use crate::site::section::Collector;
+use crate::site::text;
 
 /// Whose files are looked at.
 #[derive(Clone, Copy, Debug)]
@@ -41,9 +43,11 @@ pub(in crate::site) fn check(site: &Site, extent: Extent<'_>, faults: &Collector
             own(site, server, faults);
         }
     }
+    etcd(site, &servers, faults);
     passwords(site, &servers, faults);
     sets::check_files(site, extent, &servers, faults);
     processes(site, &servers, faults);
+    limits::check_machine(site, &servers, faults);
 }
 
 /// Whether any service speaks mTLS.
@@ -105,6 +109,33 @@ fn pair(subject: &str, certificate: &Path, key: &Path, span: Span, domain: Optio
     }
 }
 
+/// What database servers and the etcd cluster that keeps their lease prove themselves with.
+fn etcd(site: &Site, servers: &[&Server], faults: &Collector) {
+    let Some(etcd) = site.database.as_ref().and_then(|database| database.etcd.as_ref()) else { return };
+    let mut asking = servers.iter().filter(|server| server.role == Role::Database).peekable();
+    if asking.peek().is_none() {
+        return;
+    }
+    if let Some(ca) = &etcd.ca
+        && present(ca, "the CA of etcd", faults)
+        && let Err(why) = pki::authorities(ca)
+    {
+        faults.error(ca.span, why);
+    }
+    match &etcd.identity {
+        Some((certificate, key))
+            if present(certificate, "the certificate for etcd", faults) & present(key, "the private key", faults) =>
+        {
+            open_to_others(key, key.span, faults);
+            pair("the certificate for etcd", certificate, key, certificate.span, None, faults);
+        }
+        None if etcd.endpoints.iter().any(|endpoint| endpoint.tls) && !needs_own_ca(site) => {
+            asking.for_each(|server| own(site, server, faults));
+        }
+        Some(_) | None => {}
+    }
+}
+
 /// Passwords: where PostgreSQL runs and where it is logged in to.
 fn passwords(site: &Site, servers: &[&Server], faults: &Collector) {
     let Some(database) = &site.database else { return };
@@ -135,7 +166,7 @@ fn password(file: &At<std::path::PathBuf>, faults: &Collector) {
     }
 }
 
-/// Folders and files of nginx and Prometheus.
+/// Folders and files that processes are given.
 fn processes(site: &Site, servers: &[&Server], faults: &Collector) {
     for process in &site.processes {
         if !servers.iter().any(|server| process.runs_on(server)) {
@@ -148,8 +179,28 @@ fn processes(site: &Site, servers: &[&Server], faults: &Collector) {
             SiteProcess::Prometheus { rules: Some(rules), .. } if !rules.is_file() => {
                 faults.error(rules.span, format!("{} is no file on this machine", rules.display()));
             }
+            SiteProcess::Command { folder, files, .. } => {
+                if let Some(folder) = folder
+                    && !folder.is_dir()
+                {
+                    faults.error(folder.span, format!("{} is no folder on this machine; make it", folder.display()));
+                }
+                templates(files).for_each(|path| template(path, faults));
+            }
             _ => {}
         }
+    }
+}
+
+/// A template: there, a text, with no placeholder that nobody fills.
+fn template(path: &At<std::path::PathBuf>, faults: &Collector) {
+    match std::fs::read_to_string(&path.value) {
+        Ok(text) => {
+            if let Err(why) = text::template(&text) {
+                faults.error(path.span, format!("{}: {why}", path.display()));
+            }
+        }
+        Err(error) => faults.error(path.span, format!("cannot read the template {}: {error}", path.display())),
     }
 }
 

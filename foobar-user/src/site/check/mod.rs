@@ -3,7 +3,9 @@
 mod addresses;
 mod database;
 pub(super) mod files;
+mod limits;
 mod names;
+mod order;
 mod processes;
 mod reach;
 mod rules;
@@ -32,6 +34,10 @@ pub(super) fn check(draft: &Draft, faults: &Collector) {
     }
     database::check(site, faults);
     processes::check(site, faults);
+    limits::check(site, faults);
+    if draft.processes_whole {
+        order::check(site, faults);
+    }
     rules::check(site, faults);
     if draft.sets_whole && draft.rules_whole {
         sets::check(site, faults);

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::Reader;
+use super::{Reader, etcd};
 use crate::database::sync::Mode;
+use crate::process::postgres::REPLICATOR;
 use crate::sets::ttl;
 use crate::site::at::At;
 use crate::site::model::Database;
@@ -50,14 +51,11 @@ const OURS: [&str; 28] = [
     "recovery_init_sync_method",
 ];
 
-/// The role that replicas log in as; the owner cannot bear its name.
-const REPLICATION_USER: &str = "replication";
-
 pub(super) fn read(reader: &Reader<'_>, mut section: Section<'_>) -> Option<Database> {
     let name = section.parse("name", "a string", text::account);
     let name = section.need("name", name, "name = \"guestbook\"");
     let user = section.parse("user", "a string", |word| match text::account(word)? {
-        user if user == "postgres" || user == REPLICATION_USER => {
+        user if user == "postgres" || user == REPLICATOR => {
             Err(format!("`{user}` is PostgreSQL's own; name another owner"))
         }
         user => Ok(user),
@@ -81,6 +79,13 @@ pub(super) fn read(reader: &Reader<'_>, mut section: Section<'_>) -> Option<Data
     let mode = mode(&mut section);
     let lease_ms = section.integer("lease_ms", LEASE_MS).map_or(LEASE_MS_DEFAULT, |lease| lease.value);
     let witness_port = section.port("witness_port", 1024).unwrap_or(At { value: WITNESS_PORT, span: section.span });
+    let etcd = match section.table("etcd", "etcd = { endpoints = [\"https://10.0.1.51:2379\"] }") {
+        Some(table) => {
+            section.refuse("witness_port", "with `etcd` there is no witness; leave it out");
+            Some(etcd::read(reader, table)?)
+        }
+        None => None,
+    };
     let settings = section.table("settings", "settings = { shared_buffers = \"1GB\" }");
     let settings = settings.map(read_settings).unwrap_or_default();
     section.finish();
@@ -93,6 +98,7 @@ pub(super) fn read(reader: &Reader<'_>, mut section: Section<'_>) -> Option<Data
         mode,
         lease_ms,
         witness_port,
+        etcd,
         settings,
     })
 }

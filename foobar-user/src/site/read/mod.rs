@@ -3,10 +3,14 @@
 mod balance;
 mod database;
 mod eject;
+mod etcd;
+pub(super) mod files;
 mod limit;
+mod limits;
 mod process;
 mod protocol;
 mod reads;
+mod ready;
 mod rule;
 mod server;
 mod service;
@@ -66,6 +70,8 @@ pub(super) struct Draft {
     pub(super) servers_whole: bool,
     /// Every `[service]` was read.
     pub(super) services_whole: bool,
+    /// Every `[process]` was read.
+    pub(super) processes_whole: bool,
     /// Every `[set]` was read.
     pub(super) sets_whole: bool,
     /// Every `[[rule]]` was read.
@@ -102,8 +108,10 @@ pub(super) fn read(source: &Source, faults: &Collector) -> Option<Draft> {
     let services_whole = faults.len() == before;
 
     let database = root.table("database", "[database]").and_then(|table| database::read(&reader, table));
+    let before = faults.len();
     let processes =
         root.named("process").into_iter().filter_map(|(name, table)| process::read(&reader, name, table)).collect();
+    let processes_whole = faults.len() == before;
     let before = faults.len();
     let sets = root.named("set").into_iter().filter_map(|(name, table)| set::read(&reader, name, table)).collect();
     let sets_whole = faults.len() == before;
@@ -126,7 +134,7 @@ pub(super) fn read(source: &Source, faults: &Collector) -> Option<Draft> {
         sets,
         rules,
     };
-    Some(Draft { site, servers_whole, services_whole, sets_whole, rules_whole })
+    Some(Draft { site, servers_whole, services_whole, processes_whole, sets_whole, rules_whole })
 }
 
 /// `[site]`.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Reader;
+use super::{Reader, files, limits, ready};
 use crate::site::at::At;
 use crate::site::model::{Process, SiteProcess};
 use crate::site::section::{Section, nearest};
@@ -17,9 +17,12 @@ const STOP_TIMEOUT_MS_RANGE: std::ops::RangeInclusive<u64> = 100..=600_000;
 /// Port of Prometheus where the file names none.
 const PROMETHEUS_PORT: u16 = 9090;
 /// Keys that belong to one kind.
-const KEYS: [(&str, &str); 7] = [
+const KEYS: [(&str, &str); 10] = [
     ("command", "command"),
     ("environment", "command"),
+    ("folder", "command"),
+    ("files", "command"),
+    ("reload_signal", "command"),
     ("root", "nginx"),
     ("dynamic", "nginx"),
     ("upstream", "nginx"),
@@ -59,6 +62,12 @@ pub(super) fn read(reader: &Reader<'_>, name: At<String>, mut section: Section<'
     let user = section.parse("user", "an account", text::account);
     let stop_signal = section.parse("stop_signal", "a signal's name", text::signal);
     let stop_timeout = section.integer("stop_timeout_ms", STOP_TIMEOUT_MS_RANGE);
+    let after = section.list("after", "a list of processes", text::name);
+    if word == "postgres" {
+        section.refuse("ready", "PostgreSQL is ready when it answers and its roles are there; leave it out");
+    }
+    let ready = if word == "postgres" { None } else { ready::read(&mut section) };
+    let limits = limits::read(&mut section);
     section.finish();
     checked.ok()?;
     Some(Process {
@@ -68,6 +77,9 @@ pub(super) fn read(reader: &Reader<'_>, name: At<String>, mut section: Section<'
         user: user.map(|user| user.value),
         stop_signal: stop_signal.map(|signal| signal.value),
         stop_timeout_ms: stop_timeout.map_or(STOP_TIMEOUT_MS, |time| time.value),
+        after: after.map(|after| after.value).unwrap_or_default(),
+        ready,
+        limits,
     })
 }
 
@@ -123,6 +135,15 @@ fn command(reader: &Reader<'_>, section: &mut Section<'_>) -> Option<SiteProcess
             environment.insert(name.value, value.value);
         }
     }
+    let folder = reader.path(section, "folder");
+    let files = files::read(reader, section);
+    let reload_signal = section.parse("reload_signal", "a signal's name", text::signal);
+    if let Some(signal) = &reload_signal
+        && files.is_empty()
+        && !section.has("files")
+    {
+        section.faults.error(signal.span, "`reload_signal` tells that `files` have changed, and there are none");
+    }
     let mut command: Vec<String> = words?.value.into_iter().map(|word| word.value).collect();
     if let Some(program) = command.first_mut()
         && program.contains('/')
@@ -130,5 +151,6 @@ fn command(reader: &Reader<'_>, section: &mut Section<'_>) -> Option<SiteProcess
         // A bare name is looked up in PATH; a relative path is relative to the site file, as every path is.
         *program = reader.base.join(&*program).to_string_lossy().into_owned();
     }
-    Some(SiteProcess::Command { command, environment })
+    let reload_signal = reload_signal.map(|signal| signal.value);
+    Some(SiteProcess::Command { command, environment, folder, files, reload_signal })
 }
