@@ -3,8 +3,8 @@
 use core::mem::offset_of;
 
 use foobar_common::abi::{
-    ABI_VERSION, Backend, BucketKey, ConnectFailures, Counter, Endpoint, Event, Flow, Membership, Ring, Service, Stuck,
-    Trace, Traffic,
+    ABI_VERSION, Backend, BucketKey, ConnectFailures, Counter, Endpoint, Event, Fenced, Flow, Membership, Ring,
+    Service, Stuck, Trace, Traffic,
 };
 use foobar_common::address::{Address, Peer, SocketKey, Tuple};
 use foobar_common::generation::{Generation, Head, Interface, RuleEntry, RuleSet, Tunnels};
@@ -21,7 +21,7 @@ macro_rules! layout {
 
 /// A change below needs a new `ABI_VERSION` in `abi.rs`, and then a new number here.
 const GOLDEN: (u32, &str) = (
-    5,
+    6,
     "Counter 16: packets@0 bytes@8\n\
      Traffic 24: connections@0 packets@8 bytes@16\n\
      ConnectFailures 16: total@0 row@8\n\
@@ -30,11 +30,12 @@ const GOLDEN: (u32, &str) = (
      Tunnels 1320: own@0 peers@32 vips@288 peer_count@1312 vip_count@1316\n\
      Interface 8: index@0 set@4\n\
      RuleSet 144: summary@0 passing@8 words@16\n\
-     RuleEntry 48: action@0 shadow@1 limit@2 per4@3 per6@4 _pad@5 counter@8 open@12 interval_ns@16 burst_ns@24 log_interval_ns@32 passing_before@40\n\
+     RuleEntry 48: action@0 shadow@1 limit@2 per4@3 per6@4 leased@5 _pad@6 counter@8 open@12 interval_ns@16 burst_ns@24 log_interval_ns@32 passing_before@40\n\
      Membership 16: expires_ns@0 after@8 _pad@12\n\
      BucketKey 24: rule@0 family@4 source@8\n\
      Event 64: time_ns@0 rule@8 reason@12 interface@16 length@20 source@24 destination@40 source_port@56 destination_port@58 protocol@60 family@61 detail@62 shadow@63\n\
      Trace 272: reason@0 steps@4 rules@8 service@264 backend@268\n\
+     Fenced 520: port@0 _pad@2 count@4 free@8\n\
      Service 24: slot@0 ring@4 places@8 flags@12 affinity_s@16 sources@20\n\
      Ring 8192: places@0\n\
      Stuck 16: backend@0 _pad@4 last_seen_ns@8\n\
@@ -87,6 +88,7 @@ fn the_layout_changes_only_with_the_version() {
         limit,
         per4,
         per6,
+        leased,
         _pad,
         counter,
         open,
@@ -115,6 +117,7 @@ fn the_layout_changes_only_with_the_version() {
         shadow
     );
     layout!(text, Trace, reason, steps, rules, service, backend);
+    layout!(text, Fenced, port, _pad, count, free);
     layout!(text, Service, slot, ring, places, flags, affinity_s, sources);
     layout!(text, Ring, places);
     layout!(text, Stuck, backend, _pad, last_seen_ns);

@@ -30,7 +30,8 @@ fn answers_end_with_the_lease_whatever_has_become_of_the_agent() -> Result<()> {
     let readers = readers.into_iter().collect::<Result<Vec<_>>>()?;
     readers.iter().try_for_each(Rows::go_on)?;
     let capture = Capture::start(failover.cluster().namespace(FENCED)?)?;
-    [PEER, FENCED].iter().try_for_each(|server| failover.signal_agent(server, Signal::SIGSTOP))?;
+    // The client's agent would end its connections to a primary that is gone.
+    [CLIENT, PEER, FENCED].iter().try_for_each(|server| failover.signal_agent(server, Signal::SIGSTOP))?;
     // Whoever was about to move it on has done so by then.
     let unmoved = |end: &u64| {
         std::thread::sleep(RENEWAL);
@@ -50,7 +51,7 @@ fn answers_end_with_the_lease_whatever_has_become_of_the_agent() -> Result<()> {
     let end = boot_now() + SHORT_LEASE.as_nanos() as u64;
     fence.open_until(end);
     falls(&failover, &readers, capture, end).context("with the agent killed")?;
-    failover.signal_agent(PEER, Signal::SIGCONT)
+    [CLIENT, PEER].iter().try_for_each(|server| failover.signal_agent(server, Signal::SIGCONT))
 }
 
 /// At the end of the lease the last answers leave; from then on nobody is let in but the other database server.
