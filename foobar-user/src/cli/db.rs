@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use foobar_user::agent::control::Command;
+use foobar_user::database::state::Role;
 use foobar_user::database::{DatabaseReport, MemberReport};
 use foobar_user::table::{Column, table};
 use time::OffsetDateTime;
@@ -67,7 +68,7 @@ fn switchover(arguments: &SwitchoverArguments) -> Result<()> {
         sleep(LOOK);
         let now = ask()?;
         let done = now.epoch > before.epoch && now.held && now.leader != before.leader;
-        let writable = |member: &MemberReport| member.leads && member.heard && member.role == WRITABLE;
+        let writable = |member: &MemberReport| member.leads && member.heard && member.role == Role::Primary;
         if done && now.members.iter().any(writable) {
             if arguments.json {
                 return print_json(&now);
@@ -82,8 +83,6 @@ fn switchover(arguments: &SwitchoverArguments) -> Result<()> {
     }
     bail!("{} still leads after {} s: `foobar db status` tells why", before.leader, PATIENCE.as_secs())
 }
-
-const WRITABLE: foobar_user::database::state::Role = foobar_user::database::state::Role::Primary;
 
 fn shown(report: &DatabaseReport) -> String {
     let mut text = String::new();
@@ -129,7 +128,6 @@ fn shown(report: &DatabaseReport) -> String {
 }
 
 const fn word(member: &MemberReport) -> &'static str {
-    use foobar_user::database::state::Role;
     match member.role {
         Role::Down => "down",
         Role::Replica => "replica",

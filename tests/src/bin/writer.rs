@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Parser;
-use nix::time::{ClockId, clock_gettime};
+use foobar_tests::failover::now_us;
 use tokio::time::{sleep, timeout};
 use tokio_postgres::{Client, NoTls};
 
@@ -127,8 +127,4 @@ fn tell(log: &Log, line: &str) {
     let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
     // A disk that does not take it fails the test that reads it.
     let _ = writeln!(log, "{line}");
-}
-
-fn now_us() -> i64 {
-    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |time| time.tv_sec() * 1_000_000 + time.tv_nsec() / 1_000)
 }

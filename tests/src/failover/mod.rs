@@ -14,10 +14,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use foobar_user::datapath::fence::boot_now;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
-use nix::time::{ClockId, clock_gettime};
 use serde_json::Value;
 
 use crate::cluster::{Cluster, server};
@@ -416,7 +416,7 @@ pub fn address(server: &str) -> String {
 /// Now, in microseconds of the clock that writers log by.
 #[must_use]
 pub fn now_us() -> i64 {
-    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(0, |time| time.tv_sec() * 1_000_000 + time.tv_nsec() / 1_000)
+    (boot_now() / 1_000).cast_signed()
 }
 
 fn site(keeping: Keeping, settings: &str) -> Result<String> {
