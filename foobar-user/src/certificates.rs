@@ -5,11 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail, ensure};
-use rustls::RootCertStore;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
+use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 use serde::{Deserialize, Serialize};
 
 use crate::plan::TlsFiles;
@@ -58,6 +58,19 @@ pub(crate) fn load_upstream(files: &TlsFiles) -> anyhow::Result<UpstreamPem> {
 fn text(path: &Path) -> anyhow::Result<String> {
     fs::read_to_string(path)
         .with_context(|| format!("cannot read {}; `foobar pki` makes missing certificates", path.display()))
+}
+
+/// Towards a server whose certificate is of the files' CA, with this server's own.
+pub(crate) fn client(
+    files: &TlsFiles,
+    versions: &[&'static SupportedProtocolVersion],
+) -> anyhow::Result<Arc<ClientConfig>> {
+    let pem = load_upstream(files)?;
+    let config = ClientConfig::builder_with_provider(provider())
+        .with_protocol_versions(versions)?
+        .with_root_certificates(roots(&pem.ca)?)
+        .with_client_auth_cert(chain(&pem.identity.certificate)?, private_key(&pem.identity.key)?)?;
+    Ok(Arc::new(config))
 }
 
 /// The certificates of a PEM text; at least one.

@@ -1,14 +1,11 @@
 //! A connection to one member, kept from one question to the next.
 
-use std::sync::Arc;
-
 use anyhow::{Context, Result, anyhow, bail};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HOST};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
-use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -45,7 +42,8 @@ impl Line {
             return Self::converse(endpoint, stream).await;
         }
         let name = ServerName::try_from(endpoint.host.clone())?;
-        let stream = TlsConnector::from(tls(files)?).connect(name, stream).await.context("no TLS with it")?;
+        let connector = TlsConnector::from(certificates::client(files, rustls::DEFAULT_VERSIONS)?);
+        let stream = connector.connect(name, stream).await.context("no TLS with it")?;
         Self::converse(endpoint, stream).await
     }
 
@@ -78,16 +76,4 @@ impl Line {
         }
         bail!("it answers {}: {}", status.as_u16(), wire::refusal(&body))
     }
-}
-
-fn tls(files: &TlsFiles) -> Result<Arc<ClientConfig>> {
-    let pem = certificates::load_upstream(files)?;
-    let config = ClientConfig::builder_with_provider(certificates::provider())
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(certificates::roots(&pem.ca)?)
-        .with_client_auth_cert(
-            certificates::chain(&pem.identity.certificate)?,
-            certificates::private_key(&pem.identity.key)?,
-        )?;
-    Ok(Arc::new(config))
 }

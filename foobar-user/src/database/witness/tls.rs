@@ -31,15 +31,7 @@ pub(super) fn server(files: &TlsFiles) -> Result<Arc<ServerConfig>> {
 
 /// For a database server.
 pub(super) fn client(files: &TlsFiles) -> Result<Arc<ClientConfig>> {
-    let pem = certificates::load_upstream(files)?;
-    let config = ClientConfig::builder_with_provider(certificates::provider())
-        .with_protocol_versions(&[&TLS13])?
-        .with_root_certificates(certificates::roots(&pem.ca)?)
-        .with_client_auth_cert(
-            certificates::chain(&pem.identity.certificate)?,
-            certificates::private_key(&pem.identity.key)?,
-        )?;
-    Ok(Arc::new(config))
+    certificates::client(files, &[&TLS13])
 }
 
 /// Which of these servers a verified certificate is for.
