@@ -18,6 +18,8 @@ use crate::site::{Binaries, write_pages};
 pub(super) const NAT_VIP: Ipv4Addr = FOOBAR.outside(10);
 /// The VIP of the `direct` service.
 pub(super) const DIRECT_VIP: Ipv4Addr = FOOBAR.outside(11);
+/// The VIP of the `tunnel` service; its backends are on the balancer's link, so that no way has more hosts than another one.
+pub(super) const TUNNEL_VIP: Ipv4Addr = FOOBAR.outside(12);
 
 /// Running agents. Dropping them ends them.
 #[derive(Debug)]
@@ -36,7 +38,7 @@ impl Ours {
         let agents = servers.iter().map(|(server, host)| agent(wires, server, host)).collect::<Result<_>>()?;
         let ours = Self { _agents: agents };
         let webs = WEBS.map(|(_, last)| inside(last));
-        for address in webs.into_iter().chain([NAT_VIP, DIRECT_VIP]) {
+        for address in webs.into_iter().chain([NAT_VIP, DIRECT_VIP, TUNNEL_VIP]) {
             let address = SocketAddr::from((address, PORT));
             let open = || Ok(connect(wires.host("client")?, address, KNOCK)? == Outcome::Open);
             eventually(START, &format!("{address} lets the client in"), open).with_context(|| logs(wires))?;
@@ -78,7 +80,7 @@ fn site() -> String {
     for (web, last) in WEBS {
         server(web, "web", last, r#"["eth0"]"#);
     }
-    for (forward, vip) in [("nat", NAT_VIP), ("direct", DIRECT_VIP)] {
+    for (forward, vip) in [("nat", NAT_VIP), ("direct", DIRECT_VIP), ("tunnel", TUNNEL_VIP)] {
         text += &format!(
             "[service.{forward}-www]\nlisten = \"{vip}:{PORT}\"\nto = \"web:{PORT}\"\nforward = \"{forward}\"\n\
              check = {{ fall = 10 }}\n\n"

@@ -20,6 +20,8 @@ pub(super) enum Way {
     Nat,
     /// foobar, `forward = "direct"`: answers do not come by the balancer.
     DirectReturn,
+    /// foobar, `forward = "tunnel"`: the same answers, but requests travel in packets of their own.
+    Tunnel,
     /// nftables' destination NAT.
     Dnat,
     /// nginx stream.
@@ -30,7 +32,8 @@ pub(super) enum Way {
 
 impl Way {
     /// All that balance.
-    pub(super) const BALANCED: [Self; 5] = [Self::Nat, Self::DirectReturn, Self::Dnat, Self::Nginx, Self::Haproxy];
+    pub(super) const BALANCED: [Self; 6] =
+        [Self::Nat, Self::DirectReturn, Self::Tunnel, Self::Dnat, Self::Nginx, Self::Haproxy];
 
     /// Its name in tables.
     pub(super) const fn name(self) -> &'static str {
@@ -38,6 +41,7 @@ impl Way {
             Self::Direct => "direct to one nginx",
             Self::Nat => "foobar nat",
             Self::DirectReturn => "foobar direct",
+            Self::Tunnel => "foobar tunnel",
             Self::Dnat => "nftables DNAT",
             Self::Nginx => "nginx stream",
             Self::Haproxy => "HAProxy TCP",
@@ -46,7 +50,7 @@ impl Way {
 
     /// Whether it is ours.
     pub(super) const fn is_ours(self) -> bool {
-        matches!(self, Self::Nat | Self::DirectReturn)
+        matches!(self, Self::Nat | Self::DirectReturn | Self::Tunnel)
     }
 
     fn address(self) -> SocketAddr {
@@ -54,6 +58,7 @@ impl Way {
             Self::Direct => (inside(WEBS[0].1), PORT),
             Self::Nat => (ours::NAT_VIP, PORT),
             Self::DirectReturn => (ours::DIRECT_VIP, PORT),
+            Self::Tunnel => (ours::TUNNEL_VIP, PORT),
             Self::Dnat => (dnat::VIP, PORT),
             Self::Nginx => (proxy::ADDRESS, proxy::NGINX_PORT),
             Self::Haproxy => (proxy::ADDRESS, proxy::HAPROXY_PORT),

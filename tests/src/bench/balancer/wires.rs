@@ -4,7 +4,7 @@
 //!             203.0.113.0/24 ┌─ foobar  10.0.1.1 ─┐
 //!   client ───198.51.100.0/24┼─ router  10.0.1.2 ─┼─ switch ─┬─ web1 10.0.1.11
 //!        │    192.0.2.0/24   └─ dnat    10.0.1.3 ─┘          └─ web2 10.0.1.12
-//!        └─ 10.0.1.50: answers of the `direct` service ────────┘
+//!        └─ 10.0.1.50: answers of `direct` and `tunnel` ───────┘
 //! ```
 //!
 //! Every web server sends its answers back by the host that the client's address belongs to. The router has no rule and no
@@ -18,6 +18,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use super::ours;
 use crate::bench::lab::{self, Lab};
 use crate::cgroup;
 use crate::namespace::Namespace;
@@ -51,7 +52,7 @@ pub(super) const ROUTER: Middle = Middle { name: "router", outside: [198, 51, 10
 pub(super) const DNAT: Middle = Middle { name: "dnat", outside: [192, 0, 2], inside: 3 };
 /// The web servers, and the last bytes of their addresses.
 pub(super) const WEBS: [(&str, u8); 2] = [("web1", 11), ("web2", 12)];
-/// Whom backends of the `direct` service answer, by the client's cable to their own network.
+/// Whom backends of the `direct` and `tunnel` services answer, by the client's cable to their own network.
 pub(super) const DIRECT_CLIENT: Ipv4Addr = FOOBAR.outside(51);
 /// The port of every service.
 pub(super) const PORT: u16 = 8080;
@@ -126,7 +127,9 @@ impl Wires {
         // An address without its network: packets to the web servers go by the router.
         client += &format!("addr add {}/32 dev lan\n", inside(50));
         client += &format!("route add {}/24 via {}\n", inside(0), ROUTER.outside(2));
-        client += &format!("route add {}/32 dev {} src {DIRECT_CLIENT}\n", super::ours::DIRECT_VIP, FOOBAR.name);
+        for vip in [ours::DIRECT_VIP, ours::TUNNEL_VIP] {
+            client += &format!("route add {vip}/32 dev {} src {DIRECT_CLIENT}\n", FOOBAR.name);
+        }
         lab::ip(self.host("client")?, &client)?;
         for (web, last) in WEBS {
             let mut script = format!("addr add {}/24 dev eth0\n", inside(last));
