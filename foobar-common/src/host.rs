@@ -1,5 +1,7 @@
 //! The host's shell around the packet path: the same look-ups over hash maps, for tests and explanations.
 
+mod serve;
+
 use std::cell::RefCell;
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

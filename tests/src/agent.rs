@@ -111,6 +111,13 @@ impl Agent {
         process::output(&mut command)
     }
 
+    /// The last output of one of its processes, as `foobar logs` shows it.
+    pub fn logs(&self, process: &str) -> Result<String> {
+        let mut command = Command::new(&self.foobar);
+        command.args(["logs", process, "-n", "1000", "--server", self.host.server]);
+        process::run(command.arg("--state-dir").arg(self.folder.join("state")))
+    }
+
     /// Where its control socket is.
     pub fn run_folder(&self) -> PathBuf {
         self.folder.join("run")

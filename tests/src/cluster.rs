@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -26,6 +27,15 @@ pub fn server(name: &str, role: &str, interfaces: &[&str]) -> Result<String> {
         "[[server]]\nname = \"{name}\"\nrole = \"{role}\"\naddress = \"{v4}\"\naddress6 = \"{v6}\"\n\
          interfaces = {interfaces:?}\n\n"
     ))
+}
+
+/// A service's section: a port of a VIP of each family, to the same one of the web servers; with these further lines.
+pub fn service(name: &str, protocol: &str, vips: [&str; 2], port: u16, more: &str) -> String {
+    format!(
+        "[service.{name}]\nlisten = [\"{}:{port}\", \"[{}]:{port}\"]\nprotocol = \"{protocol}\"\nto = \
+         \"web:{port}\"\n{more}\n\n",
+        vips[0], vips[1]
+    )
 }
 
 /// The echo service's section: it runs on every web server, on all addresses.
@@ -170,6 +180,21 @@ impl Cluster {
         command.arg("--bpffs").arg(self.network.bpffs());
         self.namespace(server)?.attach(&mut command);
         run(&mut command).map(drop)
+    }
+
+    /// Ends the agent of a backend that holds VIPs, and sees that what it needed for them is taken back.
+    pub fn takes_back(&self, server: &str, mut agent: Process, vips: [&str; 2]) -> Result<()> {
+        let held = || self.run(server, "ip", &["addr", "show", "lo"]);
+        ensure!(vips.iter().all(|vip| held().is_ok_and(|held| held.contains(vip))), "{server} holds no VIP");
+        agent.signal(Signal::SIGTERM)?;
+        agent.wait(READY)?;
+        self.detach(server)?;
+        let left = held()?;
+        ensure!(!vips.iter().any(|vip| left.contains(vip)), "{server} still holds a VIP: {left}");
+        let ignores = self.run(server, "cat", &["/proc/sys/net/ipv4/conf/all/arp_ignore"])?;
+        ensure!(ignores.trim() == "0", "arp_ignore is {ignores}");
+        ensure!(!self.pins(server).exists(), "pins of {server} are left");
+        Ok(())
     }
 
     /// What a command says in a host's namespace.

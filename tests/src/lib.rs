@@ -50,6 +50,7 @@ pub mod reach;
 pub mod router;
 pub mod run;
 pub mod site;
+pub mod tcp_info;
 pub mod transfer;
 pub mod wrk;
 

@@ -51,7 +51,14 @@ fn answers_end_with_the_lease_whatever_has_become_of_the_agent() -> Result<()> {
     let end = boot_now() + SHORT_LEASE.as_nanos() as u64;
     fence.open_until(end);
     falls(&failover, &readers, capture, end).context("with the agent killed")?;
-    [CLIENT, PEER].iter().try_for_each(|server| failover.signal_agent(server, Signal::SIGCONT))
+    [CLIENT, PEER].iter().try_for_each(|server| failover.signal_agent(server, Signal::SIGCONT))?;
+
+    // Taking the fence out of the kernel would open what no agent holds back any more.
+    let refused = failover.cluster().detach(FENCED).err().context("the fence was taken from a PostgreSQL that runs")?;
+    ensure!(format!("{refused:#}").contains("runs behind the fence"), "{refused:#}");
+    ensure!(knock(&failover, CLIENT, FENCED, false)? == Outcome::Silent, "a refused detach has opened the server");
+    failover.kill_server(FENCED)?;
+    failover.cluster().detach(FENCED)
 }
 
 /// At the end of the lease the last answers leave; from then on nobody is let in but the other database server.

@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsRawFd as _;
 use std::thread;
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use foobar_tests::eventually;
 use foobar_tests::flood::{Flood, Kind};
 use foobar_tests::host::Host;
 use foobar_tests::lone::{LoneServer, SITE};
+use foobar_tests::tcp_info::{self, OPTIONS};
 use nix::sys::signal::Signal;
 
 /// A flood from its first SYN to the end of the last setting that it has needed; the agent dies meanwhile.
@@ -129,20 +129,7 @@ fn echo(mut stream: TcpStream) -> Result<()> {
 
 /// Options of a connection, and its window scales: to the other side, and from it (`struct tcp_info`).
 fn agreed(stream: &TcpStream) -> Result<[u8; 3]> {
-    const OPTIONS: usize = 5;
-    let mut info = [0_u8; 8];
-    let mut length = info.len() as libc::socklen_t;
-    // SAFETY: the descriptor is open, and the kernel writes no more than `length` bytes to the buffer of that many.
-    let result = unsafe {
-        libc::getsockopt(
-            stream.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_INFO,
-            info.as_mut_ptr().cast(),
-            &raw mut length,
-        )
-    };
-    nix::errno::Errno::result(result).context("no TCP_INFO")?;
+    let info: [u8; OPTIONS + 3] = tcp_info::read(stream)?;
     Ok([info[OPTIONS], info[OPTIONS + 1] & 15, info[OPTIONS + 1] >> 4])
 }
 

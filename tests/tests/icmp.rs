@@ -9,7 +9,7 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 
 use anyhow::{Context as _, Result, ensure};
-use foobar_tests::cluster::{Cluster, echo, server};
+use foobar_tests::cluster::{Cluster, echo, server, service};
 use foobar_tests::datagram::told;
 use foobar_tests::passing::Passing;
 use foobar_tests::router;
@@ -23,19 +23,13 @@ const ECHO: u16 = 7007;
 const CLOSED: u16 = 7008;
 
 fn site() -> Result<String> {
-    let service = |name: &str, protocol: &str, port: u16| {
-        format!(
-            "[service.{name}]\nlisten = [\"{}:{port}\", \"[{}]:{port}\"]\nprotocol = \"{protocol}\"\nto = \
-             \"web:{port}\"\nforward = \"nat\"\ncheck = {{ interval_ms = 100, timeout_ms = 100 }}\n\n",
-            VIPS[0], VIPS[1]
-        )
-    };
+    let more = "forward = \"nat\"\ncheck = { interval_ms = 100, timeout_ms = 100 }";
     let mut site =
         format!("[site]\ndomain = \"www.foobar.com\"\nadmin = [\"10.0.1.41/32\"]\nmetrics_port = {METRICS_PORT}\n\n");
     site += &server("lb1", "balancer", &["eth0", "eth1"])?;
     site += &server("web1", "web", &["eth0"])?;
-    site += &service("bytes", "tcp", ECHO);
-    site += &service("closed", "udp", CLOSED);
+    site += &service("bytes", "tcp", VIPS, ECHO, more);
+    site += &service("closed", "udp", VIPS, CLOSED, more);
     Ok(site + &echo(ECHO)?)
 }
 

@@ -8,6 +8,7 @@ use foobar_tests::cluster::{Cluster, echo, server};
 use foobar_tests::host::SWITCH;
 use foobar_tests::passing::Passing;
 use foobar_tests::process::Process;
+use foobar_tests::tcp_info::{self, SEND_MSS};
 use foobar_tests::{is_long, obtained, router, transfer};
 use tokio::net::TcpStream;
 
@@ -204,25 +205,10 @@ async fn sent(vip: SocketAddr, data: &[u8]) -> Result<u32> {
     segment(&transfer::there_and_back(vip, data).await?)
 }
 
-/// `tcpi_snd_mss` of a connection (`struct tcp_info`), bytes.
+/// Size of the segments that a connection sends, bytes of payload.
 fn segment(stream: &TcpStream) -> Result<u32> {
-    use std::os::fd::AsRawFd as _;
-    let mut info = [0_u32; 5];
-    let mut length = size_of_val(&info) as libc::socklen_t;
-    // SAFETY: the descriptor is open, and the kernel writes no more than `length` bytes to the buffer of that many.
-    let result = unsafe {
-        libc::getsockopt(
-            stream.as_raw_fd(),
-            libc::IPPROTO_TCP,
-            libc::TCP_INFO,
-            info.as_mut_ptr().cast(),
-            &raw mut length,
-        )
-    };
-    nix::errno::Errno::result(result).context("no TCP_INFO")?;
-    Ok(info[SEND_MSS])
+    let info: [u8; SEND_MSS + 4] = tcp_info::read(stream)?;
+    Ok(u32::from_ne_bytes(info[SEND_MSS..].try_into()?))
 }
 
-/// Eight bytes of flags, two times of 32 bits, then the size.
-const SEND_MSS: usize = 4;
 const NOTICED: Duration = Duration::from_secs(5);

@@ -8,6 +8,8 @@ mod balance;
 mod children;
 #[path = "site/datagrams.rs"]
 mod datagrams;
+#[path = "site/failover.rs"]
+mod failover;
 #[path = "site/flood.rs"]
 mod flood;
 #[path = "site/identity.rs"]
@@ -81,6 +83,7 @@ const CHECKS: &[(&str, Check)] = &[
     ("a_process_that_dies_is_started_again", restart::process),
     ("a_dead_nginx_costs_a_second_and_comes_back", recovery::nginx),
     ("a_dead_web_server_costs_a_second_and_comes_back", recovery::web_server),
+    ("a_dead_primary_costs_visitors_seconds_and_no_entry", failover::guest_book),
     ("the_data_path_outlives_the_agent", adoption::balancer_agent),
 ];
 

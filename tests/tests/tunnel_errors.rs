@@ -10,7 +10,7 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 
 use anyhow::{Context as _, Result, ensure};
-use foobar_tests::cluster::{Cluster, echo, server};
+use foobar_tests::cluster::{Cluster, echo, server, service};
 use foobar_tests::datagram::{told, word};
 use foobar_tests::router::{self, WEBS};
 use foobar_tests::transfer::megabyte;
@@ -22,19 +22,13 @@ const ECHO: u16 = 7007;
 const CLOSED: u16 = 7008;
 
 fn site() -> Result<String> {
-    let service = |name: &str, protocol: &str, port: u16| {
-        format!(
-            "[service.{name}]\nlisten = [\"{}:{port}\", \"[{}]:{port}\"]\nprotocol = \"{protocol}\"\nto = \
-             \"web:{port}\"\nforward = \"tunnel\"\nfrom = [\"any\"]\ncheck = {{ kind = \"tcp\" }}\n\n",
-            VIPS[0], VIPS[1]
-        )
-    };
+    let more = "forward = \"tunnel\"\nfrom = [\"any\"]\ncheck = { kind = \"tcp\" }";
     let mut site = "[site]\ndomain = \"www.foobar.com\"\nadmin = [\"10.0.1.41/32\"]\n\n".to_owned();
     site += &server("lb1", "balancer", &["eth0"])?;
     site += &WEBS.map(router::server).concat();
-    site += &service("bytes", "tcp", ECHO);
-    site += &service("words", "udp", ECHO);
-    site += &service("closed", "udp", CLOSED);
+    site += &service("bytes", "tcp", VIPS, ECHO, more);
+    site += &service("words", "udp", VIPS, ECHO, more);
+    site += &service("closed", "udp", VIPS, CLOSED, more);
     Ok(site + &echo(ECHO)?)
 }
 

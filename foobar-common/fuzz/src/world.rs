@@ -2,14 +2,12 @@
 
 use std::net::IpAddr;
 
-use foobar_common::abi::{BACKEND_MEMBER, Backend, Endpoint, SERVICE_WIRE, Service};
-use foobar_common::address::{Address, Be16, SocketKey, words};
+use foobar_common::abi::Service;
+use foobar_common::address::Be16;
 use foobar_common::generation::USES_BALANCER;
-use foobar_common::host::{HostRoute, HostTables};
+use foobar_common::host::HostTables;
 use foobar_common::rules::compile::{Surroundings, compile};
 use foobar_common::rules::{Action, FlagMatch, Limit, Limited, Protocol, Rate, Rule};
-use foobar_common::tables::{Mac, Route};
-use foobar_common::vlan::Tag;
 
 /// VIPs, by protocol.
 const SERVICES: [(u8, &str, u16, &str, u16); 4] = [
@@ -38,40 +36,11 @@ pub fn tables() -> HostTables {
     let mut tables = HostTables::new(compile(&rules, &surroundings).expect("a few rules"));
     tables.watched = true;
     for (slot, (protocol, vip, port, backend, to)) in (0..).zip(SERVICES) {
-        add(&mut tables, slot, protocol, (ip(vip), Be16::new(port)), (ip(backend), Be16::new(to)));
+        let service = Service { slot, ring: slot, ..Service::default() };
+        tables.serve(service, protocol, (ip(vip), Be16::new(port)), (slot, ip(backend), Be16::new(to)));
     }
-    let route = Route::Hop {
-        interface: 2,
-        tag: Tag::NONE,
-        source: Mac::new([2; 6]),
-        destination: Mac::new([4; 6]),
-        gateway: false,
-        mtu: 1500,
-    };
-    for prefix in ["0.0.0.0/0", "::/0"] {
-        tables.routes.push(HostRoute { prefix: prefix.parse().expect("a prefix"), mtu: 1500, route });
-    }
+    tables.reach_everything(1500);
     tables
-}
-
-fn add(tables: &mut HostTables, slot: u32, protocol: u8, vip: (IpAddr, Be16), backend: (IpAddr, Be16)) {
-    let service = Service { slot, ring: slot, places: 1, flags: SERVICE_WIRE, ..Service::default() };
-    let endpoint = Endpoint { vip: words(vip.0), port: vip.1, flags: 0, backend: slot };
-    match (vip.0, backend.0) {
-        (IpAddr::V4(a), IpAddr::V4(b)) => {
-            tables.services4.insert(SocketKey::new(Address::from(a), vip.1, protocol), service);
-            tables.endpoints4.insert(SocketKey::new(Address::from(b), backend.1, protocol), endpoint);
-        }
-        (IpAddr::V6(a), IpAddr::V6(b)) => {
-            tables.services6.insert(SocketKey::new(Address::from(a), vip.1, protocol), service);
-            tables.endpoints6.insert(SocketKey::new(Address::from(b), backend.1, protocol), endpoint);
-        }
-        _ => unreachable!("a service of this file has one family"),
-    }
-    tables.rings.insert((slot, 0), slot);
-    let member = Backend { state: BACKEND_MEMBER, service: slot, weight: 1, ..Backend::default() };
-    let member = Backend { address: words(backend.0), port: backend.1, ..member };
-    tables.backends.insert(slot, member);
 }
 
 /// Forgets what the frames of the last input have left.

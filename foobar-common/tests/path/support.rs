@@ -3,15 +3,13 @@
 use std::cell::Cell;
 use std::net::IpAddr;
 
-use foobar_common::abi::{BACKEND_MEMBER, Backend, Endpoint, SERVICE_WIRE, Service};
-use foobar_common::address::{Address, Be16, SocketKey, words};
+use foobar_common::abi::Service;
+use foobar_common::address::Be16;
 use foobar_common::generation::USES_BALANCER;
 use foobar_common::held::{Held, Holder};
-use foobar_common::host::{HostRoute, HostTables};
+use foobar_common::host::HostTables;
 use foobar_common::rules::compile::{Surroundings, compile};
 use foobar_common::rules::{Action, Rule};
-use foobar_common::tables::{Mac, Route};
-use foobar_common::vlan::Tag;
 
 /// A socket's own memory.
 #[derive(Debug, Default)]
@@ -124,33 +122,8 @@ pub(crate) fn balancer(vip: (IpAddr, u16), backend: (IpAddr, u16), protocol: u8)
     let all = Rule::any("all", Action::Allow);
     let surroundings = Surroundings { number: 1, uses: USES_BALANCER, ..Surroundings::default() };
     let mut tables = HostTables::new(compile(&[all], &surroundings).expect("one rule"));
-    let service = Service { places: 1, flags: SERVICE_WIRE, ..Service::default() };
-    let (port, to) = (Be16::new(vip.1), Be16::new(backend.1));
-    let endpoint = Endpoint { vip: words(vip.0), port, flags: 0, backend: 5 };
-    match (vip.0, backend.0) {
-        (IpAddr::V4(a), IpAddr::V4(b)) => {
-            tables.services4.insert(SocketKey::new(Address::from(a), port, protocol), service);
-            tables.endpoints4.insert(SocketKey::new(Address::from(b), to, protocol), endpoint);
-        }
-        (IpAddr::V6(a), IpAddr::V6(b)) => {
-            tables.services6.insert(SocketKey::new(Address::from(a), port, protocol), service);
-            tables.endpoints6.insert(SocketKey::new(Address::from(b), to, protocol), endpoint);
-        }
-        _ => panic!("two families"),
-    }
-    tables.rings.insert((0, 0), 5);
-    let member = Backend { state: BACKEND_MEMBER, weight: 1, ..Backend::default() };
-    tables.backends.insert(5, Backend { address: words(backend.0), port: to, ..member });
-    let route = Route::Hop {
-        interface: 2,
-        tag: Tag::NONE,
-        source: Mac::new([2; 6]),
-        destination: Mac::new([4; 6]),
-        gateway: false,
-        mtu: 1500,
-    };
-    for prefix in ["0.0.0.0/0", "::/0"] {
-        tables.routes.push(HostRoute { prefix: prefix.parse().expect("a prefix"), mtu: 65_535, route });
-    }
+    let (vip, port) = vip;
+    tables.serve(Service::default(), protocol, (vip, Be16::new(port)), (5, backend.0, Be16::new(backend.1)));
+    tables.reach_everything(65_535);
     tables
 }

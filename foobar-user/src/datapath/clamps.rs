@@ -3,8 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
-use aya::programs::ProgramError;
+use anyhow::{Context, Result};
 use aya::programs::links::{FdLink, LinkOrder, PinnedLink};
 use aya::programs::tc::{SchedClassifierLink, TcAttachOptions, TcAttachType};
 
@@ -42,31 +41,20 @@ fn pin(folder: &Path, interface: &str) -> Result<PathBuf> {
     Ok(folder.join(format!("{PIN}{}-{}", links::index(interface)?, interface.replace('.', "%"))))
 }
 
-/// Swaps the program of a pinned link; false when the link is dead, because its interface has gone.
+/// Swaps the program of a pinned link; false when it is dead, see [`links::alive`].
 fn replace(programs: &mut Programs, pin: &Path) -> Result<bool> {
     let link = PinnedLink::from_pin(pin).with_context(|| format!("cannot open {}", pin.display()))?;
     let link = SchedClassifierLink::try_from(FdLink::from(link))?;
     let program = programs.leaving(CLAMP)?;
-    match program.attach_to_link(link) {
-        Ok(id) => {
-            // The pin keeps the link; only this process's handle is dropped.
-            drop(program.take_link(id)?);
-            Ok(true)
-        }
-        Err(ProgramError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOLINK) => {
-            fs::remove_file(pin).with_context(|| format!("cannot remove {}", pin.display()))?;
-            Ok(false)
-        }
-        Err(error) => Err(error).with_context(|| format!("cannot replace the program of {}", pin.display())),
-    }
+    let Some(id) = links::alive(pin, program.attach_to_link(link))? else { return Ok(false) };
+    // The pin keeps the link; only this process's handle is dropped.
+    drop(program.take_link(id)?);
+    Ok(true)
 }
 
 fn attach(programs: &mut Programs, interface: &str) -> Result<FdLink> {
     let program = programs.leaving(CLAMP)?;
     let order = TcAttachOptions::TcxOrder(LinkOrder::default());
     let id = program.attach_with_options(interface, TcAttachType::Egress, order)?;
-    match FdLink::try_from(program.take_link(id)?) {
-        Ok(link) => Ok(link),
-        Err(_) => bail!("the kernel gives no link that can be pinned"),
-    }
+    links::fd_link(program.take_link(id)?)
 }

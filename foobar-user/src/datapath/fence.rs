@@ -117,6 +117,12 @@ impl Datapath {
     }
 }
 
+/// Whether a fence is held to PostgreSQL's cgroup, by an agent of whichever version.
+#[must_use]
+pub fn is_held(bpffs: &Path, server: &str) -> bool {
+    Pins::new(bpffs, server).links().join(links::FENCE_PIN).exists()
+}
+
 fn pin(pins: &Pins) -> PathBuf {
     pins.state().join("fence")
 }

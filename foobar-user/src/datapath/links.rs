@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::xdp::{XdpLink, XdpMode};
 use aya::programs::{CgroupAttachMode, CgroupSkbAttachType, ProgramError};
@@ -18,6 +18,9 @@ use serde::{Deserialize, Serialize};
 use tracing::{info, warn};
 
 use super::programs::{CLOSER, FENCE, FOLLOWER, HOOKS, Programs};
+
+/// Name of the pin of what holds the fence.
+pub(super) const FENCE_PIN: &str = "fence";
 
 /// How a program is attached to an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -175,7 +178,7 @@ pub(super) fn put_fence(programs: &mut Programs, folder: &Path, cgroup: &Path) -
     let program = programs.sending(FENCE)?;
     let attached = program.attach(&target, CgroupSkbAttachType::Egress, CgroupAttachMode::Single);
     let id = attached.with_context(|| format!("cannot attach the fence to {}", cgroup.display()))?;
-    put_in_place(program.take_link(id)?.try_into()?, folder, "fence")
+    put_in_place(program.take_link(id)?.try_into()?, folder, FENCE_PIN)
 }
 
 /// Pins a link in the place of another one.
@@ -202,34 +205,40 @@ fn on_cgroup(programs: &mut Programs, name: &str, cgroup: &File) -> Result<FdLin
     Ok(hook.take_link(id)?.try_into()?)
 }
 
-/// Swaps the program of a pinned link for the: each packet meets the one or the other.
+/// Swaps the program of a pinned link for the new one: each packet meets the one or the other.
 ///
-/// False when the link is dead, because its interface has gone: then its pin is removed.
+/// False when the link is dead, see [`alive`].
 fn replace(programs: &mut Programs, pin: &Path) -> Result<bool> {
     let link = PinnedLink::from_pin(pin).with_context(|| format!("cannot open {}", pin.display()))?;
     let link = XdpLink::try_from(FdLink::from(link))?;
     let program = programs.xdp("foobar")?;
-    match program.attach_to_link(link) {
-        Ok(id) => {
-            // The pin keeps the link; only this process's handle is dropped.
-            drop(program.take_link(id)?);
-            Ok(true)
-        }
+    let Some(id) = alive(pin, program.attach_to_link(link))? else { return Ok(false) };
+    // The pin keeps the link; only this process's handle is dropped.
+    drop(program.take_link(id)?);
+    Ok(true)
+}
+
+/// What a pinned link was given; `None` when it is dead, because its interface has gone: then its pin is removed.
+pub(super) fn alive<T>(pin: &Path, given: std::result::Result<T, ProgramError>) -> Result<Option<T>> {
+    match given {
+        Ok(id) => Ok(Some(id)),
         Err(ProgramError::SyscallError(error)) if error.io_error.raw_os_error() == Some(libc::ENOLINK) => {
             fs::remove_file(pin).with_context(|| format!("cannot remove {}", pin.display()))?;
-            Ok(false)
+            Ok(None)
         }
         Err(error) => Err(error).with_context(|| format!("cannot replace the program of {}", pin.display())),
     }
 }
 
+/// A link that can be pinned.
+pub(super) fn fd_link(link: impl TryInto<FdLink>) -> Result<FdLink> {
+    link.try_into().ok().context("the kernel gives no link that can be pinned")
+}
+
 fn attach(programs: &mut Programs, index: u32, mode: Mode) -> Result<FdLink> {
     let program = programs.xdp("foobar")?;
     let id = program.attach_to_if_index(index, mode.xdp())?;
-    match FdLink::try_from(program.take_link(id)?) {
-        Ok(link) => Ok(link),
-        Err(_) => bail!("the kernel gives no link that can be pinned"),
-    }
+    fd_link(program.take_link(id)?)
 }
 
 fn pin_interface(link: FdLink, folder: &Path, interface: &str, index: u32, mode: Mode) -> Result<Mode> {

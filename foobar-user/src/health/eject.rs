@@ -158,25 +158,15 @@ fn told(service: &str, backend: &BackendHealth, what: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::health::{CheckCounts, Order, PrimaryLog, Status};
+    use crate::health::{PrimaryLog, Status};
     use crate::plan::Select;
 
     const RULE: Eject = Eject { failures: 5, time_s: 10 };
 
     fn service(count: u8) -> ServiceHealth {
-        let backend = |number: u8| BackendHealth {
-            server: format!("web{number}"),
-            address: ([10, 0, 1, number], 80).into(),
-            weight: 1,
-            fallback: false,
-            order: Order::default(),
-            status: Status::Up,
-            recovered: None,
-            ejection: Ejection::default(),
-            role: None,
-            late: false,
-            failure: None,
-            checks: CheckCounts::default(),
+        let backend = |number: u8| {
+            let new = BackendHealth::new(format!("web{number}"), ([10, 0, 1, number], 80).into());
+            BackendHealth { status: Status::Up, ..new }
         };
         let backends = (0..count).map(backend).collect();
         let (name, log) = ("www".into(), PrimaryLog::default());

@@ -83,29 +83,14 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::health::{CheckCounts, Ejection, Order};
     use crate::plan::Reads;
 
     const READS: Select = Select::Replica(Reads { max_lag_s: None, max_lag_bytes: None, fallback_to_primary: true });
     const REPLICA: DatabaseRole = DatabaseRole::Replica { lag_bytes: 0, lag_seconds: 0.0 };
 
     fn backend(server: &str, status: Status, role: DatabaseRole) -> BackendHealth {
-        let address = ([127, 0, 0, 1], 5432).into();
-        let checks = CheckCounts::default();
-        BackendHealth {
-            server: server.into(),
-            address,
-            weight: 1,
-            fallback: false,
-            order: Order::default(),
-            status,
-            recovered: None,
-            ejection: Ejection::default(),
-            role: Some(role),
-            late: false,
-            failure: None,
-            checks,
-        }
+        let new = BackendHealth::new(server.into(), ([127, 0, 0, 1], 5432).into());
+        BackendHealth { status, role: Some(role), ..new }
     }
 
     fn names(select: Select, backends: &[BackendHealth]) -> Vec<&str> {

@@ -10,10 +10,10 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::eject::{self, Ejection, Failures};
+use super::eject::{self, Failures};
 use super::order::Order;
 use super::probe::{Outcome, Probe};
-use super::state::{BackendHealth, CheckCounts, HealthState, Member, ServiceHealth};
+use super::state::{BackendHealth, HealthState, Member, ServiceHealth};
 use super::verdict::{Status, Verdict};
 use super::way::Way;
 use super::wire::Wire;
@@ -149,20 +149,8 @@ fn rebuilt(old: &HealthState, services: &[ServicePlan], kept: &[Target], orders:
         let known = find(old, &target).filter(|_| kept.contains(&target)).cloned();
         let planned = plan.backends.iter().find(|backend| backend.server == target.server);
         let order = ordered(orders, &plan.name, &target.server);
-        let known = known.unwrap_or(BackendHealth {
-            server: target.server,
-            address: target.address,
-            weight: 1,
-            fallback: false,
-            order,
-            status: Status::Unknown,
-            recovered: None,
-            ejection: Ejection::default(),
-            role: None,
-            late: false,
-            failure: None,
-            checks: CheckCounts::default(),
-        });
+        let known =
+            known.unwrap_or_else(|| BackendHealth { order, ..BackendHealth::new(target.server, target.address) });
         let (weight, fallback) = planned.map_or((1, false), |backend| (backend.weight, backend.fallback));
         BackendHealth { weight, fallback, ..known }
     };

@@ -123,6 +123,25 @@ impl ServiceHealth {
 }
 
 impl BackendHealth {
+    /// A backend of which nothing is known yet.
+    #[must_use]
+    pub fn new(server: String, address: SocketAddr) -> Self {
+        Self {
+            server,
+            address,
+            weight: 1,
+            fallback: false,
+            order: Order::default(),
+            status: Status::Unknown,
+            recovered: None,
+            ejection: Ejection::default(),
+            role: None,
+            late: false,
+            failure: None,
+            checks: CheckCounts::default(),
+        }
+    }
+
     /// The weight in force: an operator's before the site file's.
     #[must_use]
     pub fn weight(&self) -> u32 {

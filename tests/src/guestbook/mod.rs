@@ -7,6 +7,7 @@
 
 mod entries;
 mod form;
+mod outage;
 mod page;
 mod pool;
 mod routes;

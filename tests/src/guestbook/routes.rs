@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::entries::{Entries, Listing};
 use super::form::Form;
+use super::outage::Outage;
 use super::page;
 use super::pool::Away;
 
@@ -21,9 +22,15 @@ type Answer = Response<Full<Bytes>>;
 pub(super) struct App {
     pub(super) server: String,
     pub(super) entries: Entries,
+    reading: Outage,
+    writing: Outage,
 }
 
 impl App {
+    pub(super) const fn new(server: String, entries: Entries) -> Self {
+        Self { server, entries, reading: Outage::new("read"), writing: Outage::new("written") }
+    }
+
     /// The answer to `request`.
     pub(super) async fn answer(&self, request: Request<Incoming>) -> Answer {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
@@ -46,8 +53,11 @@ impl App {
 
     async fn read(&self, render: fn(&Listing, &str) -> Answer) -> Answer {
         match self.entries.list().await {
-            Ok(listing) => render(&listing, &self.server),
-            Err(away) => unavailable("read", &away),
+            Ok(listing) => {
+                self.reading.over();
+                render(&listing, &self.server)
+            }
+            Err(away) => unavailable(&self.reading, &away),
         }
     }
 
@@ -58,11 +68,12 @@ impl App {
         };
         match self.entries.add(&form.author, &form.message).await {
             Ok(()) => {
+                self.writing.over();
                 let mut response = text(StatusCode::SEE_OTHER, "text/plain", "Thank you.\n".to_owned());
                 response.headers_mut().insert(LOCATION, HeaderValue::from_static("/guestbook"));
                 response
             }
-            Err(away) => unavailable("written", &away),
+            Err(away) => unavailable(&self.writing, &away),
         }
     }
 }
@@ -101,9 +112,9 @@ fn json(listing: &Listing, server: &str) -> Answer {
     text(StatusCode::OK, "application/json", value.to_string())
 }
 
-fn unavailable(what: &str, away: &Away) -> Answer {
-    eprintln!("guestbook: nothing could be {what}: {away}");
-    let why = format!("The guest book cannot be {what} just now. Please try again in a moment.");
+fn unavailable(outage: &Outage, away: &Away) -> Answer {
+    outage.failed(away);
+    let why = format!("The guest book cannot be {} just now. Please try again in a moment.", outage.done());
     let mut response = fault(StatusCode::SERVICE_UNAVAILABLE, "Back in a moment", &why);
     response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
     response

@@ -23,7 +23,7 @@ use super::settings::Settings;
 pub async fn serve(settings: Settings, stop: impl Future<Output = ()>) -> Result<()> {
     let listen = settings.listen;
     let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
-    let app = Arc::new(App { server: settings.server, entries: Entries::new(settings.write, settings.read) });
+    let app = Arc::new(App::new(settings.server, Entries::new(settings.write, settings.read)));
     let table = tokio::spawn(make_table(Arc::clone(&app)));
     let (stopping, stopped) = watch::channel(());
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));

@@ -18,6 +18,9 @@ use crate::{bpf, command, fuzz, root, vm, workspace};
 /// The program of the `tests` package that loads the object and runs the packet tables through it.
 const PACKETS: &str = "foobar-packets";
 
+/// The tests of the `foobar-user` package in which processes are limited by their cgroups.
+const LIMITS: &str = "process_limits";
+
 /// The tests of the `tests` package in which the database fails over.
 const FAILOVER: &str = "failover";
 
@@ -48,32 +51,54 @@ pub(crate) fn run(options: &TestOptions) -> Result<bool> {
         artifacts::build()?
     };
     let filter: Vec<String> = options.filter.iter().cloned().collect();
+    let (kernels, layers): (Vec<String>, Vec<String>) = chosen.into_iter().partition(|name| of_kernel(name));
     let mut report = Report::default();
-    for name in chosen {
+    for name in layers {
         println!("\n== {name}");
-        let started = Instant::now();
-        // A first build of the fuzz targets takes long: only where somebody has fuzzed before, or when asked for.
-        let asked = options.long || options.layer.contains(&name);
-        let unready = (name == "fuzz").then(|| if asked { fuzz::prepare() } else { fuzz::installed() });
-        let unready = unready.and_then(Result::err);
-        let mut layer = Layer { name, counts: Counts::default(), time: Duration::ZERO, note: None, skipped: None };
-        if let Some(error) = unready {
-            layer.skipped = Some(format!("{error:#}"));
-            layer.counts.skipped = fuzz::TARGETS.len() as u32;
-        } else {
-            match run_layer(&layer.name, &artifacts, &filter, options) {
-                Ok(counts) => layer.counts = counts,
-                Err(error) => {
-                    eprintln!("{}: {error:#}", layer.name);
-                    layer.note = Some("broke: see above".to_owned());
-                }
-            }
-        }
-        layer.time = started.elapsed();
-        report.layers.push(layer.settle(!filter.is_empty()));
+        report.layers.push(layer(name, &artifacts, &filter, options));
     }
+    if !kernels.is_empty() {
+        println!("\n== {}", kernels.join(", "));
+    }
+    report.layers.extend(at_once(kernels, |name| layer(name, &artifacts, &filter, options)));
     println!("\n{}", report.table());
     Ok(report.total().failed == 0)
+}
+
+/// Runs what has a processor of its own: an emulator has one.
+fn at_once(names: Vec<String>, run: impl Fn(String) -> Layer + Sync) -> Vec<Layer> {
+    let run = &run;
+    std::thread::scope(|scope| {
+        let running: Vec<_> = names.into_iter().map(|name| scope.spawn(move || run(name))).collect();
+        running.into_iter().map(|layer| layer.join().expect("a layer that panics is a fault of this program")).collect()
+    })
+}
+
+/// Runs a layer.
+fn layer(name: String, artifacts: &[Artifact], filter: &[String], options: &TestOptions) -> Layer {
+    let started = Instant::now();
+    let mut layer = Layer { name, counts: Counts::default(), time: Duration::ZERO, note: None, skipped: None };
+    // A first build of the fuzz targets takes long: only where somebody has fuzzed before, or when asked for.
+    let asked = options.long || options.layer.contains(&layer.name);
+    let unready = (layer.name == "fuzz").then(|| if asked { fuzz::prepare() } else { fuzz::installed() });
+    if let Some(Err(error)) = unready {
+        layer.skipped = Some(format!("{error:#}"));
+        layer.counts.skipped = fuzz::TARGETS.len() as u32;
+    } else {
+        match run_layer(&layer.name, artifacts, filter, options) {
+            Ok(counts) => layer.counts = counts,
+            Err(error) => {
+                eprintln!("{}: {error:#}", layer.name);
+                layer.note = Some("broke: see above".to_owned());
+            }
+        }
+    }
+    layer.time = started.elapsed();
+    layer.settle(!filter.is_empty())
+}
+
+fn of_kernel(name: &str) -> bool {
+    name.starts_with("kernel-")
 }
 
 fn chosen(options: &TestOptions) -> Result<Vec<String>> {
@@ -81,7 +106,6 @@ fn chosen(options: &TestOptions) -> Result<Vec<String>> {
     for name in &options.layer {
         ensure!(all.contains(name), "there is no layer {name:?}; there are {}", all.join(", "));
     }
-    let of_kernel = |name: &String| name.starts_with("kernel-");
     let wanted = |name: &String| {
         if options.failover {
             return name == "site";
@@ -111,9 +135,10 @@ fn run_layer(name: &str, artifacts: &[Artifact], filter: &[String], options: &Te
     let long = options.long;
     match (name, name.strip_prefix("kernel-")) {
         (_, Some(series)) => {
-            let arguments = [&["--frames".to_owned(), EMULATED_FRAMES.to_owned()], filter].concat();
-            let outcome = vm::run(series, &packets(artifacts)?.executable, &arguments)?;
-            Ok(libtest::counts(&outcome.lines, outcome.exit_code == 0))
+            let mut counts = emulated(series, packets(artifacts)?, &["--frames", EMULATED_FRAMES], filter)?;
+            // One test at a time: the only processor is an emulated one.
+            counts += emulated(series, limits(artifacts)?, &["--test-threads", "1"], filter)?;
+            Ok(counts)
         }
         ("packets", _) => program(packets(artifacts)?, filter, options),
         ("fuzz", _) => fuzzed(filter, long),
@@ -133,6 +158,19 @@ fn run_layer(name: &str, artifacts: &[Artifact], filter: &[String], options: &Te
             Ok(counts)
         }
     }
+}
+
+/// Runs a program on a kernel of its own.
+fn emulated(series: &str, program: &Artifact, options: &[&str], filter: &[String]) -> Result<Counts> {
+    let options = options.iter().map(|&option| option.to_owned());
+    let outcome = vm::run(series, &program.executable, &options.chain(filter.iter().cloned()).collect::<Vec<_>>())?;
+    Ok(libtest::counts(&outcome.lines, outcome.exit_code == 0))
+}
+
+/// The tests of limits: on these kernels cgroup v2 has every controller, whatever this machine's has.
+fn limits(artifacts: &[Artifact]) -> Result<&Artifact> {
+    let found = artifacts.iter().find(|artifact| artifact.is_test && artifact.name == LIMITS);
+    found.with_context(|| format!("the package `foobar-user` has no tests `{LIMITS}`"))
 }
 
 fn packets(artifacts: &[Artifact]) -> Result<&Artifact> {

@@ -29,7 +29,7 @@ pub(crate) struct Outcome {
 }
 
 /// Boots and waits for the end, whatever happens no emulator is left behind.
-pub(super) fn boot(kernel: &Kernel, image: &Path) -> Result<Outcome> {
+pub(super) fn boot(series: &str, kernel: &Kernel, image: &Path) -> Result<Outcome> {
     let mut machine = Machine(emulator(kernel, image)?.spawn().context("cannot start qemu-system-x86_64")?);
     let console = machine.0.stdout.take().context("the emulator has no console")?;
     let (sender, receiver) = mpsc::channel();
@@ -41,7 +41,7 @@ pub(super) fn boot(kernel: &Kernel, image: &Path) -> Result<Outcome> {
             }
         }
     });
-    follow(&receiver, Instant::now() + Duration::from_millis(DEADLINE_MS))
+    follow(series, &receiver, Instant::now() + Duration::from_millis(DEADLINE_MS))
 }
 
 /// The emulator, killed and waited for when it goes out of scope.
@@ -87,8 +87,9 @@ fn emulator(kernel: &Kernel, image: &Path) -> Result<Command> {
     Ok(command)
 }
 
-/// Reads the console until it closes: shows the program's lines, remembers its exit code.
-fn follow(console: &Receiver<String>, deadline: Instant) -> Result<Outcome> {
+/// Reads the console until it closes: shows the program's lines, each with the kernel's series, since other machines may run
+/// beside; remembers its exit code.
+fn follow(series: &str, console: &Receiver<String>, deadline: Instant) -> Result<Outcome> {
     let (mut boot, mut lines, mut started, mut exit_code) = (Vec::new(), Vec::new(), false, None);
     loop {
         match console.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
@@ -99,7 +100,7 @@ fn follow(console: &Receiver<String>, deadline: Instant) -> Result<Outcome> {
             Ok(line) => match line.strip_prefix(EXIT_MARK) {
                 Some(code) => exit_code = Some(code.trim().parse().context("the exit code is no number")?),
                 None if exit_code.is_none() => {
-                    println!("    {line}");
+                    println!("{series:<5} {line}");
                     lines.push(line);
                 }
                 None => {}
@@ -135,7 +136,7 @@ mod tests {
             sender.send((*line).to_owned()).expect("the receiver lives");
         }
         drop(sender);
-        follow(&receiver, Instant::now() + Duration::from_secs(10))
+        follow("6.1", &receiver, Instant::now() + Duration::from_secs(10))
     }
 
     #[test]

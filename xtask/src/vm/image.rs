@@ -19,12 +19,14 @@ const PROGRAM: &str = "test/program";
 /// Builds the archive that the kernel boots from.
 pub(super) fn build(kernel: &Kernel, program: &Path, arguments: &[String]) -> Result<Vec<u8>> {
     let mut archive = Archive::new();
-    for folder in ["bin", "dev", "modules", "proc", "root", "run", "sys", "test", "tmp"] {
+    for folder in ["bin", "dev", "etc", "modules", "proc", "root", "run", "sys", "test", "tmp"] {
         archive.folder(folder);
     }
     let busybox = command::find("busybox").context("no busybox: run `cargo xtask setup`")?;
     ensure!(libraries(&busybox)?.is_empty(), "{} is not static: install busybox-static", busybox.display());
     archive.file("bin/busybox", 0o755, &read(&busybox)?);
+    archive.file("etc/passwd", 0o644, b"root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n");
+    archive.file("etc/group", 0o644, b"root:x:0:\nnogroup:x:65534:\n");
     add_program(&mut archive, program)?;
     let modules = add_modules(&mut archive, kernel)?;
     archive.file("init", 0o755, init(&modules, arguments).as_bytes());

@@ -24,5 +24,5 @@ pub(crate) fn run(series: &str, program: &Path, arguments: &[String]) -> Result<
         .and_then(|archive| std::fs::write(&image, archive).context("cannot write it"))
         .with_context(|| format!("cannot make {}", image.display()))?;
     eprintln!("kernel {series}: booting {}", kernel.release);
-    boot::boot(&kernel, &image).with_context(|| format!("kernel {series} ({})", kernel.release))
+    boot::boot(series, &kernel, &image).with_context(|| format!("kernel {series} ({})", kernel.release))
 }

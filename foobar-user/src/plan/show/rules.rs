@@ -30,7 +30,7 @@ fn row(planned: &PlannedRule) -> Vec<String> {
     };
     vec![
         rule.name.clone(),
-        action.to_owned(),
+        if rule.leased { format!("{action} while leased") } else { action.to_owned() },
         protocol(&rule.protocol),
         places(&rule.sources),
         ports(&rule.source_ports),

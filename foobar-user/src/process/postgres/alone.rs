@@ -22,6 +22,18 @@ pub(super) fn check(data: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The living postmaster that has locked a socket in this folder.
+pub(super) fn behind(sockets: &Path) -> Option<i32> {
+    let locks = fs::read_dir(sockets).ok()?.flatten().map(|entry| entry.path());
+    locks.filter(|path| path.extension().is_some_and(|extension| extension == "lock")).find_map(|lock| {
+        // The process id, and then the data folder.
+        let text = fs::read_to_string(lock).ok()?;
+        let mut lines = text.lines();
+        let (pid, data) = (lines.next()?.trim().parse().ok()?, Path::new(lines.next()?).canonicalize().ok()?);
+        runs_on(pid, &data).then_some(pid)
+    })
+}
+
 /// The postmaster that `postmaster.pid` names.
 fn recorded(data: &Path) -> Option<i32> {
     fs::read_to_string(data.join("postmaster.pid")).ok()?.lines().next()?.trim().parse().ok()
@@ -74,7 +86,12 @@ mod tests {
         assert!(found.contains(&format!("(pid {})", postmaster.0.id())), "{found}");
         fs::write(data.join("postmaster.pid"), format!("{}\n", postmaster.0.id())).unwrap();
         assert!(check(&data).is_err());
+        let sockets = place.path().join("sockets");
+        fs::create_dir(&sockets).unwrap();
+        fs::write(sockets.join(".s.PGSQL.5432.lock"), format!("{}\n{}\n", postmaster.0.id(), data.display())).unwrap();
+        assert_eq!(behind(&sockets), Some(postmaster.0.id().cast_signed()));
         drop(postmaster);
         check(&data).unwrap();
+        assert_eq!(behind(&sockets), None);
     }
 }

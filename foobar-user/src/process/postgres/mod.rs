@@ -41,7 +41,17 @@ const LOGIN_TIMEOUT_MS: u64 = 5_000;
 /// Folder of the unix socket, on which root may log in as `postgres` (peer).
 #[must_use]
 pub fn socket_folder(folders: &Folders) -> PathBuf {
-    folders.run.join("postgres")
+    sockets(&folders.run)
+}
+
+fn sockets(run: &Path) -> PathBuf {
+    run.join("postgres")
+}
+
+/// The process id of the PostgreSQL whose socket is in a server's run folder, if it lives.
+#[must_use]
+pub fn postmaster(run: &Path) -> Option<i32> {
+    alone::behind(&sockets(run))
 }
 
 /// The data folder.

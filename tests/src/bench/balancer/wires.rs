@@ -85,7 +85,9 @@ impl Wires {
             wires.hosts.insert(name, wires.lab.namespace(name, settings, "link set lo up\n")?);
         }
         let mut script =
-            "link add br0 type bridge mcast_snooping 0 stp_state 0 forward_delay 0\nlink set br0 up\n".to_owned();
+            // Answers come to the client by a link on which it never sends: it must not be forgotten, and flooded to.
+            "link add br0 type bridge mcast_snooping 0 stp_state 0 forward_delay 0 ageing_time 360000\nlink set br0 up\n"
+                .to_owned();
         for middle in MIDDLES {
             wires.cable(("client", middle.name), (middle.name, "eth1"))?;
         }
