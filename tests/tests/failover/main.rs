@@ -3,6 +3,7 @@
 
 mod matrix;
 mod modes;
+mod refusals;
 mod store;
 
 use std::time::Duration;
