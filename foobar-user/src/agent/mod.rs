@@ -42,7 +42,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, interval, sleep_until};
 use tracing::{error, info};
 
@@ -168,17 +168,13 @@ async fn answer(server: &mut Server, request: Request) {
             server.explain(&frame, interface.as_deref()).and_then(|explanation| Reply::value(&explanation))
         }
         Command::Database => server.database().and_then(|report| Reply::value(&report)),
-        // The store may take its time to answer.
         Command::HandOver { to } => {
             let asked = lock(&server.database).hand_over(to);
-            tokio::spawn(async move {
-                let reply = match asked {
-                    Ok(asked) => asked.await.and_then(|()| Reply::value(&())),
-                    Err(error) => Err(error),
-                };
-                drop(request.reply.send(reply));
-            });
-            return;
+            return later(asked, request.reply);
+        }
+        Command::Promote => {
+            let asked = lock(&server.database).promote();
+            return later(asked, request.reply);
         }
         Command::Services => server.services().and_then(|services| Reply::value(&services)),
         Command::Processes => Reply::value(&server.processes()),
@@ -191,4 +187,18 @@ async fn answer(server: &mut Server, request: Request) {
     };
     // Who asked may have gone away.
     drop(request.reply.send(reply));
+}
+
+/// Answers when it is done: the store of the lease may take its time.
+fn later<F>(asked: Result<F>, reply: oneshot::Sender<Result<Reply>>)
+where
+    F: Future<Output = Result<()>> + Send + 'static,
+{
+    tokio::spawn(async move {
+        let done = match asked {
+            Ok(asked) => asked.await.and_then(|()| Reply::value(&())),
+            Err(error) => Err(error),
+        };
+        drop(reply.send(done));
+    });
 }

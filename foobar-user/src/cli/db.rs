@@ -1,10 +1,10 @@
-//! `foobar db status|switchover`.
+//! `foobar db status|switchover|promote`.
 
 use std::fmt::Write as _;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use clap::{Args, Subcommand};
 use foobar_user::agent::control::Command;
 use foobar_user::database::state::Role;
@@ -32,6 +32,23 @@ pub(super) enum DbCommand {
     },
     /// Have another server lead, without losing a transaction that has been acknowledged; waits until it does.
     Switchover(SwitchoverArguments),
+    /// Have this server lead although it lacks acknowledged commits, because no server that has them all comes back.
+    ///
+    /// Refused while the leader renews its lease. When the old leader comes back after all, what only it has is saved to a file
+    /// there before its data is rewound.
+    Promote(PromoteArguments),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PromoteArguments {
+    #[command(flatten)]
+    server: ServerArguments,
+    /// Commits that this server has not received are lost, although somebody may have been told that they were made.
+    #[arg(long)]
+    accept_loss: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -56,21 +73,33 @@ pub(super) fn run(command: &DbCommand) -> Result<()> {
             print!("{}", shown(&report));
             Ok(())
         }
-        DbCommand::Switchover(arguments) => switchover(arguments),
+        DbCommand::Switchover(SwitchoverArguments { server, to, json }) => {
+            change(server, &Command::HandOver { to: to.clone() }, *json)
+        }
+        DbCommand::Promote(PromoteArguments { server, accept_loss, json }) => {
+            ensure!(
+                *accept_loss,
+                "commits that {} has not received would be lost, although somebody may have been told that they were made: \
+                 say --accept-loss if no server that has them comes back",
+                server.server
+            );
+            change(server, &Command::Promote, *json)
+        }
     }
 }
 
-fn switchover(arguments: &SwitchoverArguments) -> Result<()> {
-    let ask = || arguments.server.ask::<DatabaseReport>(&Command::Database);
+/// Has another server lead, and waits until it does.
+fn change(server: &ServerArguments, command: &Command, json: bool) -> Result<()> {
+    let ask = || server.ask::<DatabaseReport>(&Command::Database);
     let (before, began) = (ask()?, Instant::now());
-    arguments.server.ask::<()>(&Command::HandOver { to: arguments.to.clone() })?;
+    server.ask::<()>(command)?;
     while began.elapsed() < PATIENCE {
         sleep(LOOK);
         let now = ask()?;
         let done = now.epoch > before.epoch && now.held && now.leader != before.leader;
         let writable = |member: &MemberReport| member.leads && member.heard && member.role == Role::Primary;
         if done && now.members.iter().any(writable) {
-            if arguments.json {
+            if json {
                 return print_json(&now);
             }
             println!("{} leads, epoch {}, after {} ms", now.leader, now.epoch, began.elapsed().as_millis());
@@ -81,7 +110,7 @@ fn switchover(arguments: &SwitchoverArguments) -> Result<()> {
             bail!("{}", event.what);
         }
     }
-    bail!("{} still leads after {} s: `foobar db status` tells why", before.leader, PATIENCE.as_secs())
+    bail!("nobody else leads after {} s: `foobar db status` tells why", PATIENCE.as_secs())
 }
 
 fn shown(report: &DatabaseReport) -> String {

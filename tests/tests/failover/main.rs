@@ -5,6 +5,7 @@ mod matrix;
 mod modes;
 mod refusals;
 mod store;
+mod told;
 
 use std::time::Duration;
 

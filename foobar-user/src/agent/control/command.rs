@@ -49,6 +49,8 @@ pub enum Command {
         /// Which one; `None`: the best.
         to: Option<String>,
     },
+    /// To lead the database although acknowledged commits are missing here, once the leader's lease is over.
+    Promote,
     /// To take a backend out, or in, or to give it another weight.
     Backend(BackendOrder),
     /// Its processes, with what they use.
