@@ -1,9 +1,9 @@
 //! Values of the maps that kernel and user space share: fixed layout, no implicit padding, integers only.
 
-use crate::address::Be16;
+use crate::address::{Address, Be16};
 
 /// Version of everything in this file and of the keys in `address`; pinned maps of another version are refused.
-pub const ABI_VERSION: u32 = 6;
+pub const ABI_VERSION: u32 = 7;
 
 /// Rules of one server at the most.
 pub const MAX_RULES: usize = 1024;
@@ -278,10 +278,11 @@ pub struct Endpoint {
 /// are looked up before.
 pub const ENDPOINT_REPLIES: u16 = 1;
 
-/// An entry of the flow table, keyed by the client's tuple towards the VIP.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// An entry of the flow table, keyed by the client's tuple towards the VIP. 32 bytes for IPv4; 48 for IPv6, of which the last four
+/// are of nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
-pub struct Flow {
+pub struct Flow<const W: usize> {
     /// Slot of the backend.
     pub backend: u32,
     /// Generation of rules that allowed it; another generation judges again. 0: each packet is judged.
@@ -294,13 +295,30 @@ pub struct Flow {
     pub answer: u32,
     /// Coarse monotonic time of its last packet, in nanoseconds.
     pub last_seen_ns: u64,
-    /// With a source port: the address from which the backend sees it; IPv4 in the first word. An address and no slot: a peer
-    /// that takes the flow over can use it.
-    pub source: [u32; 4],
+    /// With a source port: the address from which the backend sees it. An address and no slot: a peer that takes the flow over
+    /// can use it.
+    pub source: Address<W>,
     /// The port from which the backend sees it; 0: the client's own address and port.
     pub source_port: Be16,
     /// Always zero.
-    pub _pad: [u16; 3],
+    pub _pad: u16,
+}
+
+impl<const W: usize> Default for Flow<W> {
+    #[inline(always)]
+    fn default() -> Self {
+        Self {
+            backend: 0,
+            generation: 0,
+            state: 0,
+            rule: 0,
+            answer: 0,
+            last_seen_ns: 0,
+            source: Address([0; W]),
+            source_port: Be16::new(0),
+            _pad: 0,
+        }
+    }
 }
 
 /// [`Flow::state`]: the client has sent FIN.
@@ -384,4 +402,4 @@ const _: () = assert!(size_of::<Counter>() == 16 && size_of::<Traffic>() == 24);
 const _: () = assert!(size_of::<Membership>() == 16 && size_of::<BucketKey>() == 24 && size_of::<Event>() == 64);
 const _: () = assert!(size_of::<Service>() == 24 && size_of::<Backend>() == 32 && size_of::<Stuck>() == 16);
 const _: () = assert!(size_of::<ConnectFailures>() == 16);
-const _: () = assert!(size_of::<Endpoint>() == 24 && size_of::<Flow>() == 48);
+const _: () = assert!(size_of::<Endpoint>() == 24 && size_of::<Flow<1>>() == 32 && size_of::<Flow<4>>() == 48);

@@ -212,11 +212,11 @@ pub trait Family<const W: usize> {
     /// See [`Tables::replies4`].
     fn replies<T: Tables>(tables: &T, ask: Ask, work: &mut Of<W>) -> Reason;
     /// See [`Tables::flow4`].
-    fn flow<T: Tables>(tables: &T, table: FlowTable, key: &Tuple<W>) -> Option<Flow>;
+    fn flow<T: Tables>(tables: &T, table: FlowTable, key: &Tuple<W>) -> Option<Flow<W>>;
     /// See [`Tables::insert_flow4`].
-    fn insert_flow<T: Tables>(tables: &T, table: FlowTable, key: &Tuple<W>, flow: &Flow) -> bool;
+    fn insert_flow<T: Tables>(tables: &T, table: FlowTable, key: &Tuple<W>, flow: &Flow<W>) -> bool;
     /// See [`Tables::amend_flow4`].
-    fn amend_flow<T: Tables>(tables: &T, table: FlowTable, key: &Tuple<W>, flow: &Flow);
+    fn amend_flow<T: Tables>(tables: &T, table: FlowTable, key: &Tuple<W>, flow: &Flow<W>);
     /// See [`Tables::remove_flow4`].
     fn remove_flow<T: Tables>(tables: &T, table: FlowTable, key: &Tuple<W>);
     /// See [`Tables::express4`].
@@ -300,15 +300,15 @@ macro_rules! family {
                 tables.$replies(ask, work)
             }
             #[inline(always)]
-            fn flow<T: Tables>(tables: &T, table: FlowTable, key: &Tuple<$words>) -> Option<Flow> {
+            fn flow<T: Tables>(tables: &T, table: FlowTable, key: &Tuple<$words>) -> Option<Flow<$words>> {
                 tables.$flow(table, key)
             }
             #[inline(always)]
-            fn insert_flow<T: Tables>(tables: &T, table: FlowTable, key: &Tuple<$words>, flow: &Flow) -> bool {
+            fn insert_flow<T: Tables>(tables: &T, table: FlowTable, key: &Tuple<$words>, flow: &Flow<$words>) -> bool {
                 tables.$insert(table, key, flow)
             }
             #[inline(always)]
-            fn amend_flow<T: Tables>(tables: &T, table: FlowTable, key: &Tuple<$words>, flow: &Flow) {
+            fn amend_flow<T: Tables>(tables: &T, table: FlowTable, key: &Tuple<$words>, flow: &Flow<$words>) {
                 tables.$amend(table, key, flow);
             }
             #[inline(always)]

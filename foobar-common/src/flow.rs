@@ -35,7 +35,7 @@ pub const REFRESH_NS: u64 = 1_000_000_000;
 
 /// Whether nothing more is expected of an entry, so that it only takes room.
 #[must_use]
-pub const fn is_over(table: FlowTable, flow: &Flow, now_ns: u64) -> bool {
+pub const fn is_over<const W: usize>(table: FlowTable, flow: &Flow<W>, now_ns: u64) -> bool {
     const BOTH: u16 = FLOW_CLIENT_FIN | FLOW_BACKEND_FIN;
     let kept_ns = match table {
         FlowTable::Datagrams => UDP_IDLE_NS,
@@ -60,16 +60,16 @@ pub enum From {
 
 /// A flow, and the table that holds it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct Found<const W: usize> {
     /// The entry.
-    pub flow: Flow,
+    pub flow: Flow<W>,
     /// Its table.
     pub table: FlowTable,
 }
 
 /// The entry of a client's tuple.
 #[inline(always)]
-pub(crate) fn find<const W: usize, T: Tables>(key: &Tuple<W>, tables: &T) -> Option<Found>
+pub(crate) fn find<const W: usize, T: Tables>(key: &Tuple<W>, tables: &T) -> Option<Found<W>>
 where
     Address<W>: Family<W>,
 {
@@ -86,7 +86,7 @@ where
 /// The entry of a client's tuple that [`find`] has not found, because it went over to the established ones between its two
 /// looks: it is put there before it is taken out here.
 #[inline(always)]
-pub(crate) fn established<const W: usize, T: Tables>(key: &Tuple<W>, tables: &T) -> Option<Found>
+pub(crate) fn established<const W: usize, T: Tables>(key: &Tuple<W>, tables: &T) -> Option<Found<W>>
 where
     Address<W>: Family<W>,
 {
@@ -263,7 +263,7 @@ fn shake<const W: usize, P: Packet, T: Tables>(
     packet: &P,
     headers: &Headers<W>,
     tables: &T,
-    flow: &mut Flow,
+    flow: &mut Flow<W>,
     table: &mut FlowTable,
     from: From,
 ) -> bool {
@@ -322,7 +322,7 @@ mod tests {
 
     /// Seconds of silence after which an entry is over.
     fn kept(table: FlowTable, state: u16) -> u64 {
-        let flow = Flow { state, last_seen_ns: 5, ..Flow::default() };
+        let flow = Flow::<1> { state, last_seen_ns: 5, ..Flow::default() };
         (0..10_000).find(|seconds| is_over(table, &flow, 6 + seconds * 1_000_000_000)).unwrap()
     }
 
@@ -347,7 +347,7 @@ mod tests {
 
     #[test]
     fn an_entry_from_after_the_look_is_not_over() {
-        let flow = Flow { last_seen_ns: u64::MAX, ..Flow::default() };
+        let flow = Flow::<1> { last_seen_ns: u64::MAX, ..Flow::default() };
         assert!(!is_over(FlowTable::Datagrams, &flow, 1));
     }
 }

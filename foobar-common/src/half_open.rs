@@ -18,7 +18,7 @@ pub const WAYS: u32 = 4;
 /// Sets; a power of two.
 const SETS: u32 = MAX_HALF_OPEN / WAYS;
 
-/// A place: two cache lines.
+/// A place: a cache line for IPv4, two for IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C, align(64))]
 pub struct HalfOpen<const W: usize> {
@@ -27,10 +27,10 @@ pub struct HalfOpen<const W: usize> {
     /// The client's tuple.
     pub tuple: Tuple<W>,
     /// Its flow; with a time of 0 the place is free.
-    pub flow: Flow,
+    pub flow: Flow<W>,
 }
 
-const _: () = assert!(size_of::<HalfOpen<1>>() == 128 && size_of::<HalfOpen<4>>() == 128 && SETS.is_power_of_two());
+const _: () = assert!(size_of::<HalfOpen<1>>() == 64 && size_of::<HalfOpen<4>>() == 128 && SETS.is_power_of_two());
 
 /// Index of the first place of a tuple's set.
 #[inline(always)]

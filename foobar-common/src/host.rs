@@ -94,9 +94,9 @@ pub struct HostTables {
     /// established ones.
     pub flows_on_the_move: bool,
     /// Flows.
-    pub flows4: RefCell<HashMap<(FlowTable, Tuple<1>), Flow>>,
+    pub flows4: RefCell<HashMap<(FlowTable, Tuple<1>), Flow<1>>>,
     /// Flows.
-    pub flows6: RefCell<HashMap<(FlowTable, Tuple<4>), Flow>>,
+    pub flows6: RefCell<HashMap<(FlowTable, Tuple<4>), Flow<4>>>,
     /// What is remembered of flows.
     pub express4: RefCell<HashMap<Tuple<1>, Express<1>>>,
     /// The same for IPv6.
@@ -276,28 +276,28 @@ impl Tables for HostTables {
         let (end, now_ns) = self.lease;
         fence::is_up(end, || now_ns)
     }
-    fn flow4(&self, table: FlowTable, key: &Tuple<1>) -> Option<Flow> {
+    fn flow4(&self, table: FlowTable, key: &Tuple<1>) -> Option<Flow<1>> {
         self.look(&self.flows4, table, key)
     }
-    fn flow6(&self, table: FlowTable, key: &Tuple<4>) -> Option<Flow> {
+    fn flow6(&self, table: FlowTable, key: &Tuple<4>) -> Option<Flow<4>> {
         self.look(&self.flows6, table, key)
     }
-    fn insert_flow4(&self, table: FlowTable, key: &Tuple<1>, flow: &Flow) -> bool {
+    fn insert_flow4(&self, table: FlowTable, key: &Tuple<1>, flow: &Flow<1>) -> bool {
         if !self.flows_refused {
             self.flows4.borrow_mut().insert((table, *key), *flow);
         }
         !self.flows_refused
     }
-    fn amend_flow4(&self, table: FlowTable, key: &Tuple<1>, flow: &Flow) {
+    fn amend_flow4(&self, table: FlowTable, key: &Tuple<1>, flow: &Flow<1>) {
         self.flows4.borrow_mut().entry((table, *key)).and_modify(|entry| *entry = *flow);
     }
-    fn amend_flow6(&self, table: FlowTable, key: &Tuple<4>, flow: &Flow) {
+    fn amend_flow6(&self, table: FlowTable, key: &Tuple<4>, flow: &Flow<4>) {
         self.flows6.borrow_mut().entry((table, *key)).and_modify(|entry| *entry = *flow);
     }
     fn remove_flow4(&self, table: FlowTable, key: &Tuple<1>) {
         self.flows4.borrow_mut().remove(&(table, *key));
     }
-    fn insert_flow6(&self, table: FlowTable, key: &Tuple<4>, flow: &Flow) -> bool {
+    fn insert_flow6(&self, table: FlowTable, key: &Tuple<4>, flow: &Flow<4>) -> bool {
         if !self.flows_refused {
             self.flows6.borrow_mut().insert((table, *key), *flow);
         }

@@ -39,7 +39,7 @@ pub struct Of<const W: usize> {
     /// The client's tuple towards the VIP.
     pub(crate) key: Tuple<W>,
     /// Its flow.
-    pub(crate) found: Found,
+    pub(crate) found: Found<W>,
     /// The service that it asks for.
     pub(crate) service: Service,
     /// The ends that it gets, or that its tunnel has.

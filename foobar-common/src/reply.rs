@@ -78,7 +78,7 @@ impl<const W: usize> Reply<W> {
     /// Whether it is of this flow.
     #[inline(always)]
     #[must_use]
-    pub const fn is_of(&self, key: &Tuple<W>, flow: &Flow) -> bool {
+    pub const fn is_of(&self, key: &Tuple<W>, flow: &Flow<W>) -> bool {
         let ports = self.client_port.is(key.source_port) && self.vip_port.is(key.destination_port);
         ports && self.backend == flow.backend && self.client.is(&key.source) && self.vip.is(&key.destination)
     }
@@ -95,7 +95,7 @@ pub struct Room<const W: usize> {
 
 /// Writes a flow's replies as they come: from its backend, to where its packets say that they are from.
 #[inline(always)]
-pub fn expect<const W: usize>(key: &Tuple<W>, flow: &Flow, backend: &Backend, tuple: &mut Tuple<W>)
+pub fn expect<const W: usize>(key: &Tuple<W>, flow: &Flow<W>, backend: &Backend, tuple: &mut Tuple<W>)
 where
     Address<W>: Family<W>,
 {
@@ -107,14 +107,11 @@ where
 /// Where a flow's packets are from for its backend: a source of the balancer's, or the client.
 #[inline(always)]
 #[must_use]
-pub fn sender<const W: usize>(key: &Tuple<W>, flow: &Flow) -> (Address<W>, Be16)
-where
-    Address<W>: Family<W>,
-{
+pub const fn sender<const W: usize>(key: &Tuple<W>, flow: &Flow<W>) -> (Address<W>, Be16) {
     if flow.source_port.is(Be16::new(0)) {
         return (key.source, key.source_port);
     }
-    (Address::<W>::from_words(flow.source), flow.source_port)
+    (flow.source, flow.source_port)
 }
 
 /// What is asked of the replies' tables. One function answers all of it, and the kernel's is verified once: see
@@ -190,7 +187,7 @@ const fn yes(yes: bool) -> Reason {
 fn find<const W: usize, T: Tables>(
     tuple: &Tuple<W>,
     key: &mut Tuple<W>,
-    found: &mut Found,
+    found: &mut Found<W>,
     tables: &T,
     room: &mut Room<W>,
 ) -> bool
@@ -219,7 +216,7 @@ where
 
 /// Has the entry of a half-open flow follow it to the established ones; false: there is no room, and both stay where they are.
 #[inline(always)]
-fn establish<const W: usize, T: Tables>(key: &Tuple<W>, found: &Found, tables: &T, room: &mut Room<W>) -> bool
+fn establish<const W: usize, T: Tables>(key: &Tuple<W>, found: &Found<W>, tables: &T, room: &mut Room<W>) -> bool
 where
     Address<W>: Family<W>,
 {
@@ -237,7 +234,7 @@ where
 fn claim<const W: usize, T: Tables>(
     service: &Service,
     key: &Tuple<W>,
-    found: &mut Found,
+    found: &mut Found<W>,
     tables: &T,
     room: &mut Room<W>,
 ) -> Reason
@@ -285,7 +282,7 @@ pub enum Over {
 /// finds it, or the new entry is taken out in its place, and then it is the new flow that is lost: its SYN, which has an
 /// established connection's ends, is answered by the backend with an ACK that its client can do nothing with.
 #[inline(always)]
-fn insert<const W: usize, T: Tables>(found: &Found, tables: &T, room: &mut Room<W>, over: Over) -> bool
+fn insert<const W: usize, T: Tables>(found: &Found<W>, tables: &T, room: &mut Room<W>, over: Over) -> bool
 where
     Address<W>: Family<W>,
 {
@@ -304,7 +301,7 @@ where
 /// As [`insert`], for a flow whose replies come to its client's own address. The entry may be there already: of a flow of this
 /// very tuple that was driven out.
 #[inline(always)]
-fn take<const W: usize, T: Tables>(key: &Tuple<W>, found: &Found, tables: &T, room: &mut Room<W>) -> bool
+fn take<const W: usize, T: Tables>(key: &Tuple<W>, found: &Found<W>, tables: &T, room: &mut Room<W>) -> bool
 where
     Address<W>: Family<W>,
 {
@@ -318,7 +315,7 @@ where
 struct Ports<'s, T, const W: usize> {
     service: &'s Service,
     key: &'s Tuple<W>,
-    found: &'s mut Found,
+    found: &'s mut Found<W>,
     tables: &'s T,
     room: &'s mut Room<W>,
     /// Pairs of source and port.
@@ -343,9 +340,9 @@ where
             self.place -= self.all;
         }
         let Some(address) = self.tables.source(self.service.ring, source) else { return false };
-        (self.found.flow.source, self.found.flow.source_port) = (address, Be16::new(port));
-        self.room.tuple.destination = Address::<W>::from_words(address);
-        self.room.tuple.destination_port = Be16::new(port);
+        let (address, port) = (Address::<W>::from_words(address), Be16::new(port));
+        (self.found.flow.source, self.found.flow.source_port) = (address, port);
+        (self.room.tuple.destination, self.room.tuple.destination_port) = (address, port);
         self.room.reply = Reply::new(self.key, self.found.flow.backend);
         let over = if self.over != 0 { Over::Anything } else { Over::Nothing };
         self.claimed = u64::from(insert(self.found, self.tables, self.room, over));
@@ -357,7 +354,7 @@ where
 struct Others<'s, T, const W: usize> {
     service: &'s Service,
     key: &'s Tuple<W>,
-    found: &'s mut Found,
+    found: &'s mut Found<W>,
     tables: &'s T,
     room: &'s mut Room<W>,
     place: u32,

@@ -144,17 +144,17 @@ pub trait Tables {
     }
 
     /// The flow of a client's tuple.
-    fn flow4(&self, table: FlowTable, key: &Tuple<1>) -> Option<Flow>;
+    fn flow4(&self, table: FlowTable, key: &Tuple<1>) -> Option<Flow<1>>;
     /// The flow of a client's tuple.
-    fn flow6(&self, table: FlowTable, key: &Tuple<4>) -> Option<Flow>;
+    fn flow6(&self, table: FlowTable, key: &Tuple<4>) -> Option<Flow<4>>;
     /// Inserts or replaces a flow; false: the table refused it.
-    fn insert_flow4(&self, table: FlowTable, key: &Tuple<1>, flow: &Flow) -> bool;
+    fn insert_flow4(&self, table: FlowTable, key: &Tuple<1>, flow: &Flow<1>) -> bool;
     /// Inserts or replaces a flow; false: the table refused it.
-    fn insert_flow6(&self, table: FlowTable, key: &Tuple<4>, flow: &Flow) -> bool;
+    fn insert_flow6(&self, table: FlowTable, key: &Tuple<4>, flow: &Flow<4>) -> bool;
     /// Changes what a flow's entry says, in its place, if it is still there.
-    fn amend_flow4(&self, table: FlowTable, key: &Tuple<1>, flow: &Flow);
+    fn amend_flow4(&self, table: FlowTable, key: &Tuple<1>, flow: &Flow<1>);
     /// See [`Tables::amend_flow4`].
-    fn amend_flow6(&self, table: FlowTable, key: &Tuple<4>, flow: &Flow);
+    fn amend_flow6(&self, table: FlowTable, key: &Tuple<4>, flow: &Flow<4>);
     /// Removes a flow.
     fn remove_flow4(&self, table: FlowTable, key: &Tuple<1>);
     /// Removes a flow.

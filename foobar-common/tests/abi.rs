@@ -21,7 +21,7 @@ macro_rules! layout {
 
 /// A change below needs a new `ABI_VERSION` in `abi.rs`, and then a new number here.
 const GOLDEN: (u32, &str) = (
-    6,
+    7,
     "Counter 16: packets@0 bytes@8\n\
      Traffic 24: connections@0 packets@8 bytes@16\n\
      ConnectFailures 16: total@0 row@8\n\
@@ -41,7 +41,8 @@ const GOLDEN: (u32, &str) = (
      Stuck 16: backend@0 _pad@4 last_seen_ns@8\n\
      Backend 32: address@0 port@16 state@18 forward@19 service@20 limit@24 weight@28\n\
      Endpoint 24: vip@0 port@16 flags@18 backend@20\n\
-     Flow 48: backend@0 generation@4 state@8 rule@10 answer@12 last_seen_ns@16 source@24 source_port@40 _pad@42\n\
+     Flow<1> 32: backend@0 generation@4 state@8 rule@10 answer@12 last_seen_ns@16 source@24 source_port@28 _pad@30\n\
+     Flow<4> 48: backend@0 generation@4 state@8 rule@10 answer@12 last_seen_ns@16 source@24 source_port@40 _pad@42\n\
      Reply<1> 16: client@0 vip@4 client_port@8 vip_port@10 backend@12\n\
      Reply<4> 40: client@0 vip@16 client_port@32 vip_port@34 backend@36\n\
      Tuple<1> 16: source@0 destination@4 source_port@8 destination_port@10 protocol@12 _pad@13 _pad_more@14\n\
@@ -123,7 +124,8 @@ fn the_layout_changes_only_with_the_version() {
     layout!(text, Stuck, backend, _pad, last_seen_ns);
     layout!(text, Backend, address, port, state, forward, service, limit, weight);
     layout!(text, Endpoint, vip, port, flags, backend);
-    layout!(text, Flow, backend, generation, state, rule, answer, last_seen_ns, source, source_port, _pad);
+    layout!(text, Flow<1>, backend, generation, state, rule, answer, last_seen_ns, source, source_port, _pad);
+    layout!(text, Flow<4>, backend, generation, state, rule, answer, last_seen_ns, source, source_port, _pad);
     layout!(text, Reply<1>, client, vip, client_port, vip_port, backend);
     layout!(text, Reply<4>, client, vip, client_port, vip_port, backend);
     layout!(text, Tuple<1>, source, destination, source_port, destination_port, protocol, _pad, _pad_more);

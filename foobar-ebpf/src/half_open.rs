@@ -3,7 +3,7 @@
 use aya_ebpf::maps::Array;
 use core::ptr::{read_volatile, write_volatile};
 use foobar_common::abi::Flow;
-use foobar_common::address::Tuple;
+use foobar_common::address::{Address, Tuple};
 use foobar_common::flow::closed;
 use foobar_common::half_open::{HalfOpen, WAYS, first_place};
 
@@ -18,7 +18,7 @@ const NOWHERE: u32 = 0;
 
 /// The entry of a tuple.
 #[inline(always)]
-pub(crate) fn get<const W: usize>(table: &'static Table<W>, tuple: &Tuple<W>) -> Option<Flow> {
+pub(crate) fn get<const W: usize>(table: &'static Table<W>, tuple: &Tuple<W>) -> Option<Flow<W>> {
     let place = table.get_ptr_mut(found(table, tuple).checked_sub(1)?)?;
     // Once more when another CPU writes it: that takes less than a look.
     look(place, tuple).or_else(|| look(place, tuple))
@@ -26,7 +26,7 @@ pub(crate) fn get<const W: usize>(table: &'static Table<W>, tuple: &Tuple<W>) ->
 
 /// A place's flow, if it is of this tuple and nobody writes it.
 #[inline(always)]
-fn look<const W: usize>(place: Place<W>, tuple: &Tuple<W>) -> Option<Flow> {
+fn look<const W: usize>(place: Place<W>, tuple: &Tuple<W>) -> Option<Flow<W>> {
     // SAFETY: a place of the table; whoever writes it in between is noticed below.
     unsafe {
         let version = read_volatile(&raw const (*place).version);
@@ -42,14 +42,14 @@ fn look<const W: usize>(place: Place<W>, tuple: &Tuple<W>) -> Option<Flow> {
 
 /// Writes an entry, in the place of its set that suits best; false: other CPUs write there just now.
 #[inline(never)]
-pub(crate) fn insert<const W: usize>(table: &'static Table<W>, tuple: &Tuple<W>, flow: &Flow) -> bool {
+pub(crate) fn insert<const W: usize>(table: &'static Table<W>, tuple: &Tuple<W>, flow: &Flow<W>) -> bool {
     // A place that another CPU locks in between is passed over the second time.
     put(table, oldest(table, tuple), tuple, flow) || put(table, oldest(table, tuple), tuple, flow)
 }
 
 /// Changes an entry where it is; one that has gone, or that another CPU changes just now, is left alone.
 #[inline(never)]
-pub(crate) fn amend<const W: usize>(table: &'static Table<W>, tuple: &Tuple<W>, flow: &Flow) {
+pub(crate) fn amend<const W: usize>(table: &'static Table<W>, tuple: &Tuple<W>, flow: &Flow<W>) {
     let found = find(table, tuple).checked_sub(1);
     let Some(place) = found.and_then(|place| table.get_ptr_mut(place)) else { return };
     // SAFETY: a place of the table, which is ours alone from the lock on.
@@ -65,7 +65,7 @@ pub(crate) fn amend<const W: usize>(table: &'static Table<W>, tuple: &Tuple<W>, 
 
 /// Writes a new entry to a place, from 1 on; who is driven out has one flow less at his backend. False: another CPU writes it.
 #[inline(always)]
-fn put<const W: usize>(table: &'static Table<W>, place: u32, tuple: &Tuple<W>, flow: &Flow) -> bool {
+fn put<const W: usize>(table: &'static Table<W>, place: u32, tuple: &Tuple<W>, flow: &Flow<W>) -> bool {
     let Some(place) = place.checked_sub(1).and_then(|place| table.get_ptr_mut(place)) else { return false };
     // SAFETY: a place of the table, which is ours alone from the lock on.
     unsafe {
@@ -91,11 +91,11 @@ fn put<const W: usize>(table: &'static Table<W>, place: u32, tuple: &Tuple<W>, f
 /// # Safety
 /// It is one that the caller has locked.
 #[inline(always)]
-unsafe fn write<const W: usize>(place: Place<W>, flow: &Flow) {
+unsafe fn write<const W: usize>(place: Place<W>, flow: &Flow<W>) {
     // SAFETY: words of both, which are aligned to them.
     unsafe {
         let (from, to) = (core::ptr::from_ref(flow).cast::<u64>(), (&raw mut (*place).flow).cast::<u64>());
-        for word in 0..size_of::<Flow>() / 8 {
+        for word in 0..size_of::<Flow<W>>() / 8 {
             write_volatile(to.add(word), read_volatile(from.add(word)));
         }
     }
@@ -185,10 +185,14 @@ unsafe fn is_of<const W: usize>(place: Place<W>, tuple: &Tuple<W>) -> bool {
 /// # Safety
 /// It is one of the table.
 #[inline(always)]
-unsafe fn read<const W: usize>(place: Place<W>) -> Flow {
+unsafe fn read<const W: usize>(place: Place<W>) -> Flow<W> {
     // SAFETY: integers; field by field, since a copy of the whole would be a call.
     unsafe {
         let flow = &raw const (*place).flow;
+        let mut source = Address([0; W]);
+        for (word, value) in source.0.iter_mut().enumerate() {
+            *value = read_volatile(&raw const (*flow).source.0[word]);
+        }
         Flow {
             backend: read_volatile(&raw const (*flow).backend),
             generation: read_volatile(&raw const (*flow).generation),
@@ -196,14 +200,9 @@ unsafe fn read<const W: usize>(place: Place<W>) -> Flow {
             rule: read_volatile(&raw const (*flow).rule),
             answer: read_volatile(&raw const (*flow).answer),
             last_seen_ns: read_volatile(&raw const (*flow).last_seen_ns),
-            source: [
-                read_volatile(&raw const (*flow).source[0]),
-                read_volatile(&raw const (*flow).source[1]),
-                read_volatile(&raw const (*flow).source[2]),
-                read_volatile(&raw const (*flow).source[3]),
-            ],
+            source,
             source_port: read_volatile(&raw const (*flow).source_port),
-            _pad: [0; 3],
+            _pad: 0,
         }
     }
 }

@@ -116,7 +116,7 @@ impl<const APART: bool> Tables for Context<APART> {
         stages::replies_ipv6(self.context.cast(), ask)
     }
     #[inline(always)]
-    fn flow4(&self, table: FlowTable, key: &Tuple<1>) -> Option<Flow> {
+    fn flow4(&self, table: FlowTable, key: &Tuple<1>) -> Option<Flow<1>> {
         if table == FlowTable::HalfOpen {
             return half_open::get(&HALF_OPEN4, key);
         }
@@ -125,7 +125,7 @@ impl<const APART: bool> Tables for Context<APART> {
         unsafe { flows4(table).get(key).copied() }
     }
     #[inline(always)]
-    fn flow6(&self, table: FlowTable, key: &Tuple<4>) -> Option<Flow> {
+    fn flow6(&self, table: FlowTable, key: &Tuple<4>) -> Option<Flow<4>> {
         if table == FlowTable::HalfOpen {
             return half_open::get(&HALF_OPEN6, key);
         }
@@ -133,7 +133,7 @@ impl<const APART: bool> Tables for Context<APART> {
         unsafe { flows6(table).get(key).copied() }
     }
     #[inline(always)]
-    fn insert_flow4(&self, table: FlowTable, key: &Tuple<1>, flow: &Flow) -> bool {
+    fn insert_flow4(&self, table: FlowTable, key: &Tuple<1>, flow: &Flow<1>) -> bool {
         if maps::dry() {
             return true;
         }
@@ -143,7 +143,7 @@ impl<const APART: bool> Tables for Context<APART> {
         flows4(table).insert(key, flow, 0).is_ok()
     }
     #[inline(always)]
-    fn insert_flow6(&self, table: FlowTable, key: &Tuple<4>, flow: &Flow) -> bool {
+    fn insert_flow6(&self, table: FlowTable, key: &Tuple<4>, flow: &Flow<4>) -> bool {
         if maps::dry() {
             return true;
         }
@@ -153,7 +153,7 @@ impl<const APART: bool> Tables for Context<APART> {
         flows6(table).insert(key, flow, 0).is_ok()
     }
     #[inline(always)]
-    fn amend_flow4(&self, table: FlowTable, key: &Tuple<1>, flow: &Flow) {
+    fn amend_flow4(&self, table: FlowTable, key: &Tuple<1>, flow: &Flow<1>) {
         if maps::dry() {
             return;
         }
@@ -164,7 +164,7 @@ impl<const APART: bool> Tables for Context<APART> {
         }
     }
     #[inline(always)]
-    fn amend_flow6(&self, table: FlowTable, key: &Tuple<4>, flow: &Flow) {
+    fn amend_flow6(&self, table: FlowTable, key: &Tuple<4>, flow: &Flow<4>) {
         if maps::dry() {
             return;
         }
@@ -514,7 +514,7 @@ extern "C" fn turn<S: Step>(_: u32, state: *mut S) -> i64 {
 /// flow at that moment on another CPU may find neither; so he may find some members of the old value and some of the new one,
 /// each of which is right.
 #[inline(always)]
-fn amend(entry: *mut Flow, flow: &Flow) {
+fn amend<const W: usize>(entry: *mut Flow<W>, flow: &Flow<W>) {
     // SAFETY: an element of the table. If it has been driven out and used again in between, it is another flow's, whose state
     // and time are a little wrong until its next packet; its backend is not touched.
     unsafe {
@@ -528,7 +528,7 @@ fn amend(entry: *mut Flow, flow: &Flow) {
 
 /// The LRU tables; half-open flows have one of their own.
 #[inline(always)]
-fn flows4(table: FlowTable) -> &'static LruHashMap<Tuple<1>, Flow> {
+fn flows4(table: FlowTable) -> &'static LruHashMap<Tuple<1>, Flow<1>> {
     match table {
         FlowTable::Datagrams => &DATAGRAMS4,
         FlowTable::Established | FlowTable::HalfOpen => &FLOWS4,
@@ -536,7 +536,7 @@ fn flows4(table: FlowTable) -> &'static LruHashMap<Tuple<1>, Flow> {
 }
 
 #[inline(always)]
-fn flows6(table: FlowTable) -> &'static LruHashMap<Tuple<4>, Flow> {
+fn flows6(table: FlowTable) -> &'static LruHashMap<Tuple<4>, Flow<4>> {
     match table {
         FlowTable::Datagrams => &DATAGRAMS6,
         FlowTable::Established | FlowTable::HalfOpen => &FLOWS6,

@@ -85,17 +85,17 @@ pub(crate) static CHOSEN6: LruHashMap<Peer<4>, Stuck> = LruHashMap::with_max_ent
 #[map]
 pub(crate) static STUCK: LruHashMap<BucketKey, Stuck> = LruHashMap::with_max_entries(MAX_STUCK, 0);
 #[map]
-pub(crate) static FLOWS4: LruHashMap<Tuple<1>, Flow> = LruHashMap::with_max_entries(DEFAULT_FLOWS, 0);
+pub(crate) static FLOWS4: LruHashMap<Tuple<1>, Flow<1>> = LruHashMap::with_max_entries(DEFAULT_FLOWS, 0);
 #[map]
-pub(crate) static FLOWS6: LruHashMap<Tuple<4>, Flow> = LruHashMap::with_max_entries(DEFAULT_FLOWS, 0);
+pub(crate) static FLOWS6: LruHashMap<Tuple<4>, Flow<4>> = LruHashMap::with_max_entries(DEFAULT_FLOWS, 0);
 #[map]
 pub(crate) static HALF_OPEN4: Array<HalfOpen<1>> = Array::with_max_entries(MAX_HALF_OPEN, MMAPABLE);
 #[map]
 pub(crate) static HALF_OPEN6: Array<HalfOpen<4>> = Array::with_max_entries(MAX_HALF_OPEN, MMAPABLE);
 #[map]
-pub(crate) static DATAGRAMS4: LruHashMap<Tuple<1>, Flow> = LruHashMap::with_max_entries(MAX_HALF_OPEN, 0);
+pub(crate) static DATAGRAMS4: LruHashMap<Tuple<1>, Flow<1>> = LruHashMap::with_max_entries(MAX_HALF_OPEN, 0);
 #[map]
-pub(crate) static DATAGRAMS6: LruHashMap<Tuple<4>, Flow> = LruHashMap::with_max_entries(MAX_HALF_OPEN, 0);
+pub(crate) static DATAGRAMS6: LruHashMap<Tuple<4>, Flow<4>> = LruHashMap::with_max_entries(MAX_HALF_OPEN, 0);
 /// Replies of established flows, see `foobar_common::reply`. Not preallocated: a server whose services need none pays nothing,
 /// and the kernel's own allocator serves programs from each CPU's list (Linux 6.1).
 #[map]

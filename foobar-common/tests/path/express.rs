@@ -21,23 +21,27 @@ fn at((address, port): (&str, u16)) -> (IpAddr, u16) {
     (address.parse().expect("an address"), port)
 }
 
+/// A flow to the backend.
+fn entry<const W: usize>(last_seen_ns: u64) -> Flow<W> {
+    Flow { backend: 5, generation: 1, last_seen_ns, ..Flow::default() }
+}
+
 /// A balancer that has an established flow of the client.
 fn established(v6: usize, protocol: u8, direct: bool) -> HostTables {
     let mut tables = balancer(at(VIP[v6]), at(BACKEND[v6]), protocol);
     if direct {
         tables.backends.get_mut(&5).expect("the backend").forward = FORWARD_DIRECT;
     }
-    let flow = Flow { backend: 5, generation: 1, last_seen_ns: tables.now_ns, ..Flow::default() };
     let table = if protocol == TCP { FlowTable::Established } else { FlowTable::Datagrams };
     let ports = (Be16::new(CLIENT[v6].1), Be16::new(VIP[v6].1));
     match (at(CLIENT[v6]).0, at(VIP[v6]).0) {
         (IpAddr::V4(a), IpAddr::V4(b)) => {
             let key = Tuple::new((Address::from(a), Address::from(b)), ports, protocol);
-            tables.flows4.borrow_mut().insert((table, key), flow);
+            tables.flows4.borrow_mut().insert((table, key), entry(tables.now_ns));
         }
         (IpAddr::V6(a), IpAddr::V6(b)) => {
             let key = Tuple::new((Address::from(a), Address::from(b)), ports, protocol);
-            tables.flows6.borrow_mut().insert((table, key), flow);
+            tables.flows6.borrow_mut().insert((table, key), entry(tables.now_ns));
         }
         _ => unreachable!("both are of one family"),
     }
@@ -167,9 +171,8 @@ fn a_port_that_is_used_again_ends_both_directions() {
             assert!(matches!(verdict, Verdict::Forward { .. }), "{verdict:?}");
             assert!(is_taken(&tables, packet));
         }
-        for flow in tables.flows4.get_mut().values_mut().chain(tables.flows6.get_mut().values_mut()) {
-            flow.state = FLOW_RESET;
-        }
+        tables.flows4.get_mut().values_mut().for_each(|flow| flow.state = FLOW_RESET);
+        tables.flows6.get_mut().values_mut().for_each(|flow| flow.state = FLOW_RESET);
         let mut syn = client.clone();
         syn[if v6 == 0 { 47 } else { 67 }] = 2;
         seal(&mut syn);

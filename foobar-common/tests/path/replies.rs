@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::support::{Ends, balancer, ends, frame, seal};
 use foobar_common::abi::{ENDPOINT_REPLIES, Flow, FlowTable, SERVICE_REPLIES};
-use foobar_common::address::{Address, Be16, Family, SocketKey, Tuple, words};
+use foobar_common::address::{Address, Be16, SocketKey, Tuple, words};
 use foobar_common::host::HostTables;
 use foobar_common::path::{Work, process};
 use foobar_common::reply::{Reply, sender};
@@ -193,10 +193,11 @@ impl World {
 }
 
 /// Whether a flow's replies come so: its own entry, and not that of one before it with the same ends.
-fn is_of_any<const W: usize>(flows: &HashMap<(FlowTable, Tuple<W>), Flow>, tuple: &Tuple<W>, reply: &Reply<W>) -> bool
-where
-    Address<W>: Family<W>,
-{
+fn is_of_any<const W: usize>(
+    flows: &HashMap<(FlowTable, Tuple<W>), Flow<W>>,
+    tuple: &Tuple<W>,
+    reply: &Reply<W>,
+) -> bool {
     let key = reply.flow(tuple.protocol);
     let flow = [FlowTable::HalfOpen, FlowTable::Established].iter().find_map(|kind| flows.get(&(*kind, key)));
     flow.is_some_and(|flow| sender(&key, flow) == (tuple.destination, tuple.destination_port))

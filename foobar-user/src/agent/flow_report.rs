@@ -108,7 +108,7 @@ fn report(mut tables: FlowTables, places: &BTreeMap<u32, Place>, query: &FlowQue
     let mut counts: BTreeMap<(&str, &str, &str), u64> = BTreeMap::new();
     let mut clients: BTreeMap<IpAddr, u64> = BTreeMap::new();
     let ended = tables.walk(|known| {
-        let place = places.get(&known.flow.backend);
+        let place = places.get(&known.backend);
         if !wanted(query, known, place) {
             return false;
         }
@@ -156,15 +156,15 @@ fn entry(known: &Known, place: Option<&Place>, now_ns: u64) -> FlowEntry {
         endpoint: place.map(|place| place.endpoint),
         source: known.source,
         state: state(known).to_owned(),
-        idle_ms: now_ns.saturating_sub(known.flow.last_seen_ns) / 1_000_000,
+        idle_ms: now_ns.saturating_sub(known.last_seen_ns) / 1_000_000,
     }
 }
 
 const fn state(known: &Known) -> &'static str {
-    let fins = known.flow.state & (FLOW_CLIENT_FIN | FLOW_BACKEND_FIN);
+    let fins = known.state & (FLOW_CLIENT_FIN | FLOW_BACKEND_FIN);
     match known.table {
         FlowTable::Datagrams => "udp",
-        _ if known.flow.state & FLOW_RESET != 0 => "reset",
+        _ if known.state & FLOW_RESET != 0 => "reset",
         FlowTable::HalfOpen => "half-open",
         FlowTable::Established if fins == FLOW_CLIENT_FIN | FLOW_BACKEND_FIN => "closed",
         FlowTable::Established if fins != 0 => "closing",

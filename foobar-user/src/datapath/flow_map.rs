@@ -20,7 +20,7 @@ pub(super) struct FlowMap<const W: usize> {
 /// How its entries are kept.
 enum Kept<const W: usize> {
     /// The least recently used entry gives way.
-    Used(HashMap<MapData, Wire<Tuple<W>>, Wire<Flow>>),
+    Used(HashMap<MapData, Wire<Tuple<W>>, Wire<Flow<W>>>),
     /// See `foobar_common::half_open`.
     Places(Places<W>),
 }
@@ -37,6 +37,7 @@ pub(super) struct Walked {
 impl<const W: usize> FlowMap<W>
 where
     Wire<Tuple<W>>: aya::Pod,
+    Wire<Flow<W>>: aya::Pod,
 {
     /// Of a map; `seed` makes places in an array.
     ///
@@ -59,7 +60,7 @@ where
     }
 
     /// The flow of a client's tuple.
-    pub(super) fn get(&self, key: &Tuple<W>) -> Option<Flow> {
+    pub(super) fn get(&self, key: &Tuple<W>) -> Option<Flow<W>> {
         match &self.kept {
             Kept::Used(map) => map.get(&Wire(*key), 0).ok().map(|flow| flow.0),
             Kept::Places(places) => places.find(key).map(|(_, entry)| entry.flow),
@@ -70,7 +71,7 @@ where
     ///
     /// # Errors
     /// The map cannot be written; half-open flows are written by packets alone.
-    pub(super) fn set(&mut self, key: Tuple<W>, flow: Flow) -> Result<()> {
+    pub(super) fn set(&mut self, key: Tuple<W>, flow: Flow<W>) -> Result<()> {
         match &mut self.kept {
             Kept::Used(map) => map.insert(Wire(key), Wire(flow), 0).context("cannot write a flow"),
             Kept::Places(_) => bail!("half-open flows are written by packets alone"),
@@ -81,7 +82,7 @@ where
     ///
     /// # Errors
     /// The map cannot be read.
-    pub(super) fn visit(&self, mut see: impl FnMut(&Tuple<W>, &Flow)) -> Result<bool> {
+    pub(super) fn visit(&self, mut see: impl FnMut(&Tuple<W>, &Flow<W>)) -> Result<bool> {
         let map = match &self.kept {
             Kept::Used(map) => map,
             Kept::Places(places) => return Ok(places.visit(|_, entry| see(&entry.tuple, &entry.flow))),
@@ -112,8 +113,8 @@ where
     pub(super) fn take_out(
         &mut self,
         unchanged: bool,
-        mut ends: impl FnMut(&Tuple<W>, &Flow) -> bool,
-        mut gone: impl FnMut(&Flow),
+        mut ends: impl FnMut(&Tuple<W>, &Flow<W>) -> bool,
+        mut gone: impl FnMut(&Flow<W>),
     ) -> Result<Walked> {
         let mut over = Vec::new();
         let mut whole = self.visit(|key, flow| {
@@ -156,7 +157,7 @@ impl<const W: usize> Places<W> {
     /// Words of a place.
     const WORDS: usize = size_of::<HalfOpen<W>>() / 8;
     /// Place of the time in it.
-    const TIME: usize = std::mem::offset_of!(HalfOpen<W>, flow) / 8 + std::mem::offset_of!(Flow, last_seen_ns) / 8;
+    const TIME: usize = std::mem::offset_of!(HalfOpen<W>, flow) / 8 + std::mem::offset_of!(Flow<W>, last_seen_ns) / 8;
 
     fn new(map: MapData, seed: u64) -> Result<Self> {
         let words = Mapping::new(map.fd(), MAX_HALF_OPEN as usize * Self::WORDS)?;

@@ -61,8 +61,12 @@ pub struct Known {
     pub source: Option<SocketAddr>,
     /// Its table.
     pub table: FlowTable,
-    /// Its entry.
-    pub flow: Flow,
+    /// See [`Flow::backend`].
+    pub backend: u32,
+    /// See [`Flow::state`].
+    pub state: u16,
+    /// See [`Flow::last_seen_ns`].
+    pub last_seen_ns: u64,
 }
 
 /// What one walk has found in one table.
@@ -189,7 +193,7 @@ impl<'a> Count<'a> {
     }
 
     /// An entry that stays.
-    fn stays(&mut self, flow: &Flow) {
+    fn stays<const W: usize>(&mut self, flow: &Flow<W>) {
         if !flow::closed(flow.state)
             && let Some(counted) = self.counted.get_mut(flow.backend as usize)
         {
@@ -218,7 +222,7 @@ fn numbers(active: &Mapping) -> Vec<i64> {
 }
 
 /// A flow's backend has one less.
-fn release(active: &Mapping, flow: &Flow) {
+fn release<const W: usize>(active: &Mapping, flow: &Flow<W>) {
     if !flow::closed(flow.state) && (flow.backend as usize) < active.words() {
         active.add(flow.backend as usize, -1);
     }
@@ -233,9 +237,10 @@ fn sweep<const W: usize>(
 ) -> Result<Swept>
 where
     Wire<Tuple<W>>: aya::Pod,
+    Wire<Flow<W>>: aya::Pod,
 {
     let (mut used, active) = (0, count.active);
-    let ends = |key: &Tuple<W>, flow: &Flow| {
+    let ends = |key: &Tuple<W>, flow: &Flow<W>| {
         met.ends(table, key, || {
             let over = flow::is_over(table, flow, now_ns);
             if !over {
@@ -259,15 +264,17 @@ fn walk<const W: usize>(
 ) -> Result<u64>
 where
     Wire<Tuple<W>>: aya::Pod,
+    Wire<Flow<W>>: aya::Pod,
     Address<W>: Family<W>,
     IpAddr: From<Address<W>>,
 {
-    let ends = |key: &Tuple<W>, flow: &Flow| {
+    let ends = |key: &Tuple<W>, flow: &Flow<W>| {
         let client = SocketAddr::new(key.source.into(), key.source_port.host());
         let vip = SocketAddr::new(key.destination.into(), key.destination_port.host());
         let (source, port) = reply::sender(key, flow);
         let source = (flow.source_port.host() != 0).then(|| SocketAddr::new(source.into(), port.host()));
-        met.ends(table, key, || end(&Known { client, vip, source, table, flow: *flow }))
+        let Flow { backend, state, last_seen_ns, .. } = *flow;
+        met.ends(table, key, || end(&Known { client, vip, source, table, backend, state, last_seen_ns }))
     };
     Ok(map.take_out(false, ends, |flow| release(active, flow))?.removed)
 }
@@ -295,7 +302,7 @@ impl State {
     ///
     /// # Errors
     /// A map cannot be read.
-    pub fn flows4(&self) -> Result<Vec<(FlowTable, Tuple<1>, Flow)>> {
+    pub fn flows4(&self) -> Result<Vec<(FlowTable, Tuple<1>, Flow<1>)>> {
         entries(&self.flows.v4)
     }
 
@@ -303,7 +310,7 @@ impl State {
     ///
     /// # Errors
     /// A map cannot be read.
-    pub fn flows6(&self) -> Result<Vec<(FlowTable, Tuple<4>, Flow)>> {
+    pub fn flows6(&self) -> Result<Vec<(FlowTable, Tuple<4>, Flow<4>)>> {
         entries(&self.flows.v6)
     }
 
@@ -327,7 +334,7 @@ impl State {
     ///
     /// # Errors
     /// The map cannot be written.
-    pub fn set_flow4(&mut self, table: FlowTable, key: Tuple<1>, flow: Flow) -> Result<()> {
+    pub fn set_flow4(&mut self, table: FlowTable, key: Tuple<1>, flow: Flow<1>) -> Result<()> {
         self.flows.v4[place(table)].set(key, flow)
     }
 
@@ -335,7 +342,7 @@ impl State {
     ///
     /// # Errors
     /// The map cannot be written.
-    pub fn set_flow6(&mut self, table: FlowTable, key: Tuple<4>, flow: Flow) -> Result<()> {
+    pub fn set_flow6(&mut self, table: FlowTable, key: Tuple<4>, flow: Flow<4>) -> Result<()> {
         self.flows.v6[place(table)].set(key, flow)
     }
 
@@ -351,9 +358,10 @@ impl State {
     }
 }
 
-fn entries<const W: usize>(tables: &[FlowMap<W>; 3]) -> Result<Vec<(FlowTable, Tuple<W>, Flow)>>
+fn entries<const W: usize>(tables: &[FlowMap<W>; 3]) -> Result<Vec<(FlowTable, Tuple<W>, Flow<W>)>>
 where
     Wire<Tuple<W>>: aya::Pod,
+    Wire<Flow<W>>: aya::Pod,
 {
     let mut all = Vec::new();
     for (table, map) in TABLES.into_iter().zip(tables) {
@@ -365,6 +373,7 @@ where
 fn clear<const W: usize>(map: &mut FlowMap<W>) -> Result<()>
 where
     Wire<Tuple<W>>: aya::Pod,
+    Wire<Flow<W>>: aya::Pod,
 {
     map.take_out(false, |_, _| true, |_| {}).map(drop)
 }

@@ -83,6 +83,7 @@ fn sweep<const W: usize>(
 ) -> Result<u64>
 where
     Wire<Tuple<W>>: aya::Pod,
+    Wire<Flow<W>>: aya::Pod,
     Wire<Reply<W>>: aya::Pod,
     Address<W>: Family<W>,
 {
@@ -121,6 +122,7 @@ where
 fn has_flow<const W: usize>(flows: &[FlowMap<W>; 3], tuple: &Tuple<W>, reply: &Reply<W>) -> bool
 where
     Wire<Tuple<W>>: aya::Pod,
+    Wire<Flow<W>>: aya::Pod,
     Address<W>: Family<W>,
 {
     let [established, half_open, datagrams] = flows;
@@ -136,7 +138,7 @@ where
     false
 }
 
-fn answers<const W: usize>(flow: &Flow, key: &Tuple<W>, tuple: &Tuple<W>, reply: &Reply<W>) -> bool
+fn answers<const W: usize>(flow: &Flow<W>, key: &Tuple<W>, tuple: &Tuple<W>, reply: &Reply<W>) -> bool
 where
     Address<W>: Family<W>,
 {
@@ -147,6 +149,7 @@ where
 fn entries<const W: usize>(map: &HashMap<MapData, Wire<Tuple<W>>, Wire<Reply<W>>>) -> Result<Vec<(Tuple<W>, Reply<W>)>>
 where
     Wire<Tuple<W>>: aya::Pod,
+    Wire<Flow<W>>: aya::Pod,
     Wire<Reply<W>>: aya::Pod,
 {
     let mut all = Vec::new();
@@ -165,6 +168,7 @@ where
 fn clear<const W: usize>(map: &mut HashMap<MapData, Wire<Tuple<W>>, Wire<Reply<W>>>) -> Result<()>
 where
     Wire<Tuple<W>>: aya::Pod,
+    Wire<Flow<W>>: aya::Pod,
     Wire<Reply<W>>: aya::Pod,
 {
     for (tuple, _) in entries(map)? {

@@ -24,7 +24,10 @@ macro_rules! wire {
     };
 }
 
-wire!(Backend, BucketKey, ConnectFailures, Counter, Endpoint, Flow, Membership, Ring, Service, SynSettings, Trace);
-wire!(Traffic, Reply<1>, Reply<4>);
-wire!(Fenced, Link);
+wire!(Backend, BucketKey, ConnectFailures, Counter, Endpoint, Membership, Ring, Service, SynSettings, Trace, Traffic);
+wire!(Fenced, Flow<1>, Link, Reply<1>, Reply<4>);
 wire!(Address<1>, Address<4>, SocketKey<1>, SocketKey<4>, Tuple<1>, Tuple<4>);
+
+// SAFETY: as above, but for the four bytes at its end, which the size of an address leaves: aya hands the kernel a pointer to the
+// whole, and looks at none of its bytes.
+unsafe impl Pod for Wire<Flow<4>> {}

@@ -33,10 +33,22 @@ pub struct Case {
 pub struct Seed {
     /// A packet of the client to the VIP.
     pub packet: Frame,
-    /// The entry; its time is overwritten by `age_ns`.
-    pub flow: Flow,
+    /// Slot of its backend.
+    pub backend: u32,
+    /// Generation of rules that allowed it.
+    pub generation: u32,
+    /// Counter slot of the rule.
+    pub rule: u16,
     /// Time since its last packet.
     pub age_ns: u64,
+}
+
+impl Seed {
+    /// Its entry, which was last written at that time.
+    pub fn entry<const W: usize>(&self, last_seen_ns: u64) -> Flow<W> {
+        let Self { backend, generation, rule, .. } = *self;
+        Flow { backend, generation, rule, last_seen_ns, ..Flow::default() }
+    }
 }
 
 /// One packet.
@@ -158,8 +170,7 @@ impl Case {
         // Counted by `vip`; by the first rule where it has to be judged again.
         let vip = || self.rules.rules().iter().position(|rule| rule.name == "vip").expect("a rule of the world");
         let rule = if generation == GENERATION { vip() as u16 } else { 0 };
-        let flow = Flow { backend, generation, rule, ..Flow::default() };
-        self.flows.push(Seed { packet: packet.clone(), flow, age_ns });
+        self.flows.push(Seed { packet: packet.clone(), backend, generation, rule, age_ns });
         self
     }
 }

@@ -30,10 +30,9 @@ pub fn check(case: &Case, rules: &[Rule], core: &mut Core, kernel: Option<&mut K
         kernel.reset()?;
     }
     for seed in &case.flows {
-        let key = Key::of(&seed.packet);
-        core.seed(key, seed.flow, seed.age_ns)?;
+        core.seed(seed)?;
         if let Some(loaded) = kernel.as_mut()
-            && !loaded.seed(key, seed.flow, seed.age_ns)?
+            && !loaded.seed(seed)?
         {
             kernel = None;
         }

@@ -11,7 +11,7 @@ use foobar_common::stage;
 use foobar_common::verdict::Verdict;
 use foobar_common::vlan::{Link, Tag};
 
-use super::case::{GENERATION, Lease};
+use super::case::{GENERATION, Lease, Seed};
 use super::counters::Counters;
 use super::everything::SETS;
 use super::hosts::{Host, VIP, Wire};
@@ -95,7 +95,7 @@ impl Core {
     }
 
     /// All flows, sorted, without their times.
-    pub fn flows(&self) -> Vec<(String, Flow)> {
+    pub fn flows(&self) -> Vec<(String, String)> {
         let four = self
             .tables
             .flows4
@@ -123,9 +123,9 @@ pub fn told_apart<K: std::fmt::Debug, V: std::fmt::Debug>(entries: impl IntoIter
     all
 }
 
-/// A flow with its key in words, without its time.
-pub fn named<K: std::fmt::Debug>(key: &K, flow: Flow) -> (String, Flow) {
-    (format!("{key:?}"), Flow { last_seen_ns: 0, ..flow })
+/// A flow and its key in words, without its time.
+pub fn named<K: std::fmt::Debug, const W: usize>(key: &K, flow: Flow<W>) -> (String, String) {
+    (format!("{key:?}"), format!("{:?}", Flow { last_seen_ns: 0, ..flow }))
 }
 
 fn add(tables: &mut HostTables, slot: u32, service: &Served, v6: bool) {
@@ -186,11 +186,11 @@ impl Shell for Core {
         Ok(())
     }
 
-    fn seed(&mut self, key: Key, flow: Flow, age_ns: u64) -> Result<bool> {
-        let flow = Flow { last_seen_ns: NOW_NS - age_ns, ..flow };
+    fn seed(&mut self, seed: &Seed) -> Result<bool> {
+        let (key, seen) = (Key::of(&seed.packet), NOW_NS - seed.age_ns);
         match key {
-            Key::V4(tuple) => _ = self.tables.flows4.borrow_mut().insert((key.table(), tuple), flow),
-            Key::V6(tuple) => _ = self.tables.flows6.borrow_mut().insert((key.table(), tuple), flow),
+            Key::V4(tuple) => _ = self.tables.flows4.borrow_mut().insert((key.table(), tuple), seed.entry(seen)),
+            Key::V6(tuple) => _ = self.tables.flows6.borrow_mut().insert((key.table(), tuple), seed.entry(seen)),
         }
         Ok(true)
     }

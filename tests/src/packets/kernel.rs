@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use aya::maps::{Array, HashMap, RingBuf};
 use aya::programs::{TestRun as _, TestRunOptions, XdpMode};
-use foobar_common::abi::{BucketKey, DEFAULT_FLOWS, Event, Fenced, Flow, Trace};
+use foobar_common::abi::{BucketKey, DEFAULT_FLOWS, Event, Fenced, Trace};
 use foobar_common::generation::{Tunnels, USES_BALANCER};
 use foobar_common::rules::Rule;
 use foobar_user::datapath::clock;
@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use zerocopy::FromBytes as _;
 
-use super::case::{GENERATION, Lease};
+use super::case::{GENERATION, Lease, Seed};
 use super::core::{named, told_apart};
 use super::counters::Counters;
 use super::hosts::{VIP, Wire};
@@ -90,7 +90,7 @@ impl Kernel {
     }
 
     /// All flows, sorted, without their times.
-    pub fn flows(&self) -> Result<Vec<(String, Flow)>> {
+    pub fn flows(&self) -> Result<Vec<(String, String)>> {
         let four = self
             .instance
             .state()
@@ -165,12 +165,12 @@ impl Shell for Kernel {
         (0..SERVICE_SLOTS).try_for_each(|slot| state.clear_service(slot, 0))
     }
 
-    fn seed(&mut self, key: Key, flow: Flow, age_ns: u64) -> Result<bool> {
-        let Some(last_seen_ns) = clock::now_ns()?.checked_sub(age_ns) else { return Ok(false) };
-        let flow = Flow { last_seen_ns, ..flow };
+    fn seed(&mut self, seed: &Seed) -> Result<bool> {
+        let Some(seen) = clock::now_ns()?.checked_sub(seed.age_ns) else { return Ok(false) };
+        let (key, state) = (Key::of(&seed.packet), self.instance.state_mut());
         match key {
-            Key::V4(tuple) => self.instance.state_mut().set_flow4(key.table(), tuple, flow)?,
-            Key::V6(tuple) => self.instance.state_mut().set_flow6(key.table(), tuple, flow)?,
+            Key::V4(tuple) => state.set_flow4(key.table(), tuple, seed.entry(seen))?,
+            Key::V6(tuple) => state.set_flow6(key.table(), tuple, seed.entry(seen))?,
         }
         Ok(true)
     }

@@ -1,12 +1,12 @@
 //! The two shells around the packet path that run the same packets: the host's tables, and the loaded program.
 
 use anyhow::Result;
-use foobar_common::abi::{Event, Flow, FlowTable};
+use foobar_common::abi::{Event, FlowTable};
 use foobar_common::address::{Address, Be16, Tuple};
 use foobar_common::parse::UDP;
 use std::net::IpAddr;
 
-use super::case::Lease;
+use super::case::{Lease, Seed};
 use super::counters::Counters;
 use super::frame::Frame;
 use super::hosts::Wire;
@@ -73,8 +73,8 @@ pub trait Shell {
     /// Empties the flow tables and sets every cursor to its beginning.
     fn reset(&mut self) -> Result<()>;
 
-    /// Adds a flow whose last packet came so long ago; false: this machine has not run for so long.
-    fn seed(&mut self, key: Key, flow: Flow, age_ns: u64) -> Result<bool>;
+    /// Adds a flow; false: this machine has not run for so long as it is old.
+    fn seed(&mut self, seed: &Seed) -> Result<bool>;
 
     /// Has the server's lease end.
     fn set_lease(&mut self, lease: Lease) -> Result<()>;

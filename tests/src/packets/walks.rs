@@ -3,13 +3,14 @@
 use std::path::Path;
 
 use anyhow::Result;
-use foobar_common::abi::{Flow, FlowTable};
+use foobar_common::abi::FlowTable;
 use foobar_user::datapath::flows::FlowTables;
 
+use super::case::Seed;
 use super::frame::{ACK, Frame, SYN, Transport};
 use super::hosts::{CLIENT, VIP, WEB1, Wire};
 use super::kernel::Kernel;
-use super::shell::{Key, Shell as _};
+use super::shell::Shell as _;
 use super::world::RuleSet;
 
 /// The VIP's port of `www`, and its client's.
@@ -51,7 +52,7 @@ pub fn check(kernel: &mut Kernel, pins: &Path) -> Result<Vec<String>> {
 fn begin(kernel: &mut Kernel) -> Result<()> {
     kernel.reset()?;
     let beside = Frame::new(true, CLIENT, VIP, Transport::Tcp(CLIENT_PORT, PORT, ACK));
-    kernel.seed(Key::of(&beside), Flow::default(), 0)?;
+    kernel.seed(&Seed { packet: beside, backend: 0, generation: 0, rule: 0, age_ns: 0 })?;
     kernel.run(Wire::Front, &of_client(SYN)).map(drop)
 }
 

@@ -68,20 +68,14 @@ impl Datapath {
     }
 
     fn put(&mut self, v6: bool, client: (Ipv4Addr, Ipv6Addr), ports: (u16, u16), backend: u32) -> Result<()> {
-        let flow = Flow {
-            backend,
-            generation: GENERATION,
-            rule: RULES as u16 - 1,
-            last_seen_ns: clock::now_ns()?,
-            ..Flow::default()
-        };
+        let last_seen_ns = clock::now_ns()?;
         let (ports, state) = ((Be16::new(ports.0), Be16::new(ports.1)), self.instance.state_mut());
         if v6 {
             let key = Tuple::new((Address::from(client.1), Address::from(VIP6)), ports, TCP);
-            return state.set_flow6(FlowTable::Established, key, flow);
+            return state.set_flow6(FlowTable::Established, key, entry(backend, last_seen_ns));
         }
         let key = Tuple::new((Address::from(client.0), Address::from(VIP)), ports, TCP);
-        state.set_flow4(FlowTable::Established, key, flow)
+        state.set_flow4(FlowTable::Established, key, entry(backend, last_seen_ns))
     }
 
     /// Packets that have met each reason until now.
@@ -89,6 +83,11 @@ impl Datapath {
         let verdicts = self.instance.state().verdicts()?;
         Ok(verdicts.into_iter().map(|(reason, counter)| (reason, counter.packets)).collect())
     }
+}
+
+/// An established flow as its handshake has left it.
+fn entry<const W: usize>(backend: u32, last_seen_ns: u64) -> Flow<W> {
+    Flow { backend, generation: GENERATION, rule: RULES as u16 - 1, last_seen_ns, ..Flow::default() }
 }
 
 /// A service at the VIP, and its backends at the same port.
