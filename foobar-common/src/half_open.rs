@@ -14,9 +14,12 @@ use crate::address::Tuple;
 use crate::hash::mix;
 
 /// Places of a set: as many as hardware fetches at once.
-pub const WAYS: u32 = 4;
+pub const WAYS: usize = 4;
 /// Sets; a power of two.
-const SETS: u32 = MAX_HALF_OPEN / WAYS;
+pub const SETS: u32 = MAX_HALF_OPEN / WAYS as u32;
+
+/// A set of places.
+pub type Set<const W: usize> = [HalfOpen<W>; WAYS];
 
 /// A place: a cache line for IPv4, two for IPv6.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,15 +35,15 @@ pub struct HalfOpen<const W: usize> {
 
 const _: () = assert!(size_of::<HalfOpen<1>>() == 64 && size_of::<HalfOpen<4>>() == 128 && SETS.is_power_of_two());
 
-/// Index of the first place of a tuple's set.
+/// Index of a tuple's set.
 #[inline(always)]
 #[must_use]
-pub fn first_place<const W: usize>(tuple: &Tuple<W>, seed: u64) -> u32 {
+pub fn set_of<const W: usize>(tuple: &Tuple<W>, seed: u64) -> u32 {
     let mut hash = mix(seed ^ u64::from(tuple.ports()));
     let mut word = 0;
     while word < W {
         hash = mix(hash ^ (u64::from(tuple.source.0[word]) | u64::from(tuple.destination.0[word]) << 32));
         word += 1;
     }
-    hash as u32 % SETS * WAYS
+    hash as u32 % SETS
 }

@@ -1,25 +1,27 @@
 //! The kernel's side of the table of half-open flows, see `foobar_common::half_open`.
 
 use aya_ebpf::maps::Array;
-use core::ptr::{read_volatile, write_volatile};
+use core::ptr::{null_mut, read_volatile, write_volatile};
 use foobar_common::abi::Flow;
 use foobar_common::address::{Address, Tuple};
 use foobar_common::flow::closed;
-use foobar_common::half_open::{HalfOpen, WAYS, first_place};
+use foobar_common::half_open::{HalfOpen, Set, WAYS, set_of};
 
 use crate::maps::SEED;
 use crate::{atomic, failures};
 
 /// A table of one family.
-pub(crate) type Table<const W: usize> = Array<HalfOpen<W>>;
+pub(crate) type Table<const W: usize> = Array<Set<W>>;
+/// A place; null: none.
 type Place<const W: usize> = *mut HalfOpen<W>;
-/// No place's number.
-const NOWHERE: u32 = 0;
 
 /// The entry of a tuple.
 #[inline(always)]
 pub(crate) fn get<const W: usize>(table: &'static Table<W>, tuple: &Tuple<W>) -> Option<Flow<W>> {
-    let place = table.get_ptr_mut(found(table, tuple).checked_sub(1)?)?;
+    let place = found(table, tuple);
+    if place.is_null() {
+        return None;
+    }
     // Once more when another CPU writes it: that takes less than a look.
     look(place, tuple).or_else(|| look(place, tuple))
 }
@@ -43,18 +45,18 @@ fn look<const W: usize>(place: Place<W>, tuple: &Tuple<W>) -> Option<Flow<W>> {
 /// Writes an entry, in the place of its set that suits best; false: other CPUs write there just now.
 #[inline(never)]
 pub(crate) fn insert<const W: usize>(table: &'static Table<W>, tuple: &Tuple<W>, flow: &Flow<W>) -> bool {
+    let Some(set) = set(table, tuple) else { return false };
     // A place that another CPU locks in between is passed over the second time.
-    put(table, oldest(table, tuple), tuple, flow) || put(table, oldest(table, tuple), tuple, flow)
+    put(oldest(set), tuple, flow) || put(oldest(set), tuple, flow)
 }
 
 /// Changes an entry where it is; one that has gone, or that another CPU changes just now, is left alone.
 #[inline(never)]
 pub(crate) fn amend<const W: usize>(table: &'static Table<W>, tuple: &Tuple<W>, flow: &Flow<W>) {
-    let found = find(table, tuple).checked_sub(1);
-    let Some(place) = found.and_then(|place| table.get_ptr_mut(place)) else { return };
+    let place = find(table, tuple);
     // SAFETY: a place of the table, which is ours alone from the lock on.
     unsafe {
-        if lock(place) {
+        if !place.is_null() && lock(place) {
             if is_of(place, tuple) && read_volatile(&raw const (*place).flow.last_seen_ns) != 0 {
                 write(place, flow);
             }
@@ -63,13 +65,12 @@ pub(crate) fn amend<const W: usize>(table: &'static Table<W>, tuple: &Tuple<W>, 
     }
 }
 
-/// Writes a new entry to a place, from 1 on; who is driven out has one flow less at his backend. False: another CPU writes it.
+/// Writes a new entry to a place; who is driven out has one flow less at his backend. False: another CPU writes it.
 #[inline(always)]
-fn put<const W: usize>(table: &'static Table<W>, place: u32, tuple: &Tuple<W>, flow: &Flow<W>) -> bool {
-    let Some(place) = place.checked_sub(1).and_then(|place| table.get_ptr_mut(place)) else { return false };
+fn put<const W: usize>(place: Place<W>, tuple: &Tuple<W>, flow: &Flow<W>) -> bool {
     // SAFETY: a place of the table, which is ours alone from the lock on.
     unsafe {
-        if !lock(place) {
+        if place.is_null() || !lock(place) {
             return false;
         }
         let used = read_volatile(&raw const (*place).flow.last_seen_ns) != 0;
@@ -104,11 +105,10 @@ unsafe fn write<const W: usize>(place: Place<W>, flow: &Flow<W>) {
 /// Frees the place of a tuple's entry.
 #[inline(never)]
 pub(crate) fn remove<const W: usize>(table: &'static Table<W>, tuple: &Tuple<W>) {
-    let found = find(table, tuple).checked_sub(1);
-    let Some(place) = found.and_then(|place| table.get_ptr_mut(place)) else { return };
+    let place = find(table, tuple);
     // SAFETY: as in `amend`. When another CPU writes it, it is in use, and grows old by itself.
     unsafe {
-        if lock(place) {
+        if !place.is_null() && lock(place) {
             if is_of(place, tuple) {
                 write_volatile(&raw mut (*place).flow.last_seen_ns, 0);
             }
@@ -119,48 +119,48 @@ pub(crate) fn remove<const W: usize>(table: &'static Table<W>, tuple: &Tuple<W>)
 
 /// See [`find`]. A function of its own, as are those that change the table: the stages have no stack to spare for them.
 #[inline(never)]
-fn found<const W: usize>(table: &'static Table<W>, tuple: &Tuple<W>) -> u32 {
+fn found<const W: usize>(table: &'static Table<W>, tuple: &Tuple<W>) -> Place<W> {
     find(table, tuple)
 }
 
-/// Number of the place of a tuple's entry, from 1 on; [`NOWHERE`]: there is none.
+/// The place of a tuple's entry.
 #[inline(always)]
-fn find<const W: usize>(table: &'static Table<W>, tuple: &Tuple<W>) -> u32 {
-    let first = first(tuple);
+fn find<const W: usize>(table: &'static Table<W>, tuple: &Tuple<W>) -> Place<W> {
+    let Some(set) = set(table, tuple) else { return null_mut() };
     for way in 0..WAYS {
-        let Some(place) = table.get_ptr_mut(first + way) else { return NOWHERE };
-        // SAFETY: a place of the table; volatile, because other CPUs write it.
-        let used = unsafe { read_volatile(&raw const (*place).flow.last_seen_ns) != 0 };
-        // SAFETY: as above.
-        if used && unsafe { is_of(place, tuple) } {
-            return first + way + 1;
+        // SAFETY: a place of the set; volatile, because other CPUs write it.
+        unsafe {
+            let place = &raw mut (*set)[way];
+            if read_volatile(&raw const (*place).flow.last_seen_ns) != 0 && is_of(place, tuple) {
+                return place;
+            }
         }
     }
-    NOWHERE
+    null_mut()
 }
 
-/// Number of the place of a tuple's set that is free, or was silent longest.
+/// The place of a set that is free, or was silent longest.
 #[inline(always)]
-fn oldest<const W: usize>(table: &'static Table<W>, tuple: &Tuple<W>) -> u32 {
-    let first = first(tuple);
-    let (mut best, mut least) = (NOWHERE, u64::MAX);
+fn oldest<const W: usize>(set: *mut Set<W>) -> Place<W> {
+    let (mut best, mut least) = (null_mut(), u64::MAX);
     for way in 0..WAYS {
-        let Some(place) = table.get_ptr_mut(first + way) else { return NOWHERE };
         // SAFETY: as in `find`.
-        let (version, seen) = unsafe {
-            (read_volatile(&raw const (*place).version), read_volatile(&raw const (*place).flow.last_seen_ns))
+        let (place, version, seen) = unsafe {
+            let place = &raw mut (*set)[way];
+            (place, read_volatile(&raw const (*place).version), read_volatile(&raw const (*place).flow.last_seen_ns))
         };
         // Who writes it is done soon; or was an agent that died, and then the place is lost and no more.
         if version & 1 == 0 && seen < least {
-            (best, least) = (first + way + 1, seen);
+            (best, least) = (place, seen);
         }
     }
     best
 }
 
+/// The set of a tuple.
 #[inline(always)]
-fn first<const W: usize>(tuple: &Tuple<W>) -> u32 {
-    first_place(tuple, SEED.get(0).copied().unwrap_or(0))
+fn set<const W: usize>(table: &'static Table<W>, tuple: &Tuple<W>) -> Option<*mut Set<W>> {
+    table.get_ptr_mut(set_of(tuple, SEED.get(0).copied().unwrap_or(0)))
 }
 
 /// Whether a place's entry is of a tuple.

@@ -12,7 +12,7 @@ use foobar_common::abi::{
 use foobar_common::address::{Peer, SocketKey, Tuple};
 use foobar_common::express::Express;
 use foobar_common::generation::Generation;
-use foobar_common::half_open::HalfOpen;
+use foobar_common::half_open::{SETS, Set};
 use foobar_common::open::{BUCKETS as OPEN_BUCKETS, WAYS};
 use foobar_common::path::Work;
 use foobar_common::reply::Reply;
@@ -89,9 +89,9 @@ pub(crate) static FLOWS4: LruHashMap<Tuple<1>, Flow<1>> = LruHashMap::with_max_e
 #[map]
 pub(crate) static FLOWS6: LruHashMap<Tuple<4>, Flow<4>> = LruHashMap::with_max_entries(DEFAULT_FLOWS, 0);
 #[map]
-pub(crate) static HALF_OPEN4: Array<HalfOpen<1>> = Array::with_max_entries(MAX_HALF_OPEN, MMAPABLE);
+pub(crate) static HALF_OPEN4: Array<Set<1>> = Array::with_max_entries(SETS, MMAPABLE);
 #[map]
-pub(crate) static HALF_OPEN6: Array<HalfOpen<4>> = Array::with_max_entries(MAX_HALF_OPEN, MMAPABLE);
+pub(crate) static HALF_OPEN6: Array<Set<4>> = Array::with_max_entries(SETS, MMAPABLE);
 #[map]
 pub(crate) static DATAGRAMS4: LruHashMap<Tuple<1>, Flow<1>> = LruHashMap::with_max_entries(MAX_HALF_OPEN, 0);
 #[map]

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 use aya::maps::{HashMap, Map, MapData, MapError};
 use foobar_common::abi::{Flow, MAX_HALF_OPEN};
 use foobar_common::address::Tuple;
-use foobar_common::half_open::{HalfOpen, WAYS, first_place};
+use foobar_common::half_open::{HalfOpen, WAYS, set_of};
 
 use super::mapping::Mapping;
 use super::wire::Wire;
@@ -198,8 +198,8 @@ impl<const W: usize> Places<W> {
     }
 
     fn find(&self, key: &Tuple<W>) -> Option<(usize, HalfOpen<W>)> {
-        let first = first_place(key, self.seed) as usize;
-        let entries = (first..first + WAYS as usize).filter_map(|place| Some((place, self.read(place)?)));
+        let first = set_of(key, self.seed) as usize * WAYS;
+        let entries = (first..first + WAYS).filter_map(|place| Some((place, self.read(place)?)));
         entries.into_iter().find(|(_, entry)| entry.flow.last_seen_ns != 0 && entry.tuple == *key)
     }
 
