@@ -30,6 +30,8 @@ mod stages;
 mod trace;
 mod tunnel;
 
+use core::arch::asm;
+
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::helpers::bpf_redirect;
 use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr, sock_ops, xdp};
@@ -54,15 +56,25 @@ fn foobar(context: XdpContext) -> u32 {
     if let Some(verdict) = express::forward(&mut frame, &tables) {
         return end(verdict, tables.ingress(), bytes);
     }
-    let stage = match path::enter(&frame, &tables) {
-        Entered::Ipv4 => Stage::Path4,
-        Entered::Ipv6 => Stage::Path6,
+    match path::enter(&frame, &tables) {
+        Entered::Ipv4 => jump::<{ Stage::Path4 as u32 }>(&context),
+        Entered::Ipv6 => jump::<{ Stage::Path6 as u32 }>(&context),
         Entered::Done(verdict) => return end(verdict, tables.ingress(), bytes),
-    };
-    // SAFETY: the context of the running program.
-    unsafe { maps::STAGES.tail_call(&context, stage as u32) };
+    }
     // The stage is not there, which a loading never leaves so: closed.
     end(Verdict::Drop(Reason::Internal), tables.ingress(), bytes)
+}
+
+/// Goes on in a stage whose number the kernel sees when it loads the program: it jumps straight there, and looks nothing up for each
+/// packet. Comes back only when the stage is not there.
+#[inline(always)]
+fn jump<const STAGE: u32>(context: &XdpContext) {
+    // SAFETY: the context of the running program; and a register that nobody uses. It is given another number after each jump: else
+    // the compiler would make one jump of all, to a stage that is found out at run time.
+    unsafe {
+        maps::STAGES.tail_call(context, STAGE);
+        asm!("w0 = {}", const STAGE, out("r0") _, options(nomem, nostack));
+    }
 }
 
 /// The whole way of an IPv4 packet.
