@@ -1,5 +1,7 @@
 //! The way of a packet: parse, flow, service, firewall, choice, rewriting, verdict.
 
+use core::hint::black_box;
+
 use crate::abi::{
     BACKEND_ABSENT, FLOW_REPLIES, FORWARD_DIRECT, FORWARD_NAT, FORWARD_TUNNEL, Flow, FlowTable, SERVICE_REPLIES,
     Service,
@@ -480,7 +482,9 @@ where
         Err(reason) => return reason,
     };
     let (rule, generation) = (found.flow.rule, found.flow.generation);
-    found.flow = Flow { backend: slot, rule, generation, last_seen_ns: now_ns, ..Flow::default() };
+    // Hidden from the compiler, which would set so many zeroes byte by byte, by a call.
+    let source = Address([black_box(0); W]);
+    found.flow = Flow { backend: slot, rule, generation, last_seen_ns: now_ns, source, ..Flow::default() };
     found.table = flow::table_of_new(headers.tuple.protocol);
     Reason::NewFlow
 }

@@ -41,7 +41,8 @@ macro_rules! replies {
                     _ => $datagrams.get(&room.tuple),
                 };
                 let Some(reply) = found else { return 0 };
-                room.reply = *reply;
+                // An assignment would be a call that copies byte by byte.
+                core::ptr::copy_nonoverlapping(reply, &raw mut room.reply, 1);
             }
             1
         }
