@@ -29,8 +29,8 @@ pub(super) trait Contestant: Debug {
     fn taken(&self, server: &str, at: i64) -> Result<i64>;
     /// When a dead server's clients were fenced off from it by something that needs nobody alive; `None`: they are not.
     fn fenced(&self, server: &str) -> Result<Option<i64>>;
-    /// How it fences, for people.
-    fn fencing(&self) -> &'static str;
+    /// What it was set to, and how it fences; for people.
+    fn about(&self) -> String;
     /// What helps to understand why something did not happen.
     fn told(&self) -> String;
 }

@@ -47,8 +47,8 @@ pub(super) fn run(progress: &dyn Progress, rounds: u32) -> Result<Vec<Row>> {
     }
     for (site, series) in &sites {
         progress.note(&series.remark(site.name()));
+        progress.note(&format!("{:<8} {}", site.name(), site.about()));
     }
-    let [(ours, own), (peer, theirs)] = &sites;
-    progress.note(&format!("{}: {}; {}: {}", ours.name(), ours.fencing(), peer.name(), peer.fencing()));
+    let [(_, own), (peer, theirs)] = &sites;
     Ok(series::rows(own, theirs, peer.name()))
 }

@@ -58,8 +58,10 @@ impl Contestant for Failover {
         Ok(Some((end / 1_000).cast_signed()))
     }
 
-    fn fencing(&self) -> &'static str {
-        "the old leader is fenced within `detect`, by the kernel, an eighth of its lease before anybody can take it"
+    fn about(&self) -> String {
+        "its defaults, a lease of 2 s; the kernel fences the old leader within `detect`, an eighth of the lease before \
+         anybody can take it"
+            .to_owned()
     }
 
     fn told(&self) -> String {

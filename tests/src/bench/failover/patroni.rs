@@ -115,8 +115,14 @@ impl Contestant for Patroni {
         Ok(None)
     }
 
-    fn fencing(&self) -> &'static str {
-        "no fence but its own agent, for there is no watchdog device here"
+    fn about(&self) -> String {
+        format!(
+            "ttl {} s, loop_wait {} s, retry_timeout {} s, synchronous_mode; no fence but its own agent, for there is no \
+             watchdog device here",
+            settings::TTL,
+            settings::LOOP_WAIT,
+            settings::RETRY_TIMEOUT
+        )
     }
 
     fn told(&self) -> String {

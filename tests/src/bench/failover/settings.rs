@@ -11,6 +11,12 @@ use crate::failover::address;
 pub(super) const SCOPE: &str = "bench";
 /// Port of its HTTP API.
 pub(super) const API: u16 = 8008;
+/// Seconds: the least of each by its documentation. Since 3.2 its code takes no less; 3.0 does, without being safe.
+pub(super) const TTL: u32 = 20;
+/// See [`TTL`].
+pub(super) const LOOP_WAIT: u32 = 1;
+/// See [`TTL`].
+pub(super) const RETRY_TIMEOUT: u32 = 3;
 /// Who replicates.
 pub(super) const REPLICATOR: &str = "replicator";
 
@@ -33,10 +39,9 @@ pub(super) fn of(server: &str, folder: &Path, data: &Path, password: &str, store
         },
         "bootstrap": {
             "dcs": {
-                // The least of each by its documentation; since 3.2 its code takes no less, and 3.0 does without being safe.
-                "ttl": 20,
-                "loop_wait": 1,
-                "retry_timeout": 3,
+                "ttl": TTL,
+                "loop_wait": LOOP_WAIT,
+                "retry_timeout": RETRY_TIMEOUT,
                 "maximum_lag_on_failover": 1 << 20,
                 // As ours in its default mode: commits wait for a replica while there is one, and only such a one takes over.
                 "synchronous_mode": true,
