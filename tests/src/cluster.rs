@@ -7,6 +7,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use foobar_user::datapath::fence::Fence;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -80,6 +81,11 @@ impl Cluster {
     /// Where a server's agent pins.
     pub fn pins(&self, server: &str) -> PathBuf {
         self.network.bpffs().join("foobar").join(server)
+    }
+
+    /// When a server's fence goes up, or went, in nanoseconds of the boot-time clock; `None`: it has none.
+    pub fn fence_end(&self, server: &str) -> Result<Option<u64>> {
+        Ok(Fence::adopt(self.network.bpffs(), server)?.map(|fence| fence.end()))
     }
 
     /// The namespace of any host of the network.

@@ -5,6 +5,7 @@
 
 mod balancer;
 mod cpu;
+mod failover;
 mod firewall;
 mod http;
 mod lab;
@@ -38,7 +39,7 @@ pub struct Arguments {
     /// Print one JSON object a row; everything else goes to standard error
     #[arg(long)]
     json: bool,
-    /// Rounds of the benches on wires; BPF_PROG_TEST_RUN always takes 24 or 64
+    /// Rounds of the benches on wires, deaths of each leader; BPF_PROG_TEST_RUN always takes 24 or 64
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
     rounds: u32,
     /// Seconds that each way is measured in such a round; datagrams are sent for a tenth of that
@@ -56,6 +57,8 @@ enum Bench {
     Balancer,
     /// Requests a second and CPU a request, by wrk through the site
     Http,
+    /// Milliseconds without writes when the database's leader dies or hands over, beside Patroni with etcd and HAProxy
+    Failover,
 }
 
 /// Runs the benches; fails when one could not be run, never for a figure.
@@ -95,6 +98,9 @@ fn benches(arguments: &Arguments, screen: &Screen) -> Result<()> {
     }
     if wanted(Bench::Http) {
         print(arguments, screen, &http::run(screen, arguments.rounds, arguments.seconds)?)?;
+    }
+    if wanted(Bench::Failover) {
+        print(arguments, screen, &failover::run(screen, arguments.rounds)?)?;
     }
     Ok(())
 }

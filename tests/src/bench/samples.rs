@@ -30,10 +30,14 @@ impl Samples {
         self.0.iter().copied().reduce(f64::min).unwrap_or(f64::NAN)
     }
 
+    /// The greatest one; NaN of none.
+    pub(super) fn max(&self) -> f64 {
+        self.0.iter().copied().reduce(f64::max).unwrap_or(f64::NAN)
+    }
+
     /// Greatest minus least, over the median.
     pub(super) fn spread(&self) -> f64 {
-        let max = self.0.iter().copied().reduce(f64::max).unwrap_or(f64::NAN);
-        (max - self.min()) / self.median()
+        (self.max() - self.min()) / self.median()
     }
 
     /// Sample by sample, this over `other`.

@@ -100,11 +100,16 @@ impl Acknowledged {
         ends.windows(2).map(|pair| (pair[1] - pair[0]) / 1000).max().unwrap_or(0)
     }
 
-    /// Milliseconds from the first failure, or the last acknowledgement, after `at` to the first acknowledgement by another server.
+    /// When another server than `old` first acknowledged a row after `at`.
+    #[must_use]
+    pub fn first_elsewhere(&self, at: i64, old: &str) -> Option<i64> {
+        self.rows.iter().filter(|row| row.server != old && row.ended > at).map(|row| row.ended).min()
+    }
+
+    /// Milliseconds from `at` to then.
     #[must_use]
     pub fn recovered_ms(&self, at: i64, old: &str) -> Option<i64> {
-        let first = self.rows.iter().filter(|row| row.server != old && row.ended > at).map(|row| row.ended).min()?;
-        Some((first - at) / 1000)
+        Some((self.first_elsewhere(at, old)? - at) / 1000)
     }
 }
 

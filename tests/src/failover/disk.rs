@@ -12,7 +12,7 @@ const SIZE: &str = "size=768m,mode=755";
 
 /// A file system in memory at a folder. Dropping it takes it away.
 #[derive(Debug)]
-pub(super) struct Disk {
+pub(crate) struct Disk {
     pub(super) server: &'static str,
     folder: PathBuf,
 }

@@ -15,7 +15,7 @@ use crate::cluster::Cluster;
 use crate::process::Process;
 use crate::{Host, eventually};
 
-/// The host of all members.
+/// The host of all members, unless another one is named.
 pub const HOST: &str = "monitor";
 const MEMBERS: [&str; 3] = ["m0", "m1", "m2"];
 /// Time that a start may take on a busy machine.
@@ -24,6 +24,7 @@ const READY: Duration = Duration::from_secs(60);
 /// The members that run. Dropping them kills them.
 #[derive(Debug)]
 pub struct Etcd {
+    host: &'static str,
     members: Vec<(&'static str, Process)>,
     /// Below it lie the certificates.
     folder: PathBuf,
@@ -37,9 +38,17 @@ impl Etcd {
     /// # Errors
     /// They do not come up.
     pub fn start(cluster: &Cluster) -> Result<Self> {
+        Self::start_on(cluster, HOST)
+    }
+
+    /// The same on another host.
+    ///
+    /// # Errors
+    /// They do not come up.
+    pub fn start_on(cluster: &Cluster, host: &'static str) -> Result<Self> {
         let folder = cluster.folder().to_owned();
         let disk = folder.join("etcd");
-        let mut etcd = Self { members: Vec::new(), _disk: Disk::mount(HOST, &disk)?, folder, disk };
+        let mut etcd = Self { host, members: Vec::new(), _disk: Disk::mount(host, &disk)?, folder, disk };
         etcd.start_missing(cluster)?;
         Ok(etcd)
     }
@@ -68,7 +77,7 @@ impl Etcd {
         let leads = |member: &&Value| member["Status"]["leader"] == member["Status"]["header"]["member_id"];
         let leader = status.as_array().and_then(|members| members.iter().find(leads)).context("nobody leads etcd")?;
         let at = leader["Endpoint"].clone();
-        let name = MEMBERS.into_iter().find(|name| at == client_url(name)).context("a member")?;
+        let name = MEMBERS.into_iter().find(|name| at == self.client_url(name)).context("a member")?;
         self.kill(|other| other == name)
     }
 
@@ -99,10 +108,9 @@ impl Etcd {
     }
 
     fn member(&self, cluster: &Cluster, name: &str) -> Result<Command> {
-        let (client, peer) = (client_url(name), peer_url(name));
-        let all = MEMBERS.map(|name| format!("{name}={}", peer_url(name))).join(",");
-        let pki = self.folder.join("pki");
-        let (ca, certificate, key) = (pki.join("ca.pem"), pki.join("monitor.pem"), pki.join("monitor.key"));
+        let (client, peer) = (self.client_url(name), self.peer_url(name));
+        let all = MEMBERS.map(|name| format!("{name}={}", self.peer_url(name))).join(",");
+        let [ca, certificate, key] = self.tls();
         let mut command = Command::new("etcd");
         command.args(["--name", name, "--data-dir"]).arg(self.disk.join(name));
         command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
@@ -115,36 +123,46 @@ impl Etcd {
         command.args(["--heartbeat-interval", "100", "--election-timeout", "500", "--auto-compaction-retention", "1"]);
         let log = fs::OpenOptions::new().create(true).append(true).open(self.disk.join(format!("{name}.log")))?;
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-        cluster.namespace(HOST)?.attach(&mut command);
+        cluster.namespace(self.host)?.attach(&mut command);
         Ok(command)
     }
 
     fn ask(&self, cluster: &Cluster, question: &[&str]) -> Result<String> {
-        let pki = self.folder.join("pki");
-        let file = |name: &str| pki.join(name).to_string_lossy().into_owned();
-        let (ca, certificate, key) = (file("ca.pem"), file("monitor.pem"), file("monitor.key"));
-        let endpoints = MEMBERS.map(client_url).join(",");
+        let [ca, certificate, key] = self.tls().map(|file| file.to_string_lossy().into_owned());
+        let endpoints = MEMBERS.map(|name| self.client_url(name)).join(",");
         let with = ["--endpoints", &endpoints, "--cacert", &ca, "--cert", &certificate, "--key", &key];
-        cluster.run(HOST, "etcdctl", &[&with[..], question].concat())
+        cluster.run(self.host, "etcdctl", &[&with[..], question].concat())
+    }
+
+    /// The CA, and the host's certificate with its key.
+    fn tls(&self) -> [PathBuf; 3] {
+        let pki = self.folder.join("pki");
+        [pki.join("ca.pem"), pki.join(format!("{}.pem", self.host)), pki.join(format!("{}.key", self.host))]
+    }
+
+    fn client_url(&self, name: &str) -> String {
+        endpoint(self.host, name, 2379).to_string()
+    }
+
+    fn peer_url(&self, name: &str) -> String {
+        endpoint(self.host, name, 2380).to_string()
     }
 }
 
-/// Where clients reach the members, in the order in which the site file names them.
+/// Where clients reach the members on [`HOST`], in the order in which the site file names them.
 #[must_use]
 pub fn members() -> Vec<Endpoint> {
-    MEMBERS.map(|name| endpoint(name, 2379)).to_vec()
+    members_on(HOST)
 }
 
-fn endpoint(name: &str, base: u16) -> Endpoint {
+/// The same on another host.
+#[must_use]
+pub fn members_on(host: &str) -> Vec<Endpoint> {
+    MEMBERS.map(|name| endpoint(host, name, 2379)).to_vec()
+}
+
+fn endpoint(host: &str, name: &str, base: u16) -> Endpoint {
     let index = MEMBERS.iter().zip(0..).find(|(member, _)| **member == name).map_or(0, |(_, index)| index);
-    let host = Host::named(HOST).map_or_else(String::new, |host| host.v4().to_string());
+    let host = Host::named(host).map_or_else(String::new, |host| host.v4().to_string());
     Endpoint { tls: true, host, port: base + 100 * index }
-}
-
-fn client_url(name: &str) -> String {
-    endpoint(name, 2379).to_string()
-}
-
-fn peer_url(name: &str) -> String {
-    endpoint(name, 2380).to_string()
 }

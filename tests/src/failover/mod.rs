@@ -4,31 +4,32 @@ mod acknowledged;
 mod disk;
 pub mod etcd;
 mod fault;
+mod ground;
+pub(crate) mod sql;
+mod writers;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use foobar_user::datapath::fence::boot_now;
-use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::cluster::{Cluster, server};
-use crate::process::{Process, run};
-use crate::site::Binaries;
-use crate::{cgroup, eventually, obtained};
+use crate::cluster::Cluster;
+use crate::process::Process;
+use crate::{cgroup, eventually};
 
 pub use acknowledged::{Acknowledged, Row};
-use disk::Disk;
+pub(crate) use disk::Disk;
 use etcd::Etcd;
 pub use fault::{Fault, Outcome};
+use ground::SERVERS;
+pub(crate) use ground::{Ground, VIP, password_file};
+pub use writers::Writers;
 
 /// The servers that run PostgreSQL.
 pub const DATABASES: [&str; 2] = ["db1", "db2"];
@@ -36,7 +37,6 @@ pub const DATABASES: [&str; 2] = ["db1", "db2"];
 const READY: Duration = Duration::from_secs(90);
 /// One cluster at a time in a process.
 static ALONE: Mutex<()> = Mutex::new(());
-const PASSWORD: &str = "a secret of the bed\n";
 
 /// Who keeps the lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,13 +59,6 @@ pub struct Failover {
     _alone: MutexGuard<'static, ()>,
 }
 
-/// Writers at work. Dropping them ends them.
-#[derive(Debug)]
-pub struct Writers {
-    process: Process,
-    log: PathBuf,
-}
-
 impl Failover {
     /// Starts the cluster, with these further lines in `[database]`, and waits until a replica is in sync.
     ///
@@ -81,27 +74,14 @@ impl Failover {
     /// It does not come up.
     pub fn start_by(keeping: Keeping, settings: &str) -> Result<Self> {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        own_mounts()?;
-        let servers = ["lb1", "db1", "db2", "app1"];
-        let cluster = Cluster::new(&site(keeping, settings)?, &servers)?;
-        let folder = cluster.folder();
-        // PostgreSQL's own account walks through it.
-        fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
-        fs::create_dir_all(folder.join("secrets"))?;
-        for name in ["guestbook", "replication"] {
-            fs::write(folder.join(format!("secrets/{name}.password")), PASSWORD)?;
-        }
-        run(Command::new(Binaries::find()?.foobar).args(["pki", "--site"]).arg(folder.join("site.toml")))?;
-        let disks = DATABASES.iter().map(|server| Disk::mount(server, &folder.join("state").join(server)));
-        let disks = disks.collect::<Result<_>>()?;
+        let Ground { cluster, disks } = Ground::prepare(keeping, settings)?;
         let etcd = (keeping == Keeping::Etcd).then(|| Etcd::start(&cluster)).transpose()?;
         let mut failover = Self { agents: Vec::new(), etcd, disks, cluster, _alone: alone };
-        for server in servers {
+        for server in SERVERS {
             failover.start_agent(server)?;
         }
         failover.settled("db1")?;
-        failover
-            .sql("db1", "create table acknowledged (writer bigint, number bigint, primary key (writer, number))")?;
+        failover.sql("db1", sql::TABLE)?;
         Ok(failover)
     }
 
@@ -135,14 +115,20 @@ impl Failover {
     /// # Errors
     /// It does not come to that in time; with what every server says.
     pub fn settled(&self, leader: &str) -> Result<()> {
-        let settled = || {
-            let Ok(status) = self.status(leader) else { return Ok(false) };
-            let members = status["members"].as_array().cloned().unwrap_or_default();
-            let in_sync = members.iter().any(|member| member["in_sync"] == true && member["role"] == "replica");
-            let leads = status["leader"] == leader && status["open"] == true && status["held"] == true;
-            Ok(leads && in_sync && self.member("db-write")?.as_deref() == Some(leader))
-        };
+        let settled = || self.is_settled(leader);
         eventually(READY, &format!("{leader} leads with a replica"), settled).with_context(|| self.told())
+    }
+
+    /// Whether `leader` leads with another server in sync, and app servers are sent to it.
+    ///
+    /// # Errors
+    /// The app server's agent tells no services.
+    pub fn is_settled(&self, leader: &str) -> Result<bool> {
+        let Ok(status) = self.status(leader) else { return Ok(false) };
+        let members = status["members"].as_array().cloned().unwrap_or_default();
+        let in_sync = members.iter().any(|member| member["in_sync"] == true && member["role"] == "replica");
+        let leads = status["leader"] == leader && status["open"] == true && status["held"] == true;
+        Ok(leads && in_sync && self.member("db-write")?.as_deref() == Some(leader))
     }
 
     /// The server that app servers are sent to.
@@ -194,11 +180,13 @@ impl Failover {
     }
 
     fn psql(&self, server: &str, statement: &str) -> Result<String> {
-        let mut psql = Command::new("/usr/lib/postgresql/15/bin/psql");
-        let socket = self.cluster.folder().join("run").join(server).join("postgres");
-        psql.args(["-qAtX", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", "guestbook", "-h"]).arg(socket);
-        psql.args(["-c", statement]);
-        run(&mut psql)
+        sql::run(&self.socket(server), statement)
+    }
+
+    /// The folder of the unix socket of a server's PostgreSQL.
+    #[must_use]
+    pub fn socket(&self, server: &str) -> PathBuf {
+        self.cluster.folder().join("run").join(server).join("postgres")
     }
 
     /// Begins to write from the app server.
@@ -214,14 +202,7 @@ impl Failover {
     /// # Errors
     /// The writers cannot be started.
     pub fn writers_with(&self, name: &str, options: &str) -> Result<Writers> {
-        let log = self.cluster.folder().join(format!("{name}.acknowledged"));
-        fs::write(&log, "")?;
-        let mut command = Command::new(Binaries::find()?.writer);
-        let to = format!("host=10.0.9.20 dbname=guestbook user=guestbook {options}");
-        command.args(["--to", &to, "--log"]).arg(&log);
-        command.arg("--password-file").arg(self.cluster.folder().join("secrets/guestbook.password"));
-        self.cluster.place("app1", "writers", command.stdin(Stdio::piped()))?;
-        Ok(Writers { process: Process::spawn("the writers", &mut command)?, log })
+        Writers::start(&self.cluster, name, options)
     }
 
     /// Rows that are there on a server.
@@ -229,12 +210,7 @@ impl Failover {
     /// # Errors
     /// It cannot be asked.
     pub fn present(&self, server: &str) -> Result<BTreeSet<(i64, i64)>> {
-        let text = self.sql(server, "select writer, number from acknowledged")?;
-        let row = |line: &str| {
-            let (writer, number) = line.split_once('|').context("no row")?;
-            Ok((writer.parse()?, number.parse()?))
-        };
-        text.lines().map(row).collect()
+        sql::present(&self.socket(server))
     }
 
     /// Fails if something that was acknowledged is not on a server, if a reader has seen what is not there, or if two servers were
@@ -361,52 +337,6 @@ impl Drop for Failover {
     }
 }
 
-impl Writers {
-    /// Waits until so many rows more were acknowledged.
-    ///
-    /// # Errors
-    /// They are not in time.
-    pub fn written(&self, more: usize, deadline: Duration) -> Result<()> {
-        let before = self.so_far()?.rows.len();
-        eventually(deadline, "rows are written", || Ok(self.so_far()?.rows.len() >= before + more))
-    }
-
-    /// Waits until another server than the one at `address` has acknowledged a row after `at`; the time that it took.
-    ///
-    /// # Errors
-    /// None does in time.
-    pub fn taken_over(&self, at: i64, address: &str, deadline: Duration) -> Result<i64> {
-        obtained(deadline, "another server takes writes", || Ok(self.so_far()?.recovered_ms(at, address)))
-    }
-
-    /// What was acknowledged until now.
-    ///
-    /// # Errors
-    /// The log cannot be read.
-    pub fn so_far(&self) -> Result<Acknowledged> {
-        Acknowledged::read(&self.log)
-    }
-
-    /// Ends them; what was acknowledged.
-    ///
-    /// # Errors
-    /// They do not end.
-    pub fn end(mut self) -> Result<Acknowledged> {
-        self.process.signal(Signal::SIGKILL)?;
-        self.process.wait(Duration::from_secs(10))?;
-        let log = self.so_far()?;
-        ensure!(!log.rows.is_empty(), "nothing was acknowledged: {:?}", log.faults.last());
-        Ok(log)
-    }
-}
-
-/// Gives this thread, and all that it starts, mounts of their own: they go with the last of them, however that ends.
-fn own_mounts() -> Result<()> {
-    unshare(CloneFlags::CLONE_NEWNS).context("cannot have mounts of our own")?;
-    let all = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-    mount(None::<&str>, "/", None::<&str>, all, None::<&str>).context("cannot keep our mounts to ourselves")
-}
-
 /// The address of a database server.
 #[must_use]
 pub fn address(server: &str) -> String {
@@ -417,34 +347,4 @@ pub fn address(server: &str) -> String {
 #[must_use]
 pub fn now_us() -> i64 {
     (boot_now() / 1_000).cast_signed()
-}
-
-fn site(keeping: Keeping, settings: &str) -> Result<String> {
-    let (member, etcd) = match keeping {
-        Keeping::Witness => (String::new(), String::new()),
-        Keeping::Etcd => {
-            let members: Vec<String> = etcd::members().iter().map(ToString::to_string).collect();
-            (server(etcd::HOST, "monitor", &["eth0"])?, format!("etcd = {{ endpoints = {members:?} }}"))
-        }
-    };
-    let check = "check = { kind = \"postgres\", interval_ms = 200, timeout_ms = 200, rise = 1, fall = 2 }";
-    Ok([
-        "[site]\ndomain = \"www.foobar.com\"\nadmin = [\"10.0.1.41/32\"]\npki = \"pki\"\n\n".to_owned(),
-        server("lb1", "balancer", &["eth0", "eth1"])?,
-        server("app1", "app", &["eth0"])?,
-        server("db1", "database", &["eth0"])?,
-        server("db2", "database", &["eth0"])?,
-        member,
-        format!(
-            "[service.db-write]\nlisten = \"10.0.9.20:5432\"\nto = \"database:5432\"\nselect = \"primary\"\nfrom = [\"app\"]\n\
-             {check}\n\n[service.db-read]\nlisten = \"10.0.9.21:5432\"\nto = \"database:5432\"\nselect = \"replica\"\n\
-             from = [\"app\"]\n{check}\n\n"
-        ),
-        format!(
-            "[database]\nname = \"guestbook\"\nuser = \"guestbook\"\npassword_file = \"secrets/guestbook.password\"\n\
-             replication_password_file = \"secrets/replication.password\"\nprimary = \"db1\"\n{settings}\n{etcd}\n\n\
-             [process.postgres]\non = [\"database\"]\nkind = \"postgres\"\n"
-        ),
-    ]
-    .concat())
 }

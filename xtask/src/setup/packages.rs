@@ -56,6 +56,9 @@ const SITE: &[(Package, Proof)] = &[
 const BENCH: &[(Package, Proof)] = &[
     (plain("wrk"), "wrk"),
     (service("haproxy", "haproxy"), "haproxy"),
+    (service("patroni", "patroni"), "patroni"),
+    // What Patroni speaks TLS with needs it, and only recommends it.
+    (plain("python3-idna"), "/usr/lib/python3/dist-packages/idna/__init__.py"),
     (plain("libnginx-mod-stream"), "/usr/lib/nginx/modules/ngx_stream_module.so"),
     (service("nftables", "nftables"), "nft"),
     (plain("xdp-tools"), "xdp-filter"),
