@@ -80,12 +80,11 @@ pub(crate) fn twins(path: &Path) -> Vec<PathBuf> {
 /// Removes `path` and the cgroups below it; they must be empty.
 pub fn remove(path: &Path) -> Result<()> {
     for folder in twins(path).iter().flat_map(|twin| tree(twin)).chain(tree(path)) {
-        match fs::remove_dir(&folder) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("cannot remove the cgroup {}", folder.display()));
-            }
-            _ => {}
-        }
+        // Busy for a while after its last process has left the list.
+        eventually(KILL_TIMEOUT, &format!("{} is removed", folder.display()), || match fs::remove_dir(&folder) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(true),
+        })?;
     }
     Ok(())
 }
