@@ -4,6 +4,8 @@
 mod matrix;
 mod modes;
 mod refusals;
+mod rejoin;
+mod settings;
 mod store;
 mod told;
 

@@ -3,17 +3,21 @@
 mod alone;
 mod cluster;
 mod configuration;
+mod control;
+mod diverged;
 mod grip;
 mod leader;
 mod replica;
 mod rewind;
 mod roles;
+mod single;
 mod tls;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use self::diverged::Diverged;
 pub use self::grip::Grip;
 use self::leader::Leader;
 pub(crate) use self::leader::slot;

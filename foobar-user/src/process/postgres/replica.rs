@@ -15,7 +15,7 @@ use super::super::kind::Surroundings;
 use super::super::launch;
 use super::grip::{COPY, DOUBT, FOLLOW_FILE, STANDBY_SIGNAL, forget, note, write_setting};
 use super::leader::{Leader, helper};
-use super::rewind::{self, Rewound};
+use super::rewind::{self, Here, Rewound};
 use super::{cluster, data_folder, folder};
 
 /// Time between two tries to reach the leader, in milliseconds.
@@ -79,7 +79,7 @@ async fn mend(leader: &Leader, folder: &Path, data: &Path, account: &Account, ar
     } else {
         // A rewind that ends in the middle leaves what nobody must start.
         note(folder, DOUBT, doubt.as_str())?;
-        rewind::rewind(leader, folder, data, account, around).await?
+        rewind::rewind(leader, &Here { folder, data, account, around }).await?
     };
     match rewound {
         Rewound::Done => {}
