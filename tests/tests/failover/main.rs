@@ -5,6 +5,7 @@ mod matrix;
 mod modes;
 mod refusals;
 mod rejoin;
+mod replica;
 mod settings;
 mod store;
 mod told;
