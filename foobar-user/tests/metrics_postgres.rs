@@ -111,8 +111,12 @@ async fn a_real_primary_and_its_replica_are_read() {
     client.batch_execute("BEGIN; DELETE FROM t; ROLLBACK").await.unwrap();
     let grew =
         |status: &Status| status.transactions[1] > first.transactions[1] && status.tuples[2] >= first.tuples[2] + 1000;
+    assert_eq!(first.pending_restart, 0);
+    client.batch_execute("ALTER SYSTEM SET max_wal_senders = 20").await.unwrap();
+    client.batch_execute("SELECT pg_reload_conf()").await.unwrap();
     drop(client);
     connection.await.unwrap();
+    status(&exporter1, "a setting waits for a restart", |status| status.pending_restart > 0).await;
     status(&exporter1, "transactions and rows are counted", grew).await;
     status(&exporter1, "the replica has replayed all", |status| status.replicas.iter().all(|(_, lag)| *lag == 0)).await;
 

@@ -6,7 +6,6 @@ use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use foobar_user::database::Duties;
 use foobar_user::plan::{FileContent, FilePlan, ProcessKind, ProcessPlan, Ready, ReadyCheck};
@@ -21,11 +20,11 @@ fn after(plan: ProcessPlan, names: &[&str]) -> ProcessPlan {
     ProcessPlan { after: names.iter().map(|name| (*name).to_owned()).collect(), ..plan }
 }
 
-/// A program that says to one file when it starts and ends.
+/// A program that says to one file when it has started, and so knows what to do at its end, and when it ends.
 fn diary(name: &str, diary: &std::path::Path) -> ProcessPlan {
     let path = diary.display();
     let text = format!(
-        "echo {name} begins >> {path}; trap 'echo {name} ends >> {path}; exit 0' TERM; while :; do sleep 0.02; done"
+        "trap 'echo {name} ends >> {path}; exit 0' TERM; echo {name} begins >> {path}; while :; do sleep 0.02; done"
     );
     ProcessPlan { user: Some("root".into()), ..script(name, &text) }
 }
@@ -57,11 +56,10 @@ async fn processes_start_after_those_they_wait_for_and_stop_before_them() {
     assert!(text.contains("first begins") && !text.contains("second") && !text.contains("third"), "{text}");
     fs::write(&flag, "").expect("a flag");
     until_running(&supervisor, "third").await;
-    eventually("the last one's trap", || async {
+    eventually("the last one's start", || async {
         fs::read_to_string(&book).ok().filter(|text| text.contains("third begins")).map(drop)
     })
     .await;
-    tokio::time::sleep(Duration::from_millis(100)).await;
     supervisor.stop().await;
     let text = fs::read_to_string(&book).expect("a diary");
     let of = |word: &str| -> Vec<&str> {
@@ -170,8 +168,8 @@ async fn a_new_agent_replaces_what_runs_when_it_is_told() {
     let plans = || vec![diary("s", &book)];
     let first = Supervisor::start(plans(), folders.clone()).expect("starts");
     let old = until_running(&first, "s").await.pid;
-    eventually("its trap", || async { book.exists().then_some(()) }).await;
-    tokio::time::sleep(Duration::from_millis(100)).await;
+    let begins = || fs::read_to_string(&book).ok().filter(|text| text.contains("s begins")).map(drop);
+    eventually("its start", || async { begins() }).await;
     drop(first);
     let second = Supervisor::start_by(plans(), folders, Duties::default(), Earlier::Replace).expect("starts");
     let new = until_running(&second, "s").await;

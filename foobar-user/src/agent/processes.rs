@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use tracing::info;
 
 use super::control::ProcessOrder;
-use super::server::Server;
-use crate::plan::Limits;
+use super::server::{Server, lock};
+use crate::plan::{Limits, ProcessKind};
 use crate::process::{ProcessStatus, ProcessUsage};
 use crate::sets::ttl;
 use crate::table::{Column, table};
@@ -44,7 +44,13 @@ impl Server {
         let usage = self.supervisor.usage();
         let planned = &self.loaded.plan.processes;
         let mut processes: Vec<ProcessReport> = Vec::new();
-        for status in self.supervisor.status() {
+        let pending = lock(&self.database).report().map(|report| report.pending_restart).unwrap_or_default();
+        for mut status in self.supervisor.status() {
+            let is_postgres =
+                planned.iter().any(|plan| plan.name == status.name && matches!(plan.kind, ProcessKind::Postgres(_)));
+            if is_postgres && !pending.is_empty() && status.message.is_none() {
+                status.message = Some(format!("a restart puts {} in force", pending.join(", ")));
+            }
             let Some(usage) = usage.iter().find(|usage| usage.name == status.name) else { continue };
             let plan = planned.iter().find(|plan| plan.name == status.name);
             let limits = plan.map(|plan| plan.limits).unwrap_or_default();

@@ -185,6 +185,7 @@ fn read_database(report: &DatabaseReport) -> metrics::database::Database {
         leads: report.lease_left_ms.is_some_and(|left| left > 0),
         in_sync: report.members.iter().filter(|member| member.in_sync).count() as u64,
         store_age_seconds: report.store_age_ms.map(seconds),
+        diverged_transactions: report.diverged_transactions,
         promotions: report.promotions,
         promotion_seconds: report.promotion_ms.map(seconds),
     }

@@ -127,6 +127,18 @@ fn shown(report: &DatabaseReport) -> String {
     if let Some(fault) = &report.store_fault {
         let _ = writeln!(text, "the store of the lease does not answer: {fault}");
     }
+    if !report.pending_restart.is_empty() {
+        let names = report.pending_restart.join(", ");
+        let _ = writeln!(text, "PostgreSQL here needs a restart for {names}: `foobar process restart`");
+    }
+    if report.diverged_transactions > 0 {
+        let files: Vec<String> = report.diverged_files.iter().map(|path| path.display().to_string()).collect();
+        let (count, files) = (report.diverged_transactions, files.join(", "));
+        let _ = writeln!(
+            text,
+            "{count} transactions were committed here alone and rewound away: see {files}, and remove it then"
+        );
+    }
     let columns = [
         Column::Text("server"),
         Column::Text("role"),

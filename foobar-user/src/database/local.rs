@@ -17,6 +17,8 @@ use super::sync::Standby;
 const INTERVAL: Duration = Duration::from_millis(100);
 /// Time that a look may take.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Time between two looks at what changes seldom and costs more.
+const SELDOM: Duration = Duration::from_secs(2);
 /// Who has answered this lately is not silent.
 const LATELY: Duration = Duration::from_millis(500);
 
@@ -33,6 +35,9 @@ const QUESTION: &str = "\
       (select coalesce(array_agg(application_name order by pid), '{}') from pg_stat_replication where state = 'streaming'), \
       (select coalesce(array_agg((coalesce(flush_lsn, '0/0') - '0/0')::bigint order by pid), '{}') \
         from pg_stat_replication where state = 'streaming')";
+
+/// Settings that were changed and are not in force.
+const PENDING: &str = "select coalesce(array_agg(name order by name), '{}') from pg_settings where pending_restart";
 
 /// Where PostgreSQL's unix socket is; root may log in there as `postgres`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -94,6 +99,8 @@ pub(super) struct Look {
     pub started: i64,
     /// Who streams from it.
     pub standbys: Vec<Standby>,
+    /// Settings that take effect at its next start.
+    pub pending: Vec<String>,
 }
 
 /// The looks of a task that goes on by itself until it is dropped.
@@ -142,26 +149,39 @@ impl Watcher {
     }
 }
 
+/// A connection, with what was asked on it seldom.
+struct Asked {
+    client: Client,
+    pending: Vec<String>,
+    /// When.
+    at: Option<Instant>,
+}
+
 async fn watch(socket: Socket, sender: watch::Sender<Option<Arc<Look>>>) {
-    let mut kept = None;
+    let mut kept: Option<Asked> = None;
     loop {
         let asked = async {
-            let client = match kept.take() {
-                Some(client) => client,
-                None => socket.connect().await?,
+            let mut asked = match kept.take() {
+                Some(asked) => asked,
+                None => Asked { client: socket.connect().await?, pending: Vec::new(), at: None },
             };
-            ask(&client).await.map(|look| (client, look))
+            ask(&mut asked).await.map(|look| (asked, look))
         };
-        if let Ok(Ok((client, look))) = timeout(PATIENCE, asked).await {
-            kept = Some(client);
+        if let Ok(Ok((asked, look))) = timeout(PATIENCE, asked).await {
+            kept = Some(asked);
             sender.send_replace(Some(Arc::new(look)));
         }
         sleep(INTERVAL).await;
     }
 }
 
-async fn ask(client: &Client) -> Result<Look, tokio_postgres::Error> {
+async fn ask(asked: &mut Asked) -> Result<Look, tokio_postgres::Error> {
     let at = Instant::now();
+    let client = &asked.client;
+    if asked.at.is_none_or(|at| at.elapsed() >= SELDOM) {
+        asked.pending = client.query_one(PENDING, &[]).await?.try_get(0)?;
+        asked.at = Some(at);
+    }
     let row = client.query_one(QUESTION, &[]).await?;
     let unsigned = |number: i64| u64::try_from(number).unwrap_or_default();
     let (names, flushed): (Vec<String>, Vec<i64>) = (row.try_get(7)?, row.try_get(8)?);
@@ -177,5 +197,6 @@ async fn ask(client: &Client) -> Result<Look, tokio_postgres::Error> {
         names: row.try_get(5)?,
         started: row.try_get(6)?,
         standbys: standbys.collect(),
+        pending: asked.pending.clone(),
     })
 }

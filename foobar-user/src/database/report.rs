@@ -1,5 +1,7 @@
 //! What `foobar db status` and the metrics tell.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 
 use super::state::{Event, Role};
@@ -25,6 +27,15 @@ pub struct DatabaseReport {
     pub promotions: u64,
     /// Milliseconds from the lease to the end of the last promotion here.
     pub promotion_ms: Option<u64>,
+    /// Settings of this server's PostgreSQL that were changed and take effect at its next start.
+    #[serde(default)]
+    pub pending_restart: Vec<String>,
+    /// Transactions that only this server had committed, and that were rewound away; kept in these files.
+    #[serde(default)]
+    pub diverged_transactions: u64,
+    /// The files; whoever has seen to them removes them.
+    #[serde(default)]
+    pub diverged_files: Vec<PathBuf>,
     /// What this server waits for, or what is wrong.
     pub note: String,
     /// Every database server.

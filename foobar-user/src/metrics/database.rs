@@ -18,6 +18,8 @@ pub struct Database {
     pub in_sync: u64,
     /// Seconds since the store of the lease was last read; `None`: it never was.
     pub store_age_seconds: Option<f64>,
+    /// Transactions that only this server had committed, rewound away and kept.
+    pub diverged_transactions: u64,
     /// Times that this server began to lead.
     pub promotions: u64,
     /// Seconds from the lease to the first client, the last time that it did.
@@ -31,6 +33,7 @@ impl Collector for Database {
         encode::gauge(encoder, &names::DATABASE_LEADS, [([], u64::from(self.leads))])?;
         encode::gauge(encoder, &names::DATABASE_IN_SYNC, [([], self.in_sync)])?;
         encode::gauge(encoder, &names::DATABASE_STORE_AGE, self.store_age_seconds.map(|age| ([], age)))?;
+        encode::gauge(encoder, &names::DATABASE_DIVERGED, [([], self.diverged_transactions)])?;
         encode::counter(encoder, &names::DATABASE_PROMOTIONS, [([], self.promotions)])?;
         encode::gauge(encoder, &names::DATABASE_PROMOTION_SECONDS, self.promotion_seconds.map(|took| ([], took)))
     }

@@ -301,6 +301,12 @@ pub const POSTGRES_RECEIVING: Family = Family::gauge(
     &[],
     "On a replica: 1 while it streams from its primary, 0 when it is cut off and its data grows old",
 );
+/// Settings that are not in force.
+pub const POSTGRES_PENDING_RESTART: Family = Family::gauge(
+    "foobar_postgres_pending_restart",
+    &[],
+    "Settings of PostgreSQL that were changed in the site file and take effect at its next start",
+);
 /// Epoch of the lease.
 pub const DATABASE_EPOCH: Family = Family::gauge(
     "foobar_database_epoch",
@@ -324,6 +330,13 @@ pub const DATABASE_STORE_AGE: Family = Family::gauge(
     "foobar_database_store_age_seconds",
     &[],
     "Time since this server last read the store of the lease; a leader that cannot for as long as the lease lasts is fenced",
+);
+/// What was rewound away.
+pub const DATABASE_DIVERGED: Family = Family::gauge(
+    "foobar_database_diverged_transactions",
+    &[],
+    "Transactions that only this server had committed, that were rewound away and whose rows are kept in its state folder until somebody \
+     removes the files",
 );
 /// Promotions.
 pub const DATABASE_PROMOTIONS: Family =
@@ -432,10 +445,12 @@ pub const ALL: &[Family] = &[
     POSTGRES_LAG_BYTES,
     POSTGRES_LAG_SECONDS,
     POSTGRES_RECEIVING,
+    POSTGRES_PENDING_RESTART,
     DATABASE_EPOCH,
     DATABASE_LEADS,
     DATABASE_IN_SYNC,
     DATABASE_STORE_AGE,
+    DATABASE_DIVERGED,
     DATABASE_PROMOTIONS,
     DATABASE_PROMOTION_SECONDS,
     EDGE_REQUESTS,

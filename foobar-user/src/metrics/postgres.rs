@@ -37,6 +37,8 @@ pub struct Status {
     pub lag_seconds: f64,
     /// The most connections it accepts.
     pub connections_limit: u64,
+    /// Settings that were changed and take effect at its next start.
+    pub pending_restart: u64,
     /// Clients' connections by state.
     pub connections: Vec<(String, u64)>,
     /// Committed and rolled back transactions.
@@ -59,6 +61,7 @@ const SERVER: &str = "\
         THEN coalesce(greatest(extract(epoch FROM now() - pg_last_xact_replay_timestamp()), 0), 0) \
         ELSE 0 END::float8, \
       current_setting('max_connections')::bigint, \
+      (SELECT count(*) FROM pg_settings WHERE pending_restart), \
       sum(xact_commit)::bigint, sum(xact_rollback)::bigint, sum(tup_returned)::bigint, sum(tup_fetched)::bigint, \
       sum(tup_inserted)::bigint, sum(tup_updated)::bigint, sum(tup_deleted)::bigint \
     FROM pg_stat_database";
@@ -174,13 +177,14 @@ async fn query(client: &Client) -> anyhow::Result<Status> {
         receiving: row.try_get(1)?,
         lag_seconds: row.try_get(2)?,
         connections_limit: counter(3)?,
+        pending_restart: counter(4)?,
         connections: pairs(&connections)?,
         databases: pairs(&databases)?,
         replicas: pairs(&replicas)?,
         ..Status::default()
     };
     for (column, value) in status.transactions.iter_mut().chain(&mut status.tuples).enumerate() {
-        *value = counter(4 + column)?;
+        *value = counter(5 + column)?;
     }
     Ok(status)
 }
@@ -200,6 +204,7 @@ impl Collector for Postgres {
         let Some(status) = &self.0 else { return Ok(()) };
         encode::gauge(encoder, &names::POSTGRES_IN_RECOVERY, [([], u64::from(status.in_recovery))])?;
         encode::gauge(encoder, &names::POSTGRES_CONNECTIONS_LIMIT, [([], status.connections_limit)])?;
+        encode::gauge(encoder, &names::POSTGRES_PENDING_RESTART, [([], status.pending_restart)])?;
         let connections = status.connections.iter().map(|(state, n)| ([state.as_str()], *n));
         encode::gauge(encoder, &names::POSTGRES_CONNECTIONS, connections)?;
         let transactions = RESULTS.iter().zip(status.transactions).map(|(result, n)| ([*result], n));

@@ -67,11 +67,16 @@ pub(super) async fn initialise(spec: &Spec, around: &Surroundings) -> Result<()>
 /// Returns when the process, now started, is ready for its clients, or says why it does not become so.
 pub(super) async fn settle(plan: Option<ProcessPlan>, around: Surroundings) -> Result<(), String> {
     match plan {
-        Some(ProcessPlan { kind: ProcessKind::Postgres(postgres), .. }) => {
-            postgres::settle(&postgres, &around).await;
-            Ok(())
-        }
+        Some(ProcessPlan { kind: ProcessKind::Postgres(postgres), .. }) => postgres::settle(&postgres, &around).await,
         Some(plan) => ready::wait(&plan, &around).await,
         None => Ok(()),
+    }
+}
+
+/// Does what there is to do about a process that has given up several times in a row before it was ready.
+pub(super) async fn never_ready(spec: &Spec, around: &Surroundings) {
+    let Spec::Planned(plan) = spec else { return };
+    if let ProcessKind::Postgres(postgres) = &plan.kind {
+        postgres::doubt(postgres, around, "PostgreSQL does not start on its data").await;
     }
 }

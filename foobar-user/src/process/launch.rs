@@ -10,6 +10,7 @@ use std::process::Stdio;
 use anyhow::{Context, Result, anyhow};
 use nix::sys::signal::Signal;
 use nix::unistd::{Gid, Uid, getegid, geteuid, setgid, setgroups, setsid, setuid, write};
+use tokio::io::AsyncWriteExt as _;
 use tokio::process::{Child, Command};
 
 use super::account::Account;
@@ -86,10 +87,24 @@ pub(super) async fn run(command: Command) -> Result<()> {
 }
 
 /// The same, with what it told beside its output.
-pub(super) async fn said(mut command: Command) -> Result<String> {
-    command.stdout(Stdio::null()).stderr(Stdio::piped());
+pub(super) async fn said(command: Command) -> Result<String> {
+    fed(command, String::new()).await
+}
+
+/// The same, with a text as its input.
+pub(super) async fn fed(mut command: Command, input: String) -> Result<String> {
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     let program = PathBuf::from(command.as_std().get_program());
-    let output = command.output().await.map_err(|error| explain(&program, &error))?;
+    let mut child = command.spawn().map_err(|error| explain(&program, &error))?;
+    let stdin = child.stdin.take();
+    let feed = async {
+        if let Some(mut stdin) = stdin {
+            // Who ends before it has read all tells why.
+            let _ = stdin.write_all(input.as_bytes()).await;
+        }
+    };
+    let ((), output) = tokio::join!(feed, child.wait_with_output());
+    let output = output.with_context(|| format!("cannot await {}", program.display()))?;
     let text = String::from_utf8_lossy(&output.stderr);
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let said = lines.join("; ");

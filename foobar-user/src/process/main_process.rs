@@ -30,6 +30,15 @@ pub(super) enum MainProcess {
     },
 }
 
+/// How a process ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Ended {
+    /// In words.
+    pub(super) how: String,
+    /// Whether it gave up by itself: no signal ended it.
+    pub(super) by_itself: bool,
+}
+
 impl MainProcess {
     /// Takes a child just spawned.
     pub(super) fn own(child: Child) -> Result<Self> {
@@ -66,17 +75,18 @@ impl MainProcess {
     }
 
     /// Waits for the end and tells how it came; may be cancelled and called again.
-    pub(super) async fn ended(&mut self) -> String {
-        match self {
+    pub(super) async fn ended(&mut self) -> Ended {
+        let (how, by_itself) = match self {
             Self::Own { child, .. } => match child.wait().await {
-                Ok(status) => format!("ended with {status}"),
-                Err(error) => format!("ended, and its status is unknown: {error}"),
+                Ok(status) => (format!("ended with {status}"), status.code().is_some_and(|code| code != 0)),
+                Err(error) => (format!("ended, and its status is unknown: {error}"), false),
             },
             Self::Adopted { pidfd, .. } => match pidfd.readable().await {
-                Ok(_) => "ended; an earlier agent started it, so its status is unknown".to_owned(),
-                Err(error) => format!("cannot be watched any more: {error}"),
+                Ok(_) => ("ended; an earlier agent started it, so its status is unknown".to_owned(), false),
+                Err(error) => (format!("cannot be watched any more: {error}"), false),
             },
-        }
+        };
+        Ended { how, by_itself }
     }
 
     /// Sends a signal to the main process alone.

@@ -328,6 +328,7 @@ impl Supervisor {
             records: Arc::clone(&self.records),
             orders: receiver,
             backoff: Backoff::default(),
+            unready: 0,
             holds: handle.holds.clone(),
             replace: self.earlier == Earlier::Replace,
             limits_fault: None,

@@ -13,13 +13,17 @@ use super::hold::Holds;
 use super::kind::{self, Surroundings};
 use super::launch::Launch;
 use super::log;
-use super::main_process::{MainProcess, start_ticks_of};
+use super::main_process::{Ended, MainProcess, start_ticks_of};
 use super::record::{Record, Records};
 use super::spec::Spec;
 use crate::plan::ProcessPlan;
 
 /// Time between two looks at the size of a log, in milliseconds.
 const LOG_CHECK_MS: u64 = 1_000;
+
+/// Times in a row that a program gives up before it is ready, until something is done about it; and so many more until the next try.
+const UNREADY_MAX: u32 = 5;
+const UNREADY_MORE: u32 = 3;
 
 /// What the supervisor asks of a process's task.
 pub(super) enum Order {
@@ -69,6 +73,8 @@ pub(super) struct Task {
     pub(super) records: Arc<Records>,
     pub(super) orders: mpsc::UnboundedReceiver<Order>,
     pub(super) backoff: Backoff,
+    /// Times in a row that it gave up before it was ready.
+    pub(super) unready: u32,
     pub(super) holds: Holds,
     /// Whether what an earlier agent started is ended first.
     pub(super) replace: bool,
@@ -224,10 +230,15 @@ impl Task {
         log_check.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                how = main.ended() => {
+                Ended { how, by_itself } = main.ended() => {
                     drop(settle);
                     let killed = self.around.cgroup.pressure().oom_kills.saturating_sub(oom_kills);
                     let how = if killed > 0 { format!("{how}; its memory limit had {killed} of its processes killed") } else { how };
+                    if settled {
+                        self.unready = 0;
+                    } else if by_itself {
+                        self.count_unready().await;
+                    }
                     // A run that was never ready was not a good one.
                     return self.ended(how, if settled { began.elapsed() } else { Duration::ZERO }).await;
                 }
@@ -268,6 +279,15 @@ impl Task {
                 },
                 _ = log_check.tick() => log::turn_over(&self.around.folders.log_of(self.spec.name())),
             }
+        }
+    }
+
+    /// What gives up again and again before it is ready has a fault that another start does not mend.
+    async fn count_unready(&mut self) {
+        self.unready += 1;
+        if self.unready >= UNREADY_MAX {
+            self.unready -= UNREADY_MORE;
+            kind::never_ready(&self.spec, &self.around).await;
         }
     }
 

@@ -125,6 +125,7 @@ pub(crate) fn full_sources() -> Sources {
             leads: true,
             in_sync: 1,
             store_age_seconds: Some(0.2),
+            diverged_transactions: 3,
             promotions: 1,
             promotion_seconds: Some(0.4),
         }),

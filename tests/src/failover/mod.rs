@@ -11,6 +11,7 @@ mod writers;
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -179,14 +180,30 @@ impl Failover {
         self.psql(server, "select pg_logical_emit_message(false, 'bed', 'a record'), pg_switch_wal()").map(drop)
     }
 
-    fn psql(&self, server: &str, statement: &str) -> Result<String> {
+    /// Runs a statement on a server's PostgreSQL over its unix socket, as its superuser.
+    ///
+    /// # Errors
+    /// What PostgreSQL says.
+    pub fn psql(&self, server: &str, statement: &str) -> Result<String> {
         sql::run(&self.socket(server), statement)
+    }
+
+    /// A session there that runs these statements, one after the other.
+    #[must_use]
+    pub fn session(&self, server: &str, statements: &[&str]) -> Command {
+        sql::session(&self.socket(server), statements)
     }
 
     /// The folder of the unix socket of a server's PostgreSQL.
     #[must_use]
     pub fn socket(&self, server: &str) -> PathBuf {
         self.cluster.folder().join("run").join(server).join("postgres")
+    }
+
+    /// Folder of a server's PostgreSQL: its data, and what is kept beside it.
+    #[must_use]
+    pub fn postgres_folder(&self, server: &str) -> PathBuf {
+        self.cluster.folder().join("state").join(server).join("postgres")
     }
 
     /// Begins to write from the app server.

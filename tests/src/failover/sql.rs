@@ -16,7 +16,7 @@ pub(crate) const TABLE: &str = "create table acknowledged (writer bigint, number
 /// # Errors
 /// What PostgreSQL says.
 pub(crate) fn run(socket: &Path, statement: &str) -> Result<String> {
-    run_in(socket, "guestbook", statement)
+    process::run(&mut session(socket, &[statement]))
 }
 
 /// The same in another database.
@@ -24,9 +24,19 @@ pub(crate) fn run(socket: &Path, statement: &str) -> Result<String> {
 /// # Errors
 /// What PostgreSQL says.
 pub(crate) fn run_in(socket: &Path, database: &str, statement: &str) -> Result<String> {
+    process::run(&mut session_in(socket, database, &[statement]))
+}
+
+/// A session that runs these statements, one after the other.
+pub(crate) fn session(socket: &Path, statements: &[&str]) -> Command {
+    session_in(socket, "guestbook", statements)
+}
+
+fn session_in(socket: &Path, database: &str, statements: &[&str]) -> Command {
     let mut psql = Command::new("/usr/lib/postgresql/15/bin/psql");
     psql.args(["-qAtX", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database, "-h"]).arg(socket);
-    process::run(psql.args(["-c", statement]))
+    psql.args(statements.iter().flat_map(|statement| ["-c", statement]));
+    psql
 }
 
 /// Rows of the writers that are there.

@@ -4,6 +4,9 @@
 mod matrix;
 mod modes;
 mod refusals;
+mod rejoin;
+mod replica;
+mod settings;
 mod store;
 mod told;
 

@@ -67,7 +67,7 @@ fn who_waits_loses_nothing_where_who_does_not_loses_some() -> Result<()> {
 
 /// What was rewound away is there for people.
 fn kept_aside(failover: &Failover, server: &str) -> Result<()> {
-    let folder = failover.cluster().folder().join("state").join(server).join("postgres");
+    let folder = failover.postgres_folder(server);
     eventually(PATIENCE, "diverged rows are kept", || {
         let mut entries = std::fs::read_dir(&folder)?.filter_map(Result::ok);
         let is_kept = |text: String| text.contains("desc: COMMIT");

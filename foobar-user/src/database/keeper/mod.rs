@@ -2,6 +2,7 @@
 //!
 //! Nothing that may take long stands between two renewals: statements run beside, and their effect is seen at a later look.
 
+mod chores;
 mod errand;
 mod follow;
 mod hand_over;
@@ -21,6 +22,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tracing::{error, info};
 
+use self::chores::Chores;
 use self::errand::Errand;
 use self::lead::Leading;
 use self::sight::Sight;
@@ -135,6 +137,7 @@ impl Keeper {
             leader,
             fault: None,
             note: String::new(),
+            chores: Chores::default(),
             promotions: 0,
             promotion: None,
             count: now_ms(),
@@ -196,6 +199,7 @@ struct Work<S> {
     leader: String,
     fault: Option<String>,
     note: String,
+    chores: Chores,
     promotions: u64,
     promotion: Option<Duration>,
     count: u64,
@@ -271,6 +275,7 @@ impl<S: Store> Work<S> {
     /// What this server says of itself.
     fn word(&mut self) -> Member {
         self.count += 1;
+        self.look_for_chores();
         let (look, own) = (self.watcher.look(), self.own());
         Member {
             count: self.count,
@@ -282,7 +287,7 @@ impl<S: Store> Work<S> {
             timeline: look.as_ref().map_or(0, |look| look.timeline),
             position: own.position,
             receiving: look.as_ref().is_some_and(|look| look.receiving),
-            note: self.note.clone(),
+            note: self.told(),
         }
     }
 
@@ -429,6 +434,9 @@ impl<S: Store> Work<S> {
             open: self.fence.is_open(),
             promotions: self.promotions,
             promotion_ms: self.promotion.map(ms),
+            pending_restart: self.pending(),
+            diverged_transactions: self.chores.diverged.transactions,
+            diverged_files: self.chores.diverged.files.clone(),
             note: self.note.clone(),
             members: self.post.servers.iter().map(member).collect(),
             events: state.events.clone(),

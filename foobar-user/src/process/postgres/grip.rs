@@ -14,6 +14,8 @@ use nix::unistd::Pid;
 use super::super::cgroup::Cgroup;
 use super::super::{Folders, files};
 use super::cluster;
+use super::control::{Control, position};
+use super::diverged::Diverged;
 use crate::host::sockets;
 
 /// File with `synchronous_standby_names`, which `postgresql.conf` includes.
@@ -94,16 +96,17 @@ impl Grip {
 
     /// Where the log ended when PostgreSQL was stopped in order: its last record is a checkpoint.
     pub async fn end(&self) -> Option<u64> {
-        let mut command = tokio::process::Command::new(super::binary("pg_controldata").ok()?);
-        command.env("LC_ALL", "C").kill_on_drop(true).arg("-D").arg(&self.data);
-        let output = command.output().await.ok()?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
-        if value("Database cluster state:") != Some("shut down") {
+        let control = Control::read(&self.data).await.ok()?;
+        if control.value("Database cluster state:") != Some("shut down") {
             return None;
         }
-        let (high, low) = value("Latest checkpoint location:")?.split_once('/')?;
-        Some(u64::from_str_radix(high, 16).ok()? << 32 | u64::from_str_radix(low, 16).ok()?)
+        position(control.value("Latest checkpoint location:")?)
+    }
+
+    /// What of this server's own was rewound away and is kept.
+    #[must_use]
+    pub fn diverged(&self) -> Diverged {
+        Diverged::look(&self.folder)
     }
 
     /// Asks it to end in order ("fast"): transactions are rolled back, replicas get the whole log.

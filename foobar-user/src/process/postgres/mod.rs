@@ -3,20 +3,26 @@
 mod alone;
 mod cluster;
 mod configuration;
+mod control;
+mod diverged;
 mod grip;
 mod leader;
 mod replica;
 mod rewind;
 mod roles;
+mod single;
 mod tls;
+mod unready;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+pub use self::diverged::Diverged;
 pub use self::grip::Grip;
 use self::leader::Leader;
 pub(crate) use self::leader::slot;
+pub(super) use self::unready::doubt;
 use super::account::Account;
 use super::board::ProcessState;
 use super::kind::Surroundings;
@@ -166,16 +172,25 @@ async fn lead(account: &Account, around: &Surroundings) -> Result<()> {
     files::sync_folder(&folder(&around.folders))
 }
 
-/// Returns when the server answers, and, on a primary, when its roles and database are there.
-pub(super) async fn settle(postgres: &PostgresPlan, around: &Surroundings) {
+/// Returns when the server answers, and, on a primary, when its roles and database are there; or why a replica never will.
+pub(super) async fn settle(postgres: &PostgresPlan, around: &Surroundings) -> std::result::Result<(), String> {
+    let mut waiting = unready::Waiting::new();
     loop {
         match ready(postgres, &around.folders).await {
-            Ok(()) => return,
+            Ok(()) => {
+                unready::is_ready(&folder(&around.folders));
+                return Ok(());
+            }
             Err(Unready::NotYet) => {}
             Err(Unready::Refused(error)) => {
                 let message = format!("PostgreSQL runs, but cannot be set up: {error:#}");
                 around.reporter.state(ProcessState::Starting, Some(message));
             }
+        }
+        if let Some(why) = waiting.in_vain(around)
+            && doubt(postgres, around, &why).await
+        {
+            return Err(why);
         }
         sleep(Duration::from_millis(RETRY_MS)).await;
     }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
@@ -15,9 +15,13 @@ use super::super::kind::Surroundings;
 use super::super::launch;
 use super::grip::{COPY, DOUBT, FOLLOW_FILE, STANDBY_SIGNAL, forget, note, write_setting};
 use super::leader::{Leader, helper};
-use super::rewind::{self, Rewound};
+use super::rewind::{self, Here, Rewound};
 use super::{cluster, data_folder, folder};
 
+/// What names of folders with data of before begin with.
+const ASIDE: &str = "data.before-";
+/// So many are kept; then somebody has to look at them first.
+const ASIDE_MAX: usize = 3;
 /// Time between two tries to reach the leader, in milliseconds.
 const RETRY_MS: u64 = 500;
 
@@ -79,15 +83,16 @@ async fn mend(leader: &Leader, folder: &Path, data: &Path, account: &Account, ar
     } else {
         // A rewind that ends in the middle leaves what nobody must start.
         note(folder, DOUBT, doubt.as_str())?;
-        rewind::rewind(leader, folder, data, account, around).await?
+        rewind::rewind(leader, &Here { folder, data, account, around }).await?
     };
     match rewound {
         Rewound::Done => {}
         Rewound::Impossible(why) => {
             warn!("the data cannot be rewound, so the leader is copied anew: {why:#}");
             let new = folder.join("data.new");
+            leave_room(folder)?;
             copy(leader, &new, account, around).await?;
-            let aside = folder.join(format!("data.before-{}", seconds()));
+            let aside = folder.join(format!("{ASIDE}{}", seconds()));
             fs::rename(data, &aside)
                 .with_context(|| format!("cannot move {} to {}", data.display(), aside.display()))?;
             enter(&new, data)?;
@@ -95,6 +100,21 @@ async fn mend(leader: &Leader, folder: &Path, data: &Path, account: &Account, ar
         }
     }
     forget(folder, DOUBT)
+}
+
+/// Data of before is nobody's to remove but the operator's, and must not fill the disk.
+fn leave_room(folder: &Path) -> Result<()> {
+    let entries = fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))?;
+    let is_aside = |name: &std::ffi::OsString| name.to_string_lossy().starts_with(ASIDE);
+    let aside: Vec<_> = entries.flatten().map(|entry| entry.file_name()).filter(is_aside).collect();
+    if aside.len() < ASIDE_MAX {
+        return Ok(());
+    }
+    bail!(
+        "its data must be copied anew, and what was here before is kept {} times already: remove {}/{ASIDE}* that nobody misses",
+        aside.len(),
+        folder.display()
+    )
 }
 
 fn enter(new: &Path, data: &Path) -> Result<()> {

@@ -2,15 +2,26 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
-use tracing::{info, warn};
+use anyhow::{Context as _, Result};
+use tracing::info;
 
 use super::super::account::Account;
-use super::super::files;
 use super::super::kind::Surroundings;
 use super::super::launch;
+use super::diverged::{self, Left};
+use super::grip::STANDBY_SIGNAL;
 use super::leader::{Leader, helper};
-use super::replica::seconds;
+use super::single::session;
+
+/// A data folder that nothing runs on, with what tools need that work on it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Here<'h> {
+    /// The folder around it.
+    pub(super) folder: &'h Path,
+    pub(super) data: &'h Path,
+    pub(super) account: &'h Account,
+    pub(super) around: &'h Surroundings,
+}
 
 /// What came of it.
 #[derive(Debug)]
@@ -25,68 +36,54 @@ pub(super) enum Rewound {
 ///
 /// # Errors
 /// The leader cannot be asked: to be tried again.
-pub(super) async fn rewind(
-    leader: &Leader,
-    folder: &Path,
-    data: &Path,
-    account: &Account,
-    around: &Surroundings,
-) -> Result<Rewound> {
+pub(super) async fn rewind(leader: &Leader, here: &Here<'_>) -> Result<Rewound> {
     // pg_rewind compares by the leader's last checkpoint: right after a promotion that is one of the old timeline, and
     // everything would seem to be well.
-    leader.run("CHECKPOINT", account, around).await?;
-    if let Err(error) = recover(folder, data, account, around).await {
-        return Ok(Rewound::Impossible(error.context("PostgreSQL cannot recover what it had written")));
-    }
-    let said = match pg_rewind(leader, data, account, around, &["--dry-run"]).await {
-        Ok(said) => said,
-        Err(error) => return Ok(Rewound::Impossible(error)),
-    };
+    leader.run("CHECKPOINT", here.account, here.around).await?;
+    Ok(go_back(leader, here).await.map_or_else(Rewound::Impossible, |()| Rewound::Done))
+}
+
+async fn go_back(leader: &Leader, here: &Here<'_>) -> Result<()> {
+    recover(here).await?;
+    let said = pg_rewind(leader, here, &["--dry-run"]).await?;
     let Some(parted) = Parted::read(&said) else {
         info!("nothing was written here that {} has not: no rewind", leader.name);
-        return Ok(Rewound::Done);
+        return Ok(());
     };
-    save(&parted, folder, data, account, around).await;
-    match pg_rewind(leader, data, account, around, &[]).await {
-        Ok(_) => Ok(Rewound::Done),
-        Err(error) => Ok(Rewound::Impossible(error)),
+    if diverged::save(&parted, &leader.name, here).await == Left::Interrupted {
+        // Whoever was cut off is dying.
+        here.around.cgroup.clear().await?;
+        recover(here).await?;
     }
+    pg_rewind(leader, here, &[]).await.map(drop)
 }
 
 /// Brings a data folder to an orderly end, as a start after a crash would, with nobody connected.
-async fn recover(folder: &Path, data: &Path, account: &Account, around: &Surroundings) -> Result<()> {
-    let signal = data.join(super::grip::STANDBY_SIGNAL);
-    if signal.exists() {
+async fn recover(here: &Here<'_>) -> Result<()> {
+    if here.data.join(STANDBY_SIGNAL).exists() {
         // A replica was stopped in order; this mode does not know replicas.
         return Ok(());
     }
-    let mut single = helper("postgres", account, around)?;
-    let configuration = folder.join("postgresql.conf");
-    single.args(["--single", "-F", "-D"]).arg(data);
-    single.arg("-c").arg(format!("config_file={}", configuration.display())).arg("template1");
-    launch::run(single).await
+    let recovered = session(here, "template1", &[]).await;
+    recovered.map(drop).context("PostgreSQL cannot recover what it had written")
 }
 
-async fn pg_rewind(
-    leader: &Leader,
-    data: &Path,
-    account: &Account,
-    around: &Surroundings,
-    options: &[&str],
-) -> Result<String> {
-    let mut rewind = helper("pg_rewind", account, around)?;
-    rewind.args(["--no-ensure-shutdown", "--target-pgdata"]).arg(data);
+async fn pg_rewind(leader: &Leader, here: &Here<'_>, options: &[&str]) -> Result<String> {
+    let mut rewind = helper("pg_rewind", here.account, here.around)?;
+    rewind.args(["--no-ensure-shutdown", "--target-pgdata"]).arg(here.data);
     rewind.arg(format!("--source-server={}", leader.database())).args(options);
     launch::said(rewind).await
 }
 
 /// Where two histories parted.
 #[derive(Debug, PartialEq, Eq)]
-struct Parted {
+pub(super) struct Parted {
     /// Position in the log, as PostgreSQL writes it.
-    position: String,
+    pub(super) position: String,
     /// The timeline on which it is.
-    timeline: u32,
+    pub(super) timeline: u32,
+    /// Position of the last checkpoint before.
+    pub(super) checkpoint: Option<String>,
 }
 
 impl Parted {
@@ -99,39 +96,10 @@ impl Parted {
         let mut words = rest.split_whitespace();
         let position = words.next()?.to_owned();
         let timeline = words.nth(2)?.trim_end_matches([';', '.']).parse().ok()?;
-        Some(Self { position, timeline })
+        let checkpoint = said.split_once("last common checkpoint at ");
+        let checkpoint = checkpoint.and_then(|(_, rest)| rest.split_whitespace().next()).map(str::to_owned);
+        Some(Self { position, timeline, checkpoint })
     }
-}
-
-/// Saves what the log has after that point, for people; a failure must not keep the server away for ever.
-async fn save(parted: &Parted, folder: &Path, data: &Path, account: &Account, around: &Surroundings) {
-    let path = folder.join(format!("diverged-{}.txt", seconds()));
-    match dump(parted, data, &path, account, around).await {
-        Ok(0) => info!("no transaction was committed here after the histories parted at {}", parted.position),
-        Ok(commits) => warn!(
-            "{commits} transactions were committed here after the histories parted at {} of timeline {}, which nobody was told: \
-             they are rewound away, and kept as log records in {}",
-            parted.position,
-            parted.timeline,
-            path.display()
-        ),
-        Err(error) => warn!("what is rewound away cannot be saved: {error:#}"),
-    }
-}
-
-async fn dump(parted: &Parted, data: &Path, path: &Path, account: &Account, around: &Surroundings) -> Result<usize> {
-    let mut dump = helper("pg_waldump", account, around)?;
-    dump.arg("--path").arg(data.join("pg_wal"));
-    dump.args(["--timeline", &parted.timeline.to_string(), "--start", &parted.position]);
-    // It ends with an error: where the log ends is no record.
-    let output = dump.output().await.context("cannot run pg_waldump")?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let is_commit = |line: &&str| line.contains("rmgr: Transaction") && line.contains("desc: COMMIT");
-    let commits = text.lines().filter(is_commit).count();
-    if commits > 0 {
-        files::write_if_changed(path, &text, 0o600, None)?;
-    }
-    Ok(commits)
 }
 
 #[cfg(test)]
@@ -142,7 +110,8 @@ mod tests {
     fn where_histories_parted_is_read() {
         let said = "pg_rewind: servers diverged at WAL location 0/3000060 on timeline 1; pg_rewind: rewinding from last common \
                     checkpoint at 0/2000028 on timeline 1";
-        assert_eq!(Parted::read(said), Some(Parted { position: "0/3000060".into(), timeline: 1 }));
+        let (position, checkpoint) = ("0/3000060".to_owned(), Some("0/2000028".to_owned()));
+        assert_eq!(Parted::read(said), Some(Parted { position, timeline: 1, checkpoint }));
         assert_eq!(Parted::read("servers diverged at WAL location 0/3000060 on timeline 1; no rewind required"), None);
         assert_eq!(Parted::read("no rewind required"), None);
     }
