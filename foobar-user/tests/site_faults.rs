@@ -11,6 +11,10 @@ use foobar_user::site::{Checked, Faults, Severity};
 /// (its first occurrence), a fragment of the message.
 type Case = (&'static str, &'static str, &'static str, &'static str, &'static str);
 
+const DB2: &str = "[[server]]\nname = \"db2\"\nrole = \"database\"";
+const CIRCLE: &str = "[[server]]\nname = \"db3\"\nrole = \"database\"\naddress = \"10.0.1.33\"\ninterfaces = [\"eth0\"]\n\
+    follows = \"db2\"\n\n[[server]]\nname = \"db2\"\nrole = \"database\"\nfollows = \"db3\"";
+
 #[rustfmt::skip]
 const CASES: &[Case] = &[
     // The file itself.
@@ -146,6 +150,14 @@ const CASES: &[Case] = &[
     ("check postgres elsewhere", "kind = \"http\", path = \"/healthz\"", "kind = \"postgres\"", "\"postgres\"", "is for `to = \"database"),
     ("check unknown key", "rise = 2", "raise = 2", "raise", "did you mean `rise`?"),
     ("select with tcp check", "select = \"primary\"", "select = \"primary\"\ncheck = { kind = \"tcp\" }", "\"tcp\" }", "needs a postgres check"),
+    // [[server]] follows
+    ("follows elsewhere", "address = \"10.0.1.11\"", "address = \"10.0.1.11\"\nfollows = \"db1\"", "\"db1\"", "only a database server follows"),
+    ("follows by a list", "address = \"10.0.1.32\"", "address = \"10.0.1.32\"\nfollows = [\"db1\"]", "[\"db1\"]", "must be a database server's name"),
+    ("follows nobody", "address = \"10.0.1.32\"", "address = \"10.0.1.32\"\nfollows = \"db9\"", "\"db9\"", "no server is called `db9`"),
+    ("follows an app server", "address = \"10.0.1.32\"", "address = \"10.0.1.32\"\nfollows = \"app1\"", "2:\"app1\"", "only a database server can be followed"),
+    ("follows itself", "address = \"10.0.1.32\"", "address = \"10.0.1.32\"\nfollows = \"db2\"", "2:\"db2\"", "cannot follow itself"),
+    ("primary follows", "address = \"10.0.1.31\"", "address = \"10.0.1.31\"\nfollows = \"db2\"", "\"db2\"", "is the `primary`, which leads first"),
+    ("follows in a circle", DB2, CIRCLE, "2:\"db3\"", "db2 follows itself by way of db3"),
     // [database]
     ("primary unknown", "primary = \"db1\"", "primary = \"db9\"", "\"db9\"", "did you mean `db1`?"),
     ("primary no database", "primary = \"db1\"", "primary = \"web1\"", "2:\"web1\"", "is a web server"),
@@ -316,6 +328,28 @@ fn a_database_server_needs_a_database() {
     for what in ["server `db1` is a database", "process `postgres` is PostgreSQL", "service `db-read` is checked"] {
         assert!(faults.to_string().contains(what), "{what}: {faults}");
     }
+}
+
+#[test]
+fn somebody_must_be_left_to_take_over() {
+    let alone = edited("address = \"10.0.1.32\"", "address = \"10.0.1.32\"\nfollows = \"db1\"");
+    let checked = parse(&alone).unwrap_or_else(|faults| panic!("{faults}"));
+    assert!(checked.warnings.to_string().contains("nobody takes over from `db1`"), "{}", checked.warnings);
+    let strict = parse(&alone.replacen("primary = \"db1\"", "primary = \"db1\"\nmode = \"strict\"", 1));
+    let faults = strict.expect_err("nobody to wait for").to_string();
+    assert!(faults.contains("site.toml:49:11") && faults.contains("every write would wait for ever"), "{faults}");
+    // With a third server that follows the leader there is somebody.
+    let third = "[[server]]\nname = \"db3\"\nrole = \"database\"\naddress = \"10.0.1.33\"\ninterfaces = [\"eth0\"]\n\n";
+    let two = alone.replacen(DB2, &format!("{third}{DB2}"), 1);
+    assert_eq!(parse(&two).unwrap_or_else(|faults| panic!("{faults}")).warnings.to_string(), "");
+}
+
+#[test]
+fn who_follows_another_one_needs_a_lease() {
+    let follows = edited("address = \"10.0.1.32\"", "address = \"10.0.1.32\"\nfollows = \"db1\"");
+    let text = follows.replacen("role = \"balancer\"", "role = \"monitor\"", 1);
+    let faults = parse(&text).expect_err("no balancer").to_string();
+    assert!(faults.contains("this needs a lease"), "{faults}");
 }
 
 #[test]

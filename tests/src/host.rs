@@ -9,7 +9,7 @@ pub struct Host {
     pub name: &'static str,
     /// Its name in the site file, where a server cannot be called like a role; empty: not a server of the site.
     pub server: &'static str,
-    /// Its role in the site file; `None`: not a server of the site.
+    /// Its role in the site file; `None`: not a server of the site, but the client, or one that other site files name.
     pub role: Option<&'static str>,
     /// Last part of its addresses: `10.0.1.N`, `fd00:1::N` (the decimal digits, read as hexadecimal).
     pub number: u8,
@@ -23,16 +23,21 @@ impl Host {
 
     /// Its IPv4 address.
     pub fn v4(&self) -> Ipv4Addr {
-        if self.role.is_some() { Ipv4Addr::new(10, 0, 1, self.number) } else { CLIENT }
+        if self.is_client() { CLIENT } else { Ipv4Addr::new(10, 0, 1, self.number) }
     }
 
     /// Its IPv6 address.
     pub fn v6(&self) -> Ipv6Addr {
-        if self.role.is_none() {
+        if self.is_client() {
             return CLIENT6;
         }
         let digits = u16::from(self.number / 10) << 4 | u16::from(self.number % 10);
         Ipv6Addr::new(0xfd00, 1, 0, 0, 0, 0, 0, digits)
+    }
+
+    /// Whether it is the client, who is beyond the balancer.
+    pub fn is_client(&self) -> bool {
+        self.name == "client"
     }
 
     /// Whether one of its addresses is `address`.
@@ -46,8 +51,13 @@ pub fn servers() -> impl Iterator<Item = &'static Host> {
     HOSTS.iter().filter(|host| host.role.is_some())
 }
 
+/// The hosts of one network, with a cable to the switch: all but the client.
+pub fn cabled() -> impl Iterator<Item = &'static Host> {
+    HOSTS.iter().filter(|host| !host.is_client())
+}
+
 /// Every host.
-pub const HOSTS: [Host; 9] = [
+pub const HOSTS: [Host; 10] = [
     Host { name: "client", server: "", role: None, number: 50 },
     Host { name: "lb1", server: "lb1", role: Some("balancer"), number: 1 },
     Host { name: "web1", server: "web1", role: Some("web"), number: 11 },
@@ -56,6 +66,7 @@ pub const HOSTS: [Host; 9] = [
     Host { name: "app2", server: "app2", role: Some("app"), number: 22 },
     Host { name: "db1", server: "db1", role: Some("database"), number: 31 },
     Host { name: "db2", server: "db2", role: Some("database"), number: 32 },
+    Host { name: "db3", server: "", role: None, number: 33 },
     Host { name: "monitor", server: "monitor1", role: Some("monitor"), number: 41 },
 ];
 

@@ -8,6 +8,8 @@
 //!   VIPs, on lb1's lo:         fd00:1::1                10.0.1.11    .12     .21     .22   .31, .32       .41
 //!   203.0.113.10, 2001:db8::10                          fd00:1::11  ::12    ::21    ::22  ::31, ::32     ::41
 //!
+//!   db3 (.33, ::33) is at the switch, too: no server of the site, but of clusters with a site file of their own.
+//!
 //!   https ─► edge on lb1 ─mTLS─► nginx on web ─► guestbook on app ─► PostgreSQL on db1 (writes), db2 (reads)
 //!   :8080 ─► XDP NAT on lb1 ───► nginx on web
 //!   :7007/udp ─► XDP NAT on lb1 ► echo on web

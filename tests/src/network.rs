@@ -12,7 +12,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use crate::host::{BALANCER, BALANCER6, CLIENT, CLIENT6, HOSTS, Host, SWITCH, VIP6, servers};
+use crate::host::{BALANCER, BALANCER6, CLIENT, CLIENT6, HOSTS, Host, SWITCH, VIP6, cabled};
 use crate::leftovers::{self, left_behind};
 use crate::namespace::Namespace;
 use crate::process::{feed, run};
@@ -115,7 +115,7 @@ impl Network {
         const QUEUES: &str = "numtxqueues 2 numrxqueues 2 mtu 1500";
         let switch = self.full(SWITCH);
         let mut script = String::new();
-        for host in servers() {
+        for host in cabled() {
             let (port, full) = (host.name, self.full(host.name));
             let end = format!("peer name eth0 netns {full} {QUEUES}");
             script += &format!("link add {port} netns {switch} {QUEUES} type veth {end}\n");
@@ -129,7 +129,7 @@ impl Network {
     fn configure_switch(&self) -> Result<()> {
         let mut script = "link add br0 type bridge mcast_snooping 0 stp_state 0 forward_delay 0\n".to_owned();
         script += "link set lo up\nlink set br0 up\n";
-        for host in servers() {
+        for host in cabled() {
             script += &format!("link set {0} master br0\nlink set {0} up\n", host.name);
         }
         self.ip(SWITCH, &script)?;

@@ -77,6 +77,7 @@ impl Database {
         let post = Post {
             me: plan.server.clone(),
             servers: failover.servers.clone(),
+            follows: failover.follows.clone(),
             first: postgres.primary.clone(),
             mode: failover.mode,
             ttl: Duration::from_millis(failover.ttl_ms),
@@ -161,6 +162,7 @@ impl Database {
         let kept = self.kept.as_ref().context("this server runs no PostgreSQL with a lease: ask a database server")?;
         let store = Arc::clone(&kept.store);
         let servers: Vec<(String, IpAddr)> = kept.plan.servers.clone();
+        let follows = kept.plan.follows.clone();
         Ok(async move {
             let snapshot = store.read().await?;
             let state = snapshot.state.context("there is no leader yet")?;
@@ -168,6 +170,9 @@ impl Database {
             if !to.is_empty() {
                 ensure!(servers.iter().any(|(name, _)| *name == to), "{to} is no database server of the site");
                 ensure!(to != state.leader, "{to} leads already");
+                if let Some(other) = follows.get(&to) {
+                    bail!("{to} `follows` {other} in the site file: commits do not wait for it, so it never leads");
+                }
                 ensure!(
                     state.in_sync.contains(&to),
                     "{to} has not every acknowledged commit: `foobar db status` tells how far behind it is"

@@ -142,6 +142,7 @@ fn shown(report: &DatabaseReport) -> String {
     let columns = [
         Column::Text("server"),
         Column::Text("role"),
+        Column::Text("follows"),
         Column::Text("in sync"),
         Column::Number("timeline"),
         Column::Number("behind"),
@@ -156,7 +157,7 @@ fn shown(report: &DatabaseReport) -> String {
         let sync = if member.in_sync { "yes" } else { "" };
         let behind = if member.leads || !member.heard { String::new() } else { format!("{} B", member.lag_bytes) };
         let timeline = if member.timeline > 0 { member.timeline.to_string() } else { String::new() };
-        vec![member.server.clone(), role, sync.to_owned(), timeline, behind, member.note.clone()]
+        vec![member.server.clone(), role, member.source.clone(), sync.to_owned(), timeline, behind, member.note.clone()]
     };
     text.push_str(&table(&columns, &report.members.iter().map(row).collect::<Vec<_>>()));
     for event in &report.events {

@@ -13,6 +13,7 @@ mod report;
 pub mod state;
 mod store;
 pub mod sync;
+mod upstream;
 pub mod witness;
 
 pub use any::AnyStore;
@@ -22,3 +23,4 @@ pub use local::Socket;
 pub use report::{DatabaseReport, MemberReport};
 pub use state::{Member, State};
 pub use store::{Snapshot, Store};
+pub use upstream::Follows;

@@ -63,6 +63,8 @@ pub struct MemberReport {
     pub lag_bytes: u64,
     /// Whether it receives its leader's log.
     pub receiving: bool,
+    /// The server that it receives it from; empty: none.
+    pub source: String,
     /// What it says.
     pub note: String,
 }

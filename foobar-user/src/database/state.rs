@@ -108,6 +108,9 @@ pub struct Member {
     pub position: u64,
     /// Whether it receives its leader's log.
     pub receiving: bool,
+    /// The server that it receives it from; empty: none.
+    #[serde(default)]
+    pub source: String,
     /// What it waits for, or what is wrong with it.
     pub note: String,
 }

@@ -88,7 +88,7 @@ impl Waits {
 pub struct Situation<'a> {
     /// What was chosen by the operator.
     pub mode: Mode,
-    /// All other servers of the cluster.
+    /// The other servers of the cluster that may be waited for: those that follow the leader.
     pub others: &'a BTreeSet<String>,
     /// Who is in sync by the state.
     pub in_sync: &'a BTreeSet<String>,

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use super::{FailoverPlan, FencePlan, Role, StorePlan, TlsFiles, WitnessPlan};
+use crate::database::Follows;
 use crate::pki;
 use crate::site::{Database, Server, Site, SiteProcess};
 
@@ -57,11 +58,18 @@ pub(super) fn of(site: &Site, server: &Server) -> Option<FailoverPlan> {
     let servers = site.of_role(Role::Database);
     Some(FailoverPlan {
         servers: servers.map(|server| (server.name.value.clone(), server.address.value)).collect(),
+        follows: follows(site),
         mode: database.mode,
         ttl_ms: database.lease_ms,
         store,
         tls: files(site, server),
     })
+}
+
+/// Whom database servers follow that do not follow the leader.
+fn follows(site: &Site) -> Follows {
+    let named = |server: &Server| Some((server.name.value.clone(), server.follows.as_ref()?.value.clone()));
+    site.of_role(Role::Database).filter_map(named).collect()
 }
 
 /// The witness's part.

@@ -22,6 +22,7 @@ use foobar_common::rules::Rule;
 use ipnet::IpNet;
 use serde::Serialize;
 
+use crate::database::Follows;
 use crate::database::sync::Mode;
 
 pub use derive::{PlanError, plan};
@@ -496,6 +497,8 @@ pub struct PostgresPlan {
 pub struct FailoverPlan {
     /// All database servers, with their addresses.
     pub servers: Vec<(String, IpAddr)>,
+    /// Whom those follow that do not follow the leader.
+    pub follows: Follows,
     /// What happens to writes while no replica is there.
     pub mode: Mode,
     /// How long the lease lasts, in milliseconds.

@@ -164,7 +164,10 @@ fn processes(plan: &Plan) -> Vec<Vec<String>> {
             }
             ProcessKind::Postgres(postgres) => {
                 let role = if postgres.primary == postgres.server { "first primary" } else { "first a replica" };
-                ("postgres", format!("port {}, {role}, database {}", postgres.port, postgres.database))
+                let failover = postgres.failover.as_ref();
+                let follows = failover.and_then(|failover| failover.follows.get(&postgres.server));
+                let follows = follows.map_or_else(String::new, |other| format!(", follows {other}"));
+                ("postgres", format!("port {}, {role}{follows}, database {}", postgres.port, postgres.database))
             }
             ProcessKind::Prometheus(prometheus) => {
                 ("prometheus", format!("{}, {} targets", prometheus.listen, prometheus.targets.len()))

@@ -90,6 +90,8 @@ pub struct Server {
     pub interfaces: Vec<At<String>>,
     /// Those of them that face the internet.
     pub outside: Vec<At<String>>,
+    /// The database server whose log it receives in place of the leader's.
+    pub follows: Option<At<String>>,
     /// Whether a packet whose source is not routed back by the interface it came on is dropped.
     pub reverse_path: bool,
 }

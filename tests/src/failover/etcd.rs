@@ -98,6 +98,11 @@ impl Etcd {
         member.1.signal(signal)
     }
 
+    /// The processes that run.
+    pub(super) fn processes(&self) -> impl Iterator<Item = i32> + '_ {
+        self.members.iter().map(|(_, member)| member.pid().as_raw())
+    }
+
     fn kill(&mut self, which: impl Fn(&str) -> bool) -> Result<()> {
         for (_, member) in self.members.iter_mut().filter(|(name, _)| which(name)) {
             member.signal(Signal::SIGKILL)?;

@@ -8,9 +8,14 @@ use anyhow::{Context, Result};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{Failover, Keeping};
+use super::{Failover, Keeping, starve};
 use crate::host::SWITCH;
 use crate::{cgroup, eventually};
+
+/// How long a fault lasts.
+const SOON: Duration = Duration::from_secs(5);
+/// And how long at the most.
+const LATE: Duration = Duration::from_secs(30);
 
 /// A fault. `leader` and `replica` of the functions below are the servers' parts before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +32,8 @@ pub enum Fault {
     StoppedWhole,
     /// The leader's agent is stopped; PostgreSQL goes on.
     AgentStopped,
+    /// A busy loop at real-time priority takes the processor of the leader's agent and PostgreSQL.
+    Starved,
     /// Nothing comes to the leader any more.
     CutInwards,
     /// Nothing leaves the leader any more.
@@ -78,13 +85,14 @@ impl Fault {
         store.iter().chain(others).copied().collect()
     }
 
-    const SERVERS: [Self; 12] = [
+    const SERVERS: [Self; 13] = [
         Self::Death,
         Self::Crashes,
         Self::Stopped,
         Self::Frozen,
         Self::StoppedWhole,
         Self::AgentStopped,
+        Self::Starved,
         Self::CutInwards,
         Self::CutOutwards,
         Self::Cut,
@@ -92,6 +100,16 @@ impl Fault {
         Self::ReplicaGone,
         Self::BothGone,
     ];
+
+    /// How long it lasts where another server is to lead meanwhile, in the whole run: what wakes does so after a while, and later.
+    #[must_use]
+    pub const fn lasting(self) -> &'static [Duration] {
+        match self {
+            Self::Stopped | Self::StoppedWhole | Self::Frozen | Self::AgentStopped => &[SOON, LATE],
+            Self::Starved => &[starve::LASTING],
+            _ => &[SOON],
+        }
+    }
 
     /// What is to come of it.
     #[must_use]
@@ -119,6 +137,7 @@ impl Fault {
                 signal_postgres(failover, leader, Signal::SIGSTOP)
             }
             Self::AgentStopped => failover.signal_agent(leader, Signal::SIGSTOP),
+            Self::Starved => failover.starve(leader),
             Self::CutInwards => rule(failover, leader, "input", "iifname"),
             Self::CutOutwards => rule(failover, leader, "output", "oifname"),
             Self::Cut => link(failover, leader, "down"),
@@ -163,6 +182,7 @@ impl Fault {
                 failover.signal_agent(leader, Signal::SIGCONT)
             }
             Self::AgentStopped => failover.signal_agent(leader, Signal::SIGCONT),
+            Self::Starved => failover.feed(),
             Self::CutInwards | Self::CutOutwards => {
                 failover.cluster().run(leader, "nft", &["delete", "table", "inet", "cut"]).map(drop)
             }

@@ -1,11 +1,13 @@
-//! A database cluster of two servers with its balancer and a client's server, with writers, faults, and what must hold after them.
+//! A database cluster of two or three servers with its balancer and a client's server, with writers, faults, and what must hold after them.
 
 mod acknowledged;
 mod disk;
 pub mod etcd;
 mod fault;
 mod ground;
+mod site;
 pub(crate) mod sql;
+mod starve;
 mod writers;
 
 use std::collections::BTreeSet;
@@ -28,14 +30,16 @@ pub use acknowledged::{Acknowledged, Row};
 pub(crate) use disk::Disk;
 use etcd::Etcd;
 pub use fault::{Fault, Outcome};
-use ground::SERVERS;
 pub(crate) use ground::{Ground, VIP, password_file};
+use starve::Starving;
 pub use writers::Writers;
 
-/// The servers that run PostgreSQL.
+/// The servers that run PostgreSQL where there are two of them.
 pub const DATABASES: [&str; 2] = ["db1", "db2"];
+/// And where there are three.
+pub const THREE: [&str; 3] = ["db1", "db2", "db3"];
 /// Time that a start of everything may take on a busy machine.
-const READY: Duration = Duration::from_secs(90);
+const READY: Duration = Duration::from_secs(180);
 /// One cluster at a time in a process.
 static ALONE: Mutex<()> = Mutex::new(());
 
@@ -48,9 +52,40 @@ pub enum Keeping {
     Etcd,
 }
 
+/// What a cluster is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape<'a> {
+    /// The servers that run PostgreSQL; db1 leads first.
+    pub databases: &'static [&'static str],
+    /// Who follows whom, but for those that follow the leader.
+    pub follows: &'a [(&'a str, &'a str)],
+    /// Who keeps the lease.
+    pub keeping: Keeping,
+    /// Further lines in `[database]`.
+    pub settings: &'a str,
+}
+
+impl Default for Shape<'_> {
+    fn default() -> Self {
+        Self { databases: &DATABASES, follows: &[], keeping: Keeping::Witness, settings: "" }
+    }
+}
+
+impl Shape<'_> {
+    /// All of its servers that run agents.
+    pub(crate) fn servers(&self) -> Vec<&'static str> {
+        [&["lb1", "app1"], self.databases].concat()
+    }
+}
+
 /// A cluster whose agents run.
 #[derive(Debug)]
 pub struct Failover {
+    databases: &'static [&'static str],
+    /// Those of them that follow the leader.
+    peers: Vec<&'static str>,
+    /// Before the agents, which are to end in order.
+    starving: Option<Starving>,
     agents: Vec<(&'static str, Process)>,
     etcd: Option<Etcd>,
     /// Below the database servers' state: small enough to be filled.
@@ -61,24 +96,27 @@ pub struct Failover {
 }
 
 impl Failover {
-    /// Starts the cluster, with these further lines in `[database]`, and waits until a replica is in sync.
+    /// Starts two servers, with these further lines in `[database]`, and waits until the replica is in sync.
     ///
     /// # Errors
     /// It does not come up.
     pub fn start(settings: &str) -> Result<Self> {
-        Self::start_by(Keeping::Witness, settings)
+        Self::start_as(&Shape { settings, ..Shape::default() })
     }
 
-    /// The same with the lease kept by one or the other.
+    /// Starts a cluster, and waits until every replica that follows the leader is in sync.
     ///
     /// # Errors
     /// It does not come up.
-    pub fn start_by(keeping: Keeping, settings: &str) -> Result<Self> {
+    pub fn start_as(shape: &Shape<'_>) -> Result<Self> {
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let Ground { cluster, disks } = Ground::prepare(keeping, settings)?;
-        let etcd = (keeping == Keeping::Etcd).then(|| Etcd::start(&cluster)).transpose()?;
-        let mut failover = Self { agents: Vec::new(), etcd, disks, cluster, _alone: alone };
-        for server in SERVERS {
+        let Ground { cluster, disks } = Ground::prepare(shape)?;
+        let etcd = (shape.keeping == Keeping::Etcd).then(|| Etcd::start(&cluster)).transpose()?;
+        let follows = |server: &&str| shape.follows.iter().any(|(name, _)| name == server);
+        let peers = shape.databases.iter().copied().filter(|server| !follows(server)).collect();
+        let databases = shape.databases;
+        let mut failover = Self { databases, peers, starving: None, agents: Vec::new(), etcd, disks, cluster, _alone: alone };
+        for server in shape.servers() {
             failover.start_agent(server)?;
         }
         failover.settled("db1")?;
@@ -111,37 +149,88 @@ impl Failover {
         Ok((self.etcd.as_mut().context("no etcd")?, &self.cluster))
     }
 
-    /// Waits until `leader` leads with another server in sync, and app servers are sent to it.
+    /// Waits until `leader` leads with all others in sync that follow it, and app servers are sent to it.
     ///
     /// # Errors
     /// It does not come to that in time; with what every server says.
     pub fn settled(&self, leader: &str) -> Result<()> {
-        let settled = || self.is_settled(leader);
-        eventually(READY, &format!("{leader} leads with a replica"), settled).with_context(|| self.told())
+        self.settled_with(leader, &self.peers_of(leader))
     }
 
-    /// Whether `leader` leads with another server in sync, and app servers are sent to it.
+    /// Waits until `leader` leads with exactly these in sync, and app servers are sent to it.
     ///
     /// # Errors
-    /// The app server's agent tells no services.
-    pub fn is_settled(&self, leader: &str) -> Result<bool> {
-        let Ok(status) = self.status(leader) else { return Ok(false) };
-        let members = status["members"].as_array().cloned().unwrap_or_default();
-        let in_sync = members.iter().any(|member| member["in_sync"] == true && member["role"] == "replica");
+    /// It does not come to that in time; with what every server says.
+    pub fn settled_with(&self, leader: &str, others: &[&str]) -> Result<()> {
+        let settled = || self.at_rest(leader, others).map(|()| true);
+        let what = format!("{leader} leads with {} in sync", others.join(", "));
+        eventually(READY, &what, settled).with_context(|| self.told())
+    }
+
+    /// Whether `leader` leads with all others in sync that follow it, and app servers are sent to it.
+    #[must_use]
+    pub fn is_settled(&self, leader: &str) -> bool {
+        self.at_rest(leader, &self.peers_of(leader)).is_ok()
+    }
+
+    /// Those who follow a leader, where all are well.
+    fn peers_of(&self, leader: &str) -> Vec<&str> {
+        self.peers.iter().copied().filter(|server| *server != leader).collect()
+    }
+
+    fn at_rest(&self, leader: &str, others: &[&str]) -> Result<()> {
+        let status = self.status(leader)?;
+        let members = status["members"].as_array().context("members")?;
+        let in_sync = members.iter().filter(|member| member["in_sync"] == true && member["role"] == "replica");
+        let in_sync: Vec<&str> = in_sync.filter_map(|member| member["server"].as_str()).collect();
         let leads = status["leader"] == leader && status["open"] == true && status["held"] == true;
-        Ok(leads && in_sync && self.member("db-write")?.as_deref() == Some(leader))
+        let written = self.members("db-write")?;
+        ensure!(leads && in_sync == others && written == [leader], "in sync {in_sync:?}, written at {written:?}");
+        Ok(())
     }
 
-    /// The server that app servers are sent to.
+    /// The servers that app servers are sent to; none where the app server's agent does not answer.
     ///
     /// # Errors
-    /// The agent of the app server does not answer.
-    pub fn member(&self, service: &str) -> Result<Option<String>> {
-        let Ok(report) = self.cluster.json("app1", &["services"]) else { return Ok(None) };
+    /// Its answer is none.
+    pub fn members(&self, service: &str) -> Result<Vec<String>> {
+        let Ok(report) = self.cluster.json("app1", &["services"]) else { return Ok(Vec::new()) };
         let services = report["services"].as_array().context("services")?.iter();
         let backends = services.filter(|other| other["name"] == service).flat_map(|found| found["backends"].as_array());
-        let member = backends.flatten().find(|backend| backend["member"] == true);
-        Ok(member.and_then(|member| member["server"].as_str()).map(str::to_owned))
+        let members = backends.flatten().filter(|backend| backend["member"] == true);
+        let names: BTreeSet<&str> = members.filter_map(|member| member["server"].as_str()).collect();
+        Ok(names.into_iter().map(str::to_owned).collect())
+    }
+
+    /// The servers that stream from a server's PostgreSQL.
+    ///
+    /// # Errors
+    /// What PostgreSQL says.
+    pub fn streaming(&self, server: &str) -> Result<Vec<String>> {
+        let names = "select application_name from pg_stat_replication where state = 'streaming' order by 1";
+        Ok(self.psql(server, names)?.lines().map(str::to_owned).collect())
+    }
+
+    /// When a server's PostgreSQL was started.
+    ///
+    /// # Errors
+    /// What PostgreSQL says.
+    pub fn started(&self, server: &str) -> Result<String> {
+        self.psql(server, "select pg_postmaster_start_time()")
+    }
+
+    /// Bytes of log that a server holds back in a slot for another one, which does not use it, and whether it holds back old rows, too.
+    ///
+    /// # Errors
+    /// What PostgreSQL says; there is no such slot, or it is in use.
+    pub fn held_back(&self, server: &str, other: &str) -> Result<(u64, bool)> {
+        let question = format!(
+            "select case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end - restart_lsn, \
+             xmin is not null from pg_replication_slots where slot_name = '{other}' and not active"
+        );
+        let text = self.psql(server, &question)?;
+        let (bytes, rows) = text.trim().split_once('|').context("no slot that is not in use")?;
+        Ok((bytes.parse().unwrap_or(0), rows == "t"))
     }
 
     /// What a database server's agent says of the cluster.
@@ -161,7 +250,7 @@ impl Failover {
             let status = self.cluster.ask(server, &["db", "status"]).unwrap_or_else(|error| format!("{error:#}\n"));
             format!("{server}:\n{status}{}\n", lines[lines.len().saturating_sub(25)..].join("\n"))
         };
-        ["db1", "db2"].iter().map(tail).collect()
+        self.databases.iter().map(tail).collect()
     }
 
     /// Runs a statement on a server's PostgreSQL over its unix socket, as its owner.
@@ -296,10 +385,33 @@ impl Failover {
         Ok(())
     }
 
+    /// Leaves a server's agent and its PostgreSQL no processor for [`Fault::lasting`].
+    ///
+    /// # Errors
+    /// There is one processor only, or the kernel lets nothing run at real-time priority.
+    pub fn starve(&mut self, server: &str) -> Result<()> {
+        let of = |mine: bool| {
+            let agents = self.agents.iter().filter(|(name, _)| (*name == server) == mine);
+            let children = agents.clone().flat_map(|(name, _)| cgroup::processes(&self.cluster.cgroup(name)));
+            agents.map(|(_, agent)| agent.pid().as_raw()).chain(children).collect::<Vec<_>>()
+        };
+        let store = self.etcd.iter().flat_map(Etcd::processes).collect::<Vec<_>>();
+        self.starving = Some(Starving::start(|| of(true), || [of(false), store.clone()].concat())?);
+        Ok(())
+    }
+
+    /// Waits until that is over.
+    ///
+    /// # Errors
+    /// It does not end.
+    pub fn feed(&mut self) -> Result<()> {
+        self.starving.take().map_or(Ok(()), Starving::end)
+    }
+
     /// Whether another server leads by now.
     #[must_use]
     pub fn leader_elsewhere(&self, than: &str) -> bool {
-        let others = DATABASES.iter().filter(|server| **server != than);
+        let others = self.databases.iter().filter(|server| **server != than);
         others
             .filter_map(|server| self.status(server).ok())
             .any(|status| status["held"] == true && status["leader"] != than)
@@ -311,8 +423,10 @@ impl Failover {
     /// No agent answers.
     pub fn leader(&self) -> Result<&'static str> {
         let of = |server: &&str| self.status(server).ok().filter(|status| status["store_fault"].is_null());
-        let status = DATABASES.iter().filter_map(of).next().context("no database server's agent answers")?;
-        DATABASES.into_iter().find(|server| status["leader"] == *server).context("nobody leads")
+        let newest = |status: &Value| status["epoch"].as_u64();
+        let status = self.databases.iter().filter_map(of).max_by_key(newest);
+        let status = status.context("no database server's agent answers")?;
+        self.databases.iter().copied().find(|server| status["leader"] == *server).context("nobody leads")
     }
 
     /// Fills the disk of a server's database.
@@ -344,9 +458,10 @@ impl Failover {
 
 impl Drop for Failover {
     fn drop(&mut self) {
+        self.starving = None;
         // What is stopped or frozen does not end in order.
         self.agents.clear();
-        for server in DATABASES {
+        for server in self.databases {
             // Whatever does not die keeps its disk mounted, which the disk's own end tells.
             let _ = fs::write(self.postgres_cgroup(server).join("cgroup.freeze"), "0");
             let _ = cgroup::kill(&self.cluster.cgroup(server));

@@ -1,6 +1,7 @@
 //! A leader that dies, hangs or is cut off: another server leads within seconds, nothing acknowledged is lost, and the old one
 //! comes back by itself.
 
+mod cascade;
 mod matrix;
 mod modes;
 mod refusals;
@@ -8,6 +9,7 @@ mod rejoin;
 mod replica;
 mod settings;
 mod store;
+mod three;
 mod told;
 
 use std::time::Duration;

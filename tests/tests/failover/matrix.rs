@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use foobar_tests::eventually;
-use foobar_tests::failover::{DATABASES, Failover, Fault, Keeping, Outcome, address, now_us};
+use foobar_tests::failover::{DATABASES, Failover, Fault, Keeping, Outcome, Shape, address, now_us};
 
 use crate::{PATIENCE, is_whole, rto_ms};
 
@@ -12,19 +12,30 @@ use crate::{PATIENCE, is_whole, rto_ms};
 const NOBODY: Duration = Duration::from_secs(8);
 /// Time in which a lease that cannot be renewed ends, and the next one begins.
 const LEASES: Duration = Duration::from_secs(5);
-/// How long what is stopped stays stopped after another server has taken over.
-const STOPPED: Duration = Duration::from_secs(3);
-
 /// What a fault came to.
 struct Cell {
     fault: Fault,
+    lasted: Duration,
     took: Option<i64>,
     acknowledged: usize,
 }
 
+impl Cell {
+    fn print(&self) {
+        let took = self.took.map_or_else(|| "-".to_owned(), |took| took.to_string());
+        println!(
+            "{:<14} {:>4} s {:<9} {took:>6} ms {:>7} acknowledged, 0 lost",
+            format!("{:?}", self.fault),
+            self.lasted.as_secs(),
+            format!("{:?}", self.fault.outcome()),
+            self.acknowledged
+        );
+    }
+}
+
 #[test]
 fn every_fault_costs_time_and_nothing_that_was_acknowledged() -> Result<()> {
-    try_out(Keeping::Witness, &[Fault::AgentStopped, Fault::Stopped, Fault::CutOutwards])
+    try_out(Keeping::Witness, &[Fault::Starved, Fault::AgentStopped])
 }
 
 #[test]
@@ -35,19 +46,16 @@ fn the_same_holds_with_etcd() -> Result<()> {
 /// Tries `some` faults, or all.
 fn try_out(keeping: Keeping, some: &[Fault]) -> Result<()> {
     let faults = if is_whole() { Fault::all(keeping) } else { some.to_vec() };
-    let mut failover = Failover::start_by(keeping, "degrade_after = \"3s\"")?;
+    let mut failover = Failover::start_as(&Shape { keeping, settings: "degrade_after = \"3s\"", ..Shape::default() })?;
     let mut cells = Vec::new();
     for fault in faults {
-        let cell = strike(&mut failover, fault).with_context(|| format!("{fault:?}")).with_context(|| failover.told());
-        let cell = cell?;
-        let took = cell.took.map_or_else(|| "-".to_owned(), |took| took.to_string());
-        println!(
-            "{:<14} {:<9} {took:>6} ms {:>7} acknowledged, 0 lost",
-            format!("{:?}", cell.fault),
-            format!("{:?}", fault.outcome()),
-            cell.acknowledged
-        );
-        cells.push(cell);
+        let lasting = if is_whole() { fault.lasting() } else { &fault.lasting()[..1] };
+        for lasting in lasting {
+            let cell = strike(&mut failover, fault, *lasting).with_context(|| format!("{fault:?}, {lasting:?}"));
+            let cell = cell.with_context(|| failover.told())?;
+            cell.print();
+            cells.push(cell);
+        }
     }
     let late: Vec<Fault> =
         cells.iter().filter(|cell| cell.took.is_some_and(|took| took > rto_ms())).map(|cell| cell.fault).collect();
@@ -55,18 +63,18 @@ fn try_out(keeping: Keeping, some: &[Fault]) -> Result<()> {
     Ok(())
 }
 
-fn strike(failover: &mut Failover, fault: Fault) -> Result<Cell> {
+fn strike(failover: &mut Failover, fault: Fault, lasting: Duration) -> Result<Cell> {
     let leader = failover.leader()?;
     let replica = DATABASES.into_iter().find(|server| *server != leader).context("a replica")?;
     let writers = failover.writers(&format!("{fault:?}-{leader}"))?;
     writers.written(50, PATIENCE).context("before the fault")?;
-    let at = now_us();
+    let (at, began) = (now_us(), Instant::now());
     fault.strike(failover, leader, replica)?;
     let took = match fault.outcome() {
         Outcome::Promoted => {
             let took = writers.taken_over(at, &address(leader), PATIENCE)?;
             writers.written(50, PATIENCE).context("after the failover")?;
-            foobar_tests::eventually::pause(STOPPED, || false);
+            foobar_tests::eventually::pause(lasting.saturating_sub(began.elapsed()), || false);
             Some(took)
         }
         Outcome::Kept => {
@@ -92,6 +100,7 @@ fn strike(failover: &mut Failover, fault: Fault) -> Result<Cell> {
             None
         }
     };
+    let lasted = began.elapsed();
     fault.mend(failover, leader, replica)?;
     let leads = match fault.outcome() {
         Outcome::Promoted => replica,
@@ -105,5 +114,5 @@ fn strike(failover: &mut Failover, fault: Fault) -> Result<Cell> {
     let same = || Ok(failover.digest(leader)? == failover.digest(replica)?);
     eventually(PATIENCE, "both servers have the same rows", same)?;
     failover.sql(leads, "truncate acknowledged")?;
-    Ok(Cell { fault, took, acknowledged: log.rows.len() })
+    Ok(Cell { fault, lasted, took, acknowledged: log.rows.len() })
 }

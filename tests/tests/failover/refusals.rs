@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use foobar_tests::eventually::{eventually, pause};
-use foobar_tests::failover::{Failover, Keeping};
+use foobar_tests::failover::{Failover, Keeping, Shape};
 use foobar_tests::process::run;
 use nix::unistd::User;
 
@@ -45,7 +45,7 @@ fn the_data_of_another_site_is_refused_and_left_as_it_is() -> Result<()> {
 
 #[test]
 fn an_etcd_that_is_away_at_the_start_is_waited_for() -> Result<()> {
-    let mut failover = Failover::start_by(Keeping::Etcd, "")?;
+    let mut failover = Failover::start_as(&Shape { keeping: Keeping::Etcd, ..Shape::default() })?;
     failover.etcd()?.0.kill_all()?;
     for server in ["db1", "db2"] {
         failover.kill_server(server)?;

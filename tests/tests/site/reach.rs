@@ -17,8 +17,8 @@ pub(crate) fn exactly_the_allowed(bed: &Bed) -> Result<()> {
     ensure!(site.rules.is_empty(), "the bed's file has rules of its own, which the policy of this test does not know");
     let before = drops(bed)?;
     let rows = thread::scope(|scope| {
-        let hosts = HOSTS.iter().map(|host| scope.spawn(|| row(bed, &site, host)));
-        let hosts: Vec<_> = hosts.collect();
+        let known = HOSTS.iter().filter(|host| host.role.is_some() || host.is_client());
+        let hosts: Vec<_> = known.map(|host| scope.spawn(|| row(bed, &site, host))).collect();
         let rows = hosts.into_iter().map(|host| host.join().map_err(|_| anyhow::anyhow!("a thread panicked"))?);
         rows.collect::<Result<Vec<Row>>>()
     })?;

@@ -1,6 +1,6 @@
-//! What a replica does: it follows the leader of the state, whatever it was before.
+//! What a replica does: it follows the leader of the state, or another replica of it, whatever it was before.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -12,11 +12,13 @@ use super::{HURRY, Work};
 use crate::database::duty::Duty;
 use crate::database::state::{Members, Role};
 use crate::database::store::Store;
+use crate::database::upstream::{Follows, upstream};
 use crate::process::postgres::Grip;
 
 /// Time that a replica may be without its leader's log before it is asked whether their histories have parted.
 const PARTED: Duration = Duration::from_secs(5);
-
+/// Time that a server follows the leader when another replica, which it is to follow, has sent it nothing.
+const SHUNNED: Duration = Duration::from_secs(60);
 /// Time to reach the leader.
 const REACH: Duration = Duration::from_secs(1);
 /// Time that PostgreSQL has to stop in order.
@@ -27,11 +29,10 @@ impl<S: Store> Work<S> {
     pub(super) fn follow(&mut self, leader: &str, members: &Members) -> Result<bool> {
         self.lease = None;
         self.note = String::new();
-        let Some((_, address)) = self.post.servers.iter().find(|(name, _)| name == leader) else {
+        let Some(address) = self.address(leader) else {
             self.rest(format!("{leader} leads, which is no database server of this site file"));
             return Ok(false);
         };
-        let address = *address;
         self.duties.give(Duty::Follow { leader: leader.to_owned(), address });
         if self.grip.runs_as_leader() {
             self.fence.close();
@@ -43,30 +44,37 @@ impl<S: Store> Work<S> {
             self.send(async move { grip.kill().await });
             return Ok(true);
         }
-        if self.grip.runs() && self.grip.follows().is_some_and(|other| other != address) {
-            if self.errand.is_none() {
-                info!(leader, "following another leader");
-                self.restart_as_replica();
-            }
-            return Ok(true);
+        let leads = members.get(leader).is_some_and(|word| word.role == Role::Primary && word.epoch == self.epoch);
+        let from = self.upstream(leader, members, leads);
+        if self.grip.runs()
+            && let Some(address) = self.address(&from)
+            && self.grip.follows().is_some_and(|other| other != address)
+        {
+            info!(leader, from, "following another server");
+            self.grip.follow(address)?;
+            self.following = Instant::now();
         }
         let Some(look) = self.watcher.look().filter(|look| look.role == Role::Replica) else {
             self.fence.close();
             self.following = Instant::now();
+            self.slots = None;
             return Ok(true);
         };
         self.fence.open();
-        let leads = members.get(leader).is_some_and(|word| word.role == Role::Primary && word.epoch == self.epoch);
+        self.look_after_slots(leader, members);
         // What replays its own log lacks nothing yet.
         let replays = look.position > self.position;
         self.position = look.position;
-        if look.receiving {
+        if look.source.is_some() {
             if std::mem::take(&mut self.doubted) {
                 self.grip.trust()?;
             }
             self.following = Instant::now();
         } else if replays || !leads {
             self.following = Instant::now();
+        } else if self.following.elapsed() >= PARTED && from != leader {
+            warn!(from, "it streams nothing: following the leader for a while");
+            self.shunned = Some(Instant::now());
         } else if self.following.elapsed() >= PARTED && self.errand.is_none() {
             warn!(leader, "it streams nothing although the leader is there: their histories may have parted");
             self.following = Instant::now();
@@ -75,6 +83,18 @@ impl<S: Store> Work<S> {
         }
         // Who may have to take over looks often.
         Ok(false)
+    }
+
+    fn address(&self, server: &str) -> Option<IpAddr> {
+        self.post.servers.iter().find(|(name, _)| name == server).map(|(_, address)| *address)
+    }
+
+    /// The server that it is to receive the log from now.
+    fn upstream(&self, leader: &str, members: &Members, leads: bool) -> String {
+        let shuns = self.shunned.is_some_and(|at| at.elapsed() < SHUNNED);
+        let nobody = Follows::new();
+        let follows = if shuns { &nobody } else { &self.post.follows };
+        upstream(&self.post.me, leader, follows, members, leads).to_owned()
     }
 
     /// Stops it to be rewound, or copied anew where a rewind has not helped; not while the leader cannot be reached, for then nothing
@@ -86,12 +106,6 @@ impl<S: Store> Work<S> {
             grip.doubt(position)?;
             stop(&grip).await
         });
-    }
-
-    /// Its task starts it again, as its duty says then.
-    fn restart_as_replica(&mut self) {
-        let grip = self.grip.clone();
-        self.send(async move { stop(&grip).await });
     }
 }
 

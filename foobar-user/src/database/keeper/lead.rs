@@ -9,10 +9,9 @@ use tracing::{error, info, warn};
 use super::{HURRY, STATEMENT, Work};
 use crate::database::duty::Duty;
 use crate::database::local::Look;
-use crate::database::state::{Role, State};
+use crate::database::state::{Members, Role, State};
 use crate::database::store::Store;
 use crate::database::sync::{self, Change, Mode, Situation, Waits};
-use crate::process::postgres::slot;
 
 /// Time from a promotion to the next try.
 const PROMOTED: Duration = Duration::from_secs(2);
@@ -44,8 +43,6 @@ pub(super) struct Leading {
     waits_since: Option<u64>,
     /// Since when each replica has been away.
     away: BTreeMap<String, Instant>,
-    /// When its slots were last looked after.
-    slots: Option<Instant>,
 }
 
 impl Leading {
@@ -62,7 +59,7 @@ impl Leading {
 
 impl<S: Store> Work<S> {
     /// What a leader does in a round; returns whether something is under way.
-    pub(super) async fn lead(&mut self) -> bool {
+    pub(super) async fn lead(&mut self, members: &Members) -> bool {
         if self.duties.now() == Duty::Undecided {
             // It is about to start, with what nobody else may have.
             self.fence.close();
@@ -80,7 +77,7 @@ impl<S: Store> Work<S> {
             return true;
         };
         match look.role {
-            Role::Primary => self.lead_primary(&look).await,
+            Role::Primary => self.lead_primary(&look, members).await,
             Role::Replica | Role::Down => {
                 self.fence.close();
                 self.promote();
@@ -91,7 +88,7 @@ impl<S: Store> Work<S> {
 
     fn promote(&mut self) {
         self.note = "being promoted".to_owned();
-        let waits = Waits::alone(self.post.mode, &self.others);
+        let waits = Waits::alone(self.post.mode, &self.peers);
         // What it is by the last look may be what it was.
         let lately = self.leading.promoting.is_some_and(|at| at.elapsed() < PROMOTED);
         if self.errand.is_some() || lately {
@@ -113,7 +110,7 @@ impl<S: Store> Work<S> {
         });
     }
 
-    async fn lead_primary(&mut self, look: &Look) -> bool {
+    async fn lead_primary(&mut self, look: &Look, members: &Members) -> bool {
         let Some(state) = self.sight.snapshot.state.clone() else { return true };
         if self.leading.started != look.started {
             self.leading = Leading {
@@ -125,6 +122,7 @@ impl<S: Store> Work<S> {
                 away: self.others.iter().map(|name| (name.clone(), Instant::now())).collect(),
                 ..Leading::default()
             };
+            self.slots = None;
         }
         if state.cluster.is_none() {
             let known = State { cluster: Some(look.cluster), ..state };
@@ -153,7 +151,8 @@ impl<S: Store> Work<S> {
                 self.note = "waiting until a replica has what was committed before the start".to_owned();
             }
         }
-        self.look_after_slots();
+        let me = self.post.me.clone();
+        self.look_after_slots(&me, members);
         busy || !self.leading.proven
     }
 
@@ -180,7 +179,7 @@ impl<S: Store> Work<S> {
     async fn keep_in_sync(&mut self, look: &Look, state: &State) -> bool {
         let waits = self.leading.waits.get_or_insert_with(|| {
             if state.in_sync.is_empty() {
-                Waits::alone(self.post.mode, &self.others)
+                Waits::alone(self.post.mode, &self.peers)
             } else {
                 Waits::All(state.in_sync.clone())
             }
@@ -202,7 +201,7 @@ impl<S: Store> Work<S> {
         self.leading.confirmed = Some(waits.clone());
         let situation = Situation {
             mode: self.post.mode,
-            others: &self.others,
+            others: &self.peers,
             in_sync: &state.in_sync,
             standbys: &look.standbys,
             waits: &waits,
@@ -261,24 +260,6 @@ impl<S: Store> Work<S> {
                 socket.run("checkpoint", CHECKPOINT).await?;
             }
             Ok(())
-        });
-    }
-
-    /// Replicas find their slots at a leader that was one of them a moment ago.
-    fn look_after_slots(&mut self) {
-        let due = self.leading.slots.is_none_or(|at| at.elapsed() >= Duration::from_secs(10));
-        if !due || self.errand.is_some() {
-            return;
-        }
-        self.leading.slots = Some(Instant::now());
-        let wanted: Vec<String> = self.others.iter().map(|name| format!("'{}'", slot(name))).collect();
-        let (socket, wanted) = (self.socket.clone(), wanted.join(", "));
-        self.send(async move {
-            let make = format!(
-                "select pg_create_physical_replication_slot(name, true) from unnest(array[{wanted}]::name[]) as wanted (name) \
-                 where not exists (select from pg_replication_slots where slot_name = name)"
-            );
-            socket.run(&make, STATEMENT).await
         });
     }
 }

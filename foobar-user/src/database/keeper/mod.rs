@@ -8,6 +8,7 @@ mod follow;
 mod hand_over;
 mod lead;
 mod sight;
+mod slots;
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -26,6 +27,7 @@ use self::chores::Chores;
 use self::errand::Errand;
 use self::lead::Leading;
 use self::sight::Sight;
+use self::slots::Kept;
 use super::decide::{Own, Step, View, decide};
 use super::duty::{Duties, Duty};
 use super::local::{Socket, Watcher};
@@ -33,6 +35,7 @@ use super::report::{DatabaseReport, MemberReport};
 use super::state::{Member, Members, Role, State, now_ms};
 use super::store::Store;
 use super::sync::Mode;
+use super::upstream::Follows;
 use crate::process::postgres::Grip;
 use crate::sets::replace_file;
 
@@ -68,6 +71,8 @@ pub struct Post {
     pub me: String,
     /// All database servers, this one among them, with their addresses.
     pub servers: Vec<(String, IpAddr)>,
+    /// Whom those follow that do not follow the leader.
+    pub follows: Follows,
     /// The one that makes the cluster.
     pub first: String,
     /// What happens to writes while no replica is there.
@@ -113,8 +118,10 @@ impl Keeper {
         let (sender, report) = watch::channel(DatabaseReport::default());
         let watcher = Watcher::start(socket.clone());
         let (epoch, leader) = remembered(&post.memory);
+        let others = || post.servers.iter().map(|(name, _)| name.clone()).filter(|name| *name != post.me);
         let work = Work {
-            others: post.servers.iter().map(|(name, _)| name.clone()).filter(|name| *name != post.me).collect(),
+            others: others().collect(),
+            peers: others().filter(|name| !post.follows.contains_key(name)).collect(),
             names: post.servers.iter().map(|(name, _)| name.clone()).collect(),
             post,
             store,
@@ -131,6 +138,8 @@ impl Keeper {
             position: 0,
             errand_ended: Instant::now(),
             following: Instant::now(),
+            shunned: None,
+            slots: None,
             handover: None,
             errand: None,
             epoch,
@@ -173,6 +182,8 @@ struct Work<S> {
     post: Post,
     /// All servers but this one.
     others: BTreeSet<String>,
+    /// Those of them that follow the leader: who may be waited for, and lead.
+    peers: BTreeSet<String>,
     names: Vec<String>,
     store: Arc<S>,
     grip: Grip,
@@ -192,6 +203,10 @@ struct Work<S> {
     errand_ended: Instant,
     /// When this server was last seen to receive its leader's log, or began to follow.
     following: Instant,
+    /// When another replica that it is to follow was given up for a while.
+    shunned: Option<Instant>,
+    /// When it last looked after its slots.
+    slots: Option<Kept>,
     /// When the handing over began.
     handover: Option<Instant>,
     errand: Option<Errand>,
@@ -286,9 +301,15 @@ impl<S: Store> Work<S> {
             role: own.role,
             timeline: look.as_ref().map_or(0, |look| look.timeline),
             position: own.position,
-            receiving: look.as_ref().is_some_and(|look| look.receiving),
+            receiving: look.as_ref().is_some_and(|look| look.source.is_some()),
+            source: look.as_ref().and_then(|look| self.named(look.source?)).unwrap_or_default(),
             note: self.told(),
         }
+    }
+
+    /// The server at this address.
+    fn named(&self, address: IpAddr) -> Option<String> {
+        self.post.servers.iter().find(|(_, other)| *other == address).map(|(name, _)| name.clone())
     }
 
     async fn act(&mut self, step: Step, members: &Members) -> Result<bool> {
@@ -318,7 +339,7 @@ impl<S: Store> Work<S> {
                 info!(epoch = state.epoch, "taking the lease: {}", last_event(&state));
                 if self.swap(state).await? {
                     self.leading = Leading::begun(Some(Instant::now()));
-                    return Ok(self.lead().await);
+                    return Ok(self.lead(members).await);
                 }
                 Ok(true)
             }
@@ -328,7 +349,7 @@ impl<S: Store> Work<S> {
                 if (due || changed) && !self.swap(state).await? {
                     return Ok(true);
                 }
-                Ok(self.lead().await)
+                Ok(self.lead(members).await)
             }
             Step::GiveUp(state) => {
                 error!("{}", last_event(&state));
@@ -419,6 +440,7 @@ impl<S: Store> Work<S> {
                 timeline: word.timeline,
                 lag_bytes: if *name == state.leader { 0 } else { end.saturating_sub(word.position) },
                 receiving: word.receiving,
+                source: word.source,
                 note: word.note,
             }
         };

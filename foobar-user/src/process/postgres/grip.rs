@@ -94,6 +94,19 @@ impl Grip {
         rest.split_whitespace().next()?.parse().ok()
     }
 
+    /// Has the replica that runs follow the server at this address: it goes on, and so do its readers, while it connects anew.
+    ///
+    /// # Errors
+    /// It cannot be told.
+    pub fn follow(&self, address: IpAddr) -> Result<()> {
+        let path = self.folder.join(FOLLOW_FILE);
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        let Some(now) = self.follows() else { bail!("{} names nobody", path.display()) };
+        let text = text.replacen(&format!("host={now} "), &format!("host={address} "), 1);
+        files::write_if_changed(&path, &text, 0o644, None)?;
+        self.signal(Signal::SIGHUP).context("PostgreSQL cannot be told whom it follows")
+    }
+
     /// Where the log ended when PostgreSQL was stopped in order: its last record is a checkpoint.
     pub async fn end(&self) -> Option<u64> {
         let control = Control::read(&self.data).await.ok()?;
@@ -114,9 +127,12 @@ impl Grip {
     /// # Errors
     /// It does not run.
     pub fn stop(&self) -> Result<()> {
-        let Some(pid) = self.postmaster() else { bail!("PostgreSQL does not run") };
-        let pid = Pid::from_raw(i32::try_from(pid)?);
-        kill(pid, Signal::SIGINT).context("PostgreSQL cannot be stopped")
+        self.signal(Signal::SIGINT).context("PostgreSQL cannot be stopped")
+    }
+
+    fn signal(&self, signal: Signal) -> Result<()> {
+        let Some(pid) = self.postmaster() else { bail!("it does not run") };
+        Ok(kill(Pid::from_raw(i32::try_from(pid)?), signal)?)
     }
 
     /// Writes whom commits wait for; PostgreSQL reads it at a reload or its next start.

@@ -3,6 +3,7 @@
 mod addresses;
 mod database;
 pub(super) mod files;
+mod follows;
 mod limits;
 mod names;
 mod order;
@@ -33,6 +34,7 @@ pub(super) fn check(draft: &Draft, faults: &Collector) {
         return;
     }
     database::check(site, faults);
+    follows::check(site, faults);
     processes::check(site, faults);
     limits::check(site, faults);
     if draft.processes_whole {

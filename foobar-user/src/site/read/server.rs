@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::plan::Role;
 use crate::site::at::At;
 use crate::site::model::Server;
 use crate::site::section::{Section, nearest};
@@ -44,6 +45,7 @@ pub(super) fn read(mut section: Section<'_>) -> Option<Server> {
     }
     let outside = outside(&mut section, interfaces.as_deref());
     let reverse_path = section.flag("reverse_path").is_some_and(|flag| flag.value);
+    let follows = follows(&mut section, role.as_ref().map(|role| role.value));
     section.finish();
     Some(Server {
         name: name?,
@@ -53,8 +55,19 @@ pub(super) fn read(mut section: Section<'_>) -> Option<Server> {
         networks: [network, network6].into_iter().flatten().collect(),
         interfaces: interfaces?.value,
         outside: outside?,
+        follows: follows?,
         reverse_path,
     })
+}
+
+/// `follows`: a database server's.
+fn follows(section: &mut Section<'_>, role: Option<Role>) -> Option<Option<At<String>>> {
+    if role.is_some_and(|role| role != Role::Database) {
+        section.refuse("follows", "only a database server follows another one; leave it out");
+        return Some(None);
+    }
+    let follows = section.parse("follows", "a database server's name", text::name);
+    (follows.is_some() || !section.has("follows")).then_some(follows)
 }
 
 /// An address with its place, and its network.

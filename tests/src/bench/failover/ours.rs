@@ -27,7 +27,7 @@ impl Contestant for Failover {
     }
 
     fn is_settled(&self, leader: &str) -> Result<bool> {
-        self.is_settled(leader)
+        Ok(self.is_settled(leader))
     }
 
     fn kill(&mut self, server: &'static str) -> Result<()> {

@@ -16,7 +16,7 @@ use super::measure::until;
 use super::{haproxy, settings};
 use crate::cluster::Cluster;
 use crate::failover::etcd::{Etcd, members_on};
-use crate::failover::{DATABASES, Disk, Ground, Keeping, address, password_file, sql};
+use crate::failover::{DATABASES, Disk, Ground, Shape, address, password_file, sql};
 use crate::process::Process;
 use crate::progress::Progress;
 use crate::{Host, cgroup, client};
@@ -35,7 +35,7 @@ impl Patroni {
     /// Starts everything, and waits until a replica is in sync.
     pub(super) fn start(progress: &dyn Progress) -> Result<Self> {
         ensure!(Path::new(PROGRAM).exists(), "{PROGRAM} is missing: apt-get install --no-install-recommends patroni");
-        let Ground { cluster, disks } = Ground::prepare(Keeping::Witness, "")?;
+        let Ground { cluster, disks } = Ground::prepare(&Shape::default())?;
         let etcd = Etcd::start_on(&cluster, haproxy::HOST)?;
         for server in DATABASES {
             prepare(&cluster, server).with_context(|| format!("cannot prepare Patroni on {server}"))?;
