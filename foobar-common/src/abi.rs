@@ -1,4 +1,4 @@
-//! Values of the maps that kernel and user space share: fixed layout, no implicit padding, integers only.
+//! Values of the maps that kernel and user space share: fixed layout, integers only, no implicit padding but at the end of `Flow<4>`.
 
 use crate::address::{Address, Be16};
 

@@ -93,7 +93,8 @@ fn put<const W: usize>(place: Place<W>, tuple: &Tuple<W>, flow: &Flow<W>) -> boo
 /// It is one that the caller has locked.
 #[inline(always)]
 unsafe fn write<const W: usize>(place: Place<W>, flow: &Flow<W>) {
-    // SAFETY: words of both, which are aligned to them.
+    // SAFETY: words of both, which are aligned to them; `flow` lies in the packet's work, where each byte has been written, also of the
+    // padding at its end.
     unsafe {
         let (from, to) = (core::ptr::from_ref(flow).cast::<u64>(), (&raw mut (*place).flow).cast::<u64>());
         for word in 0..size_of::<Flow<W>>() / 8 {
@@ -170,7 +171,8 @@ fn set<const W: usize>(table: &'static Table<W>, tuple: &Tuple<W>) -> Option<*mu
 #[inline(always)]
 unsafe fn is_of<const W: usize>(place: Place<W>, tuple: &Tuple<W>) -> bool {
     let mut differs = 0;
-    // SAFETY: words of both, which are aligned to them.
+    // SAFETY: words of both, which are aligned to them; `flow` lies in the packet's work, where each byte has been written, also of the
+    // padding at its end.
     unsafe {
         let (entry, wanted) = ((&raw const (*place).tuple).cast::<u64>(), core::ptr::from_ref(tuple).cast::<u64>());
         for word in 0..size_of::<Tuple<W>>() / 8 {

@@ -17,6 +17,7 @@ const ALL: Limits =
 fn place() -> Option<Place> {
     let missing = missing_controllers(&ALL);
     if !missing.is_empty() {
+        assert!(std::env::var_os("FOOBAR_KERNEL").is_none(), "the machines of `cargo xtask test` lack none: {missing:?}");
         eprintln!("SKIPPED: this machine has no cgroup controller {}", missing.join(", "));
         return None;
     }
@@ -74,7 +75,8 @@ async fn a_quota_is_kept_counted_and_changed_while_it_runs() {
         (usage.throttled_periods >= 3 && usage.throttled_seconds > 0.0).then_some(())
     })
     .await;
-    let (before, began) = (usage(&supervisor, "s"), Instant::now());
+    let began = Instant::now();
+    let before = usage(&supervisor, "s");
     eventually("what ten periods let it use", || async {
         (usage(&supervisor, "s").cpu_seconds >= before.cpu_seconds + 0.2).then_some(())
     })

@@ -11,7 +11,7 @@ use crate::tables::{Mac, Route};
 use crate::vlan::Tag;
 
 impl HostTables {
-    /// Adds a service from the wire with one backend, whose replies find back.
+    /// Adds a service from the wire with one backend, whose replies find back; its places and flags are set here.
     ///
     /// # Panics
     /// The VIP and the backend are of two families.

@@ -2,24 +2,20 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tracing::{info, warn};
 
 use super::ServerFolders;
-use crate::database::state::Role;
 use crate::database::witness::{self, WitnessSettings};
-use crate::database::{AnyStore, DatabaseReport, Duties, Fencing, Keeper, Post, State, Store as _};
+use crate::database::{AnyStore, DatabaseReport, Duties, Fencing, Keeper, Post, State, Store as _, promote};
 use crate::plan::{FailoverPlan, Plan, PostgresPlan, ProcessKind, WitnessPlan};
 use crate::process::postgres::{self, Grip};
 
 /// Time in which another server is to take over before this one stops all the same.
 const RESIGNATION: Duration = Duration::from_secs(10);
-
-/// Time between two looks at a lease that may be over.
-const LOOK: Duration = Duration::from_millis(100);
 
 /// What this server does for the database beside running it.
 #[derive(Debug)]
@@ -128,30 +124,19 @@ impl Database {
         })
     }
 
+    fn kept(&self) -> Result<&Kept> {
+        self.kept.as_ref().context("this server runs no PostgreSQL with a lease: ask a database server")
+    }
+
     /// Takes the lease for this server although acknowledged commits are missing here, once it is seen to be over.
     ///
     /// # Errors
-    /// This server has no keeper or no replica, the leader lives, or the store does not answer.
+    /// This server has no keeper, or as [`promote`].
     pub(super) fn promote(&self) -> Result<impl Future<Output = Result<()>> + Send + 'static> {
-        let kept = self.kept.as_ref().context("this server runs no PostgreSQL with a lease: ask a database server")?;
+        let kept = self.kept()?;
         let (store, me, ttl) = (Arc::clone(&kept.store), kept.me.clone(), Duration::from_millis(kept.plan.ttl_ms));
-        let follows =
-            kept.keeper.report().members.iter().any(|member| member.server == me && member.role == Role::Replica);
-        ensure!(follows, "PostgreSQL is no running replica here: `foobar db status` tells what it waits for");
-        Ok(async move {
-            let snapshot = store.read().await?;
-            let state = snapshot.state.context("there is no leader yet")?;
-            ensure!(state.leader != me, "{me} leads already");
-            let began = Instant::now();
-            // Nobody's clock is believed but this one: over is what has stayed the same for as long as a lease lasts.
-            while state.held && began.elapsed() < ttl {
-                sleep(LOOK).await;
-                ensure!(store.read().await?.version == snapshot.version, "{} {LIVES}", state.leader);
-            }
-            let taken = state.led_by(&me, "an operator accepts the loss of what has not reached it");
-            let swapped = store.swap(snapshot.version, &taken).await?;
-            swapped.map(drop).with_context(|| format!("{} {LIVES}", state.leader))
-        })
+        let reports = kept.keeper.reports();
+        Ok(async move { promote(&*store, &me, ttl, || reports.borrow().clone()).await })
     }
 
     /// Asks the leader to hand over.
@@ -159,7 +144,7 @@ impl Database {
     /// # Errors
     /// This server has no keeper, the named one cannot take over, or the store does not answer.
     pub(super) fn hand_over(&self, to: Option<String>) -> Result<impl Future<Output = Result<()>> + Send + 'static> {
-        let kept = self.kept.as_ref().context("this server runs no PostgreSQL with a lease: ask a database server")?;
+        let kept = self.kept()?;
         let store = Arc::clone(&kept.store);
         let servers: Vec<(String, IpAddr)> = kept.plan.servers.clone();
         let follows = kept.plan.follows.clone();
@@ -186,10 +171,6 @@ impl Database {
         })
     }
 }
-
-/// What an operator is told who wants more than a switchover while the leader lives.
-const LIVES: &str =
-    "renews its lease, or another server has just taken it: `foobar db switchover` changes the leader without a loss";
 
 /// The PostgreSQL that a server runs, with its process's name.
 fn postgres_of(plan: &Plan) -> Option<(&str, &PostgresPlan)> {

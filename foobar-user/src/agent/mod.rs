@@ -189,14 +189,17 @@ async fn answer(server: &mut Server, request: Request) {
     drop(request.reply.send(reply));
 }
 
-/// Answers when it is done: the store of the lease may take its time.
-fn later<F>(asked: Result<F>, reply: oneshot::Sender<Result<Reply>>)
+/// Answers when it is done: the store of the lease may take its time. Given up when whoever asked has gone.
+fn later<F>(asked: Result<F>, mut reply: oneshot::Sender<Result<Reply>>)
 where
     F: Future<Output = Result<()>> + Send + 'static,
 {
     tokio::spawn(async move {
         let done = match asked {
-            Ok(asked) => asked.await.and_then(|()| Reply::value(&())),
+            Ok(asked) => tokio::select! {
+                done = asked => done.and_then(|()| Reply::value(&())),
+                () = reply.closed() => return,
+            },
             Err(error) => Err(error),
         };
         drop(reply.send(done));

@@ -15,7 +15,7 @@ use time::macros::format_description;
 
 use super::{ServerArguments, print_json};
 
-/// Time that a switchover is waited for.
+/// Time that another leader is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Time between two looks.
 const LOOK: Duration = Duration::from_millis(50);
@@ -34,7 +34,8 @@ pub(super) enum DbCommand {
     Switchover(SwitchoverArguments),
     /// Have this server lead although it lacks acknowledged commits, because no server that has them all comes back.
     ///
-    /// Refused while the leader renews its lease. When the old leader comes back after all, what only it has is saved to a file
+    /// Refused while the leader renews its lease: if its PostgreSQL does not come up, stop its agent first. Refused, too, while a server
+    /// that has every acknowledged commit runs. Interrupted before it answers, it changes nothing. When the old leader comes back after all, what only it has is saved to a file
     /// there before its data is rewound.
     Promote(PromoteArguments),
 }
@@ -93,7 +94,8 @@ fn change(server: &ServerArguments, command: &Command, json: bool) -> Result<()>
     let ask = || server.ask::<DatabaseReport>(&Command::Database);
     let (before, began) = (ask()?, Instant::now());
     server.ask::<()>(command)?;
-    while began.elapsed() < PATIENCE {
+    let answered = Instant::now();
+    while answered.elapsed() < PATIENCE {
         sleep(LOOK);
         let now = ask()?;
         let done = now.epoch > before.epoch && now.held && now.leader != before.leader;

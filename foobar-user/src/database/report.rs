@@ -9,7 +9,7 @@ use super::state::{Event, Role};
 /// The cluster as one server's agent sees it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct DatabaseReport {
-    /// Epoch of the lease; 0: there is none yet.
+    /// Epoch of the lease, or the last that this server remembers; 0: there is none yet.
     pub epoch: u64,
     /// Who leads, or led last.
     pub leader: String,

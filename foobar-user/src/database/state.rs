@@ -13,7 +13,8 @@ const EVENTS_MAX: usize = 16;
 pub struct State {
     /// Grows with each change of the leader; never reused.
     pub epoch: u64,
-    /// The server that may be written, or was the last that might: it has every acknowledged commit.
+    /// The server that may be written, or was the last that might. It has every acknowledged commit, but for those whose loss an
+    /// operator has accepted.
     pub leader: String,
     /// Whether it holds the lease. False: it gave the lease up, and need not be waited for.
     pub held: bool,

@@ -149,7 +149,6 @@ where
 fn entries<const W: usize>(map: &HashMap<MapData, Wire<Tuple<W>>, Wire<Reply<W>>>) -> Result<Vec<(Tuple<W>, Reply<W>)>>
 where
     Wire<Tuple<W>>: aya::Pod,
-    Wire<Flow<W>>: aya::Pod,
     Wire<Reply<W>>: aya::Pod,
 {
     let mut all = Vec::new();
@@ -168,7 +167,6 @@ where
 fn clear<const W: usize>(map: &mut HashMap<MapData, Wire<Tuple<W>>, Wire<Reply<W>>>) -> Result<()>
 where
     Wire<Tuple<W>>: aya::Pod,
-    Wire<Flow<W>>: aya::Pod,
     Wire<Reply<W>>: aya::Pod,
 {
     for (tuple, _) in entries(map)? {

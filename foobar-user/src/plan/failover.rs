@@ -1,11 +1,71 @@
 //! Who keeps the lease of the database, and how its servers reach them.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
-use super::{FailoverPlan, FencePlan, Role, StorePlan, TlsFiles, WitnessPlan};
+use serde::Serialize;
+
+use super::{Endpoint, Role, TlsFiles};
 use crate::database::Follows;
+use crate::database::sync::Mode;
 use crate::pki;
 use crate::site::{Database, Server, Site, SiteProcess};
+
+/// The fence of a database server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FencePlan {
+    /// Port of PostgreSQL.
+    pub port: u16,
+    /// Addresses of the other database servers, which are answered at any time.
+    pub peers: Vec<IpAddr>,
+}
+
+/// How the lease of the database is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FailoverPlan {
+    /// All database servers, with their addresses.
+    pub servers: Vec<(String, IpAddr)>,
+    /// Whom those follow that do not follow the leader.
+    pub follows: Follows,
+    /// What happens to writes while no replica is there.
+    pub mode: Mode,
+    /// How long the lease lasts, in milliseconds.
+    pub ttl_ms: u64,
+    /// Where it is kept.
+    pub store: StorePlan,
+    /// What it proves itself there with.
+    pub tls: TlsFiles,
+}
+
+/// Where the lease is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StorePlan {
+    /// The witness in this balancer's agent.
+    Witness {
+        /// Its server.
+        server: String,
+        /// Where it listens.
+        addresses: Vec<SocketAddr>,
+    },
+    /// An etcd cluster.
+    Etcd {
+        /// Its members.
+        endpoints: Vec<Endpoint>,
+        /// What all keys of the site begin with.
+        prefix: String,
+    },
+}
+
+/// A witness that this server keeps.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct WitnessPlan {
+    /// Where it listens.
+    pub listen: Vec<SocketAddr>,
+    /// Its certificates.
+    pub tls: TlsFiles,
+    /// Database servers: who may ask.
+    pub servers: Vec<String>,
+}
 
 /// `[database]` of a site with several database servers: with one there is nobody to take over.
 fn several(site: &Site) -> Option<&Database> {

@@ -1,18 +1,149 @@
 //! A server's processes, in the order in which they start, with everything that their configurations are written from.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 
-use super::failover;
-use super::services::encrypts;
+use ipnet::IpNet;
+use serde::Serialize;
+
+use super::failover::{self, FailoverPlan};
+use super::services::{Transport, encrypts};
 use super::sources::Sources;
-use super::{
-    FileContent, FilePlan, NginxListener, NginxPlan, PostgresPlan, ProcessKind, ProcessPlan, PrometheusPlan,
-    PrometheusTarget, Ready, ReadyCheck, Role, Transport, fill,
-};
+use super::{FileContent, FilePlan, Limits, Ready, ReadyCheck, Role, TlsFiles, fill};
 use crate::pki;
 use crate::site::{
     Database, Forward, Process, Server, Site, SiteContent, SiteFile, SiteProcess, SiteReady, SiteReadyCheck,
 };
+
+/// A process that this server runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ProcessPlan {
+    /// Its name: label of its metrics, name of its cgroup and log file.
+    pub name: String,
+    /// What it is.
+    pub kind: ProcessKind,
+    /// Account it runs as; `None`: the kind's own (`www-data`, `postgres`, `prometheus`), `nobody` for commands.
+    pub user: Option<String>,
+    /// Signal that asks it to stop, without `SIG`; `None`: the kind's own.
+    pub stop_signal: Option<String>,
+    /// Time until SIGKILL, in milliseconds.
+    pub stop_timeout_ms: u64,
+    /// Processes of this server that must be ready before it starts.
+    pub after: Vec<String>,
+    /// When it counts as ready; `None`: when it runs, or as its kind knows.
+    pub ready: Option<Ready>,
+    /// What it may use.
+    pub limits: Limits,
+}
+
+/// What a process is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProcessKind {
+    /// Any program.
+    Command {
+        /// Program and arguments.
+        command: Vec<String>,
+        /// Its whole environment beside `PATH`.
+        environment: BTreeMap<String, String>,
+        /// Folder it runs in; `None`: `/`.
+        folder: Option<PathBuf>,
+        /// Files that are written before it starts.
+        files: Vec<FilePlan>,
+        /// Signal that makes it read its files again, without `SIG`; `None`: it is restarted when they change.
+        reload_signal: Option<String>,
+    },
+    /// nginx, its configuration written from the plan.
+    Nginx(NginxPlan),
+    /// PostgreSQL, its cluster made from the plan.
+    Postgres(Box<PostgresPlan>),
+    /// Prometheus, its configuration written from the plan.
+    Prometheus(PrometheusPlan),
+}
+
+/// What nginx serves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NginxPlan {
+    /// The site's public name.
+    pub domain: String,
+    /// Folder of static files.
+    pub root: PathBuf,
+    /// Addresses it listens on.
+    pub listeners: Vec<NginxListener>,
+    /// Path prefixes that are forwarded.
+    pub dynamic: Vec<String>,
+    /// VIP of the service they are forwarded to.
+    pub upstream: Option<SocketAddr>,
+    /// Certificates of its TLS listeners.
+    pub tls: TlsFiles,
+    /// Addresses of the balancers: whose forwarding headers are believed.
+    pub balancers: Vec<IpAddr>,
+}
+
+/// An address that nginx listens on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NginxListener {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// TLS, requiring a client certificate of the site's CA.
+    pub tls: bool,
+}
+
+/// A PostgreSQL server of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PostgresPlan {
+    /// Addresses it listens on.
+    pub listen: Vec<IpAddr>,
+    /// Port.
+    pub port: u16,
+    /// This server's name.
+    pub server: String,
+    /// The server that is initialised as primary.
+    pub primary: String,
+    /// The primary's address.
+    pub primary_address: IpAddr,
+    /// The other database servers.
+    pub peers: Vec<IpAddr>,
+    /// Who may log in to the database.
+    pub clients: Vec<IpNet>,
+    /// Database made at initialisation.
+    pub database: String,
+    /// Its owner.
+    pub user: String,
+    /// File with the owner's password.
+    pub password_file: PathBuf,
+    /// File with the replication role's password.
+    pub replication_password_file: PathBuf,
+    /// Certificates of replication; `None`: it is plain text.
+    pub tls: Option<TlsFiles>,
+    /// The operator's settings.
+    pub settings: BTreeMap<String, String>,
+    /// How another server takes over; `None`: nobody does.
+    pub failover: Option<FailoverPlan>,
+}
+
+/// What Prometheus scrapes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PrometheusPlan {
+    /// Address and port of its own pages.
+    pub listen: SocketAddr,
+    /// Every agent of the site.
+    pub targets: Vec<PrometheusTarget>,
+    /// File of alert rules.
+    pub rules: Option<PathBuf>,
+}
+
+/// One agent that Prometheus scrapes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PrometheusTarget {
+    /// The server's name.
+    pub server: String,
+    /// Its role.
+    pub role: Role,
+    /// Where its metrics are.
+    pub address: SocketAddr,
+}
 
 pub(super) fn derive(site: &Site, server: &Server) -> Vec<ProcessPlan> {
     in_order(site, server).into_iter().filter_map(|process| one(site, process, server)).collect()

@@ -125,7 +125,7 @@ fn groups(chosen: &[String]) -> Vec<Group> {
     if chosen.iter().any(|layer| layer == "site" || layer == "host") {
         groups.extend([Group::Site, Group::Bench]);
     }
-    if chosen.iter().any(|layer| layer.starts_with("kernel-")) {
+    if chosen.iter().any(|layer| of_kernel(layer)) {
         groups.push(Group::Kernels);
     }
     groups

@@ -27,7 +27,7 @@ pub(super) fn build(kernel: &Kernel, program: &Path, arguments: &[String]) -> Re
     archive.file("bin/busybox", 0o755, &read(&busybox)?);
     archive.file("etc/passwd", 0o644, b"root:x:0:0::/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n");
     archive.file("etc/group", 0o644, b"root:x:0:\nnogroup:x:65534:\n");
-    add_program(&mut archive, program)?;
+    add_program(&mut archive, kernel, program)?;
     let modules = add_modules(&mut archive, kernel)?;
     archive.file("init", 0o755, init(&modules, arguments).as_bytes());
     Ok(archive.finish())
@@ -38,7 +38,7 @@ fn init(modules: &[String], arguments: &[String]) -> String {
     let mut script = String::from(
         "#!/bin/busybox sh\n\
          /bin/busybox --install -s /bin\n\
-         export PATH=/bin HOME=/root RUST_BACKTRACE=1\n\
+         export PATH=/bin HOME=/root RUST_BACKTRACE=1 FOOBAR_KERNEL=1\n\
          mount -t proc proc /proc\n\
          mount -t sysfs sys /sys\n\
          mount -t devtmpfs dev /dev\n\
@@ -60,8 +60,8 @@ fn init(modules: &[String], arguments: &[String]) -> String {
 }
 
 /// Adds the program without its debug information, which emulation would only copy, and its libraries in their own places.
-fn add_program(archive: &mut Archive, program: &Path) -> Result<()> {
-    let content = stripped(program)?;
+fn add_program(archive: &mut Archive, kernel: &Kernel, program: &Path) -> Result<()> {
+    let content = stripped(kernel, program)?;
     archive.file(PROGRAM, 0o755, &content);
     let mut folders = BTreeSet::new();
     for library in libraries(program)? {
@@ -77,9 +77,10 @@ fn add_program(archive: &mut Archive, program: &Path) -> Result<()> {
     Ok(())
 }
 
-fn stripped(program: &Path) -> Result<Vec<u8>> {
+/// Another machine may be built at the same time, in this process or another one.
+fn stripped(kernel: &Kernel, program: &Path) -> Result<Vec<u8>> {
     let Some(strip) = command::find("strip") else { return read(program) };
-    let copy = program.with_extension(format!("stripped-{}", std::process::id()));
+    let copy = program.with_extension(format!("{}-{}", kernel.package, std::process::id()));
     command::run(command::command(strip).arg("-o").args([&copy, program]))?;
     let content = read(&copy);
     std::fs::remove_file(&copy).with_context(|| format!("cannot remove {}", copy.display()))?;

@@ -1,6 +1,7 @@
 //! Debian's kernels: the newest package of a series that apt lists, downloaded and unpacked once.
 
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -34,6 +35,9 @@ impl Kernel {
 /// The newest kernel of the series, from the cache when it is there.
 pub(super) fn newest(series: &str) -> Result<Kernel> {
     ensure!(cfg!(target_arch = "x86_64"), "kernels in virtual machines are tested on x86_64 only");
+    // apt has one lock, and gives up where it is taken.
+    static APT: Mutex<()> = Mutex::new(());
+    let _apt = APT.lock().unwrap_or_else(PoisonError::into_inner);
     let cache = workspace::target().join("kernels");
     std::fs::create_dir_all(&cache).with_context(|| format!("cannot make {}", cache.display()))?;
     let mut listed = listed(series)?;

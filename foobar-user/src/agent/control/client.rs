@@ -13,8 +13,8 @@ use tokio::time::timeout;
 use super::Command;
 use crate::agent::folders::control_path;
 
-/// Time in which an agent answers; a reload waits for processes that restart.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time in which an agent answers; a reload waits for processes that restart, a promotion for the longest of leases.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Asks the agent of a server for one value.
 ///

@@ -84,7 +84,11 @@ async fn answer(stream: UnixStream, desk: Desk) {
     let mut reader = BufReader::new(read.take(REQUEST_MAX_BYTES));
     let Ok(Ok(_)) = timeout(REQUEST_TIMEOUT, reader.read_line(&mut line)).await else { return };
     let mut client = Client { read: reader.into_inner().into_inner(), write: BufWriter::new(write) };
-    let told = match desk.handle(&line).await {
+    let handled = tokio::select! {
+        handled = desk.handle(&line) => handled,
+        () = gone(&mut client.read) => return,
+    };
+    let told = match handled {
         Ok(reply) => client.tell(reply).await,
         Err(error) => client.line(&json!({ "error": format!("{error:#}") })).await,
     };
@@ -126,14 +130,12 @@ impl Client {
             Reply::Events(mut events) => loop {
                 // Not buffered: somebody is watching.
                 self.write.flush().await?;
-                let mut byte = [0];
                 tokio::select! {
                     event = events.next() => match event {
                         Some(event) => self.item(&event).await?,
                         None => return Ok(()),
                     },
-                    // A client says nothing more: it has gone.
-                    _ = self.read.read(&mut byte) => return Ok(()),
+                    () = gone(&mut self.read) => return Ok(()),
                 }
             },
         }
@@ -146,4 +148,9 @@ impl Client {
     async fn line(&mut self, line: &Value) -> Result<()> {
         Ok(self.write.write_all(format!("{line}\n").as_bytes()).await?)
     }
+}
+
+/// Waits until a client, who says nothing more, has gone.
+async fn gone(read: &mut OwnedReadHalf) {
+    let _ = read.read(&mut [0]).await;
 }

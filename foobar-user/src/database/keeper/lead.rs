@@ -80,6 +80,8 @@ impl<S: Store> Work<S> {
             Role::Primary => self.lead_primary(&look, members).await,
             Role::Replica | Role::Down => {
                 self.fence.close();
+                // An operator's order took the lease for it otherwise than by its own decision.
+                self.leading.since.get_or_insert_with(Instant::now);
                 self.promote();
                 true
             }

@@ -426,7 +426,8 @@ impl<S: Store> Work<S> {
     }
 
     fn publish(&self) {
-        let state = self.sight.snapshot.state.clone().unwrap_or_default();
+        let remembered = || State { epoch: self.epoch, leader: self.leader.clone(), ..State::default() };
+        let state = self.sight.snapshot.state.clone().unwrap_or_else(remembered);
         let heard = self.sight.members();
         let end = heard.get(&state.leader).map_or(0, |word| word.position);
         let member = |(name, _): &(String, IpAddr)| {

@@ -25,7 +25,8 @@ pub(super) trait Contestant: Debug {
     fn revive(&mut self, server: &'static str) -> Result<()>;
     /// One hands over to the other, by the command for that.
     fn switchover(&self, from: &str, to: &str) -> Result<()>;
-    /// When a server took the lease after `at`, in microseconds of the boot-time clock.
+    /// When a server took the lease after `at`, in microseconds of the boot-time clock: as near as each tells, be it before its store
+    /// has answered or after.
     fn taken(&self, server: &str, at: i64) -> Result<i64>;
     /// When a dead server's clients were fenced off from it by something that needs nobody alive; `None`: they are not.
     fn fenced(&self, server: &str) -> Result<Option<i64>>;
