@@ -157,7 +157,7 @@ fn shown(report: &DatabaseReport) -> String {
             (true, false) => word(member).to_owned(),
         };
         let sync = if member.in_sync { "yes" } else { "" };
-        let behind = if member.leads || !member.heard { String::new() } else { format!("{} B", member.lag_bytes) };
+        let behind = member.lag_bytes.filter(|_| !member.leads).map_or_else(String::new, |bytes| format!("{bytes} B"));
         let timeline = if member.timeline > 0 { member.timeline.to_string() } else { String::new() };
         vec![member.server.clone(), role, member.source.clone(), sync.to_owned(), timeline, behind, member.note.clone()]
     };

@@ -30,6 +30,7 @@ const QUESTION: &str = "\
       (case when pg_is_in_recovery() \
         then greatest(coalesce(pg_last_wal_receive_lsn(), '0/0'), coalesce(pg_last_wal_replay_lsn(), '0/0')) \
         else pg_current_wal_flush_lsn() end - '0/0')::bigint, \
+      (coalesce(pg_last_wal_replay_lsn(), '0/0') - '0/0')::bigint, \
       (select sender_host from pg_stat_wal_receiver where status = 'streaming'), \
       current_setting('synchronous_standby_names'), \
       (extract(epoch from pg_postmaster_start_time()) * 1000000)::bigint, \
@@ -92,6 +93,8 @@ pub(super) struct Look {
     pub timeline: u32,
     /// Where its log ends; in bytes.
     pub position: u64,
+    /// How far a replica has replayed it; in bytes.
+    pub replayed: u64,
     /// From where it receives the log; `None`: from nowhere.
     pub source: Option<IpAddr>,
     /// `synchronous_standby_names` in force.
@@ -185,9 +188,9 @@ async fn ask(asked: &mut Asked) -> Result<Look, tokio_postgres::Error> {
     }
     let row = client.query_one(QUESTION, &[]).await?;
     let unsigned = |number: i64| u64::try_from(number).unwrap_or_default();
-    let (names, flushed): (Vec<String>, Vec<i64>) = (row.try_get(7)?, row.try_get(8)?);
+    let (names, flushed): (Vec<String>, Vec<i64>) = (row.try_get(8)?, row.try_get(9)?);
     let standbys = names.into_iter().zip(flushed).map(|(name, flushed)| Standby { name, flushed: unsigned(flushed) });
-    let source: Option<&str> = row.try_get(4)?;
+    let source: Option<&str> = row.try_get(5)?;
     Ok(Look {
         at,
         role: if row.try_get(0)? { Role::Replica } else { Role::Primary },
@@ -195,9 +198,10 @@ async fn ask(asked: &mut Asked) -> Result<Look, tokio_postgres::Error> {
         cluster: row.try_get::<_, i64>(1)?.cast_unsigned(),
         timeline: u32::try_from(row.try_get::<_, i32>(2)?).unwrap_or_default(),
         position: unsigned(row.try_get(3)?),
+        replayed: unsigned(row.try_get(4)?),
         source: source.and_then(|host| host.parse().ok()),
-        names: row.try_get(5)?,
-        started: row.try_get(6)?,
+        names: row.try_get(6)?,
+        started: row.try_get(7)?,
         standbys: standbys.collect(),
         pending: asked.pending.clone(),
     })

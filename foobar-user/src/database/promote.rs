@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use tokio::time::sleep;
 
-use super::report::DatabaseReport;
+use super::report::{DatabaseReport, MemberReport};
 use super::state::{Role, State};
 use super::store::Store;
 
@@ -45,12 +45,14 @@ pub async fn promote(
 
 /// Whether this server can lead, and nobody could who need not lose anything.
 fn needed(report: &DatabaseReport, me: &str, state: &State) -> Result<()> {
-    let replica = |name: &str| report.members.iter().any(|member| member.server == name && member.role == Role::Replica);
-    ensure!(replica(me), "PostgreSQL is no running replica here: `foobar db status` tells what it waits for");
-    match state.in_sync.iter().find(|name| *name != me && replica(name)) {
-        Some(other) => bail!("{other} runs and has every acknowledged commit: it takes over by itself"),
-        None => Ok(()),
+    let replicas = || report.members.iter().filter(|member| member.role == Role::Replica);
+    let mine = replicas().find(|member| member.server == me);
+    let mine = mine.context("PostgreSQL is no running replica here: `foobar db status` tells what it waits for")?;
+    for MemberReport { server, position, .. } in replicas().filter(|member| member.server != me) {
+        ensure!(!state.in_sync.contains(server), "{server} runs and has every acknowledged commit: it takes over by itself");
+        ensure!(*position <= mine.position, "{server} runs and lacks less: ask it, or stop its agent");
     }
+    Ok(())
 }
 
 /// What an operator is told who wants more than a switchover while the leader lives.
@@ -64,10 +66,14 @@ fn lives(leader: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::database::MemberReport;
 
-    fn reported(running: &[&str]) -> DatabaseReport {
-        let member = |name: &&str| MemberReport { server: (*name).into(), role: Role::Replica, ..MemberReport::default() };
+    fn reported(running: &[(&str, u64)]) -> DatabaseReport {
+        let member = |(name, position): &(&str, u64)| MemberReport {
+            server: (*name).into(),
+            role: Role::Replica,
+            position: *position,
+            ..MemberReport::default()
+        };
         DatabaseReport { members: running.iter().map(member).collect(), ..DatabaseReport::default() }
     }
 
@@ -75,9 +81,13 @@ mod tests {
     fn it_is_needed_where_nobody_who_has_everything_runs() {
         let in_sync = ["db2".to_owned()].into();
         let state = State { leader: "db1".into(), in_sync, ..State::default() };
-        let refusal = |running: &[&str]| needed(&reported(running), "db3", &state).err().map(|error| error.to_string());
-        assert_eq!(refusal(&["db3"]), None);
-        assert!(refusal(&["db2", "db3"]).is_some_and(|why| why.starts_with("db2 runs")));
-        assert!(refusal(&[]).is_some_and(|why| why.contains("no running replica here")));
+        let refused = |running: &[_], why: &str| {
+            needed(&reported(running), "db3", &state).is_err_and(|error| error.to_string().contains(why))
+        };
+        assert!(needed(&reported(&[("db3", 5)]), "db3", &state).is_ok());
+        assert!(needed(&reported(&[("db3", 5), ("db4", 5)]), "db3", &state).is_ok());
+        assert!(refused(&[("db2", 5), ("db3", 5)], "db2 runs and has every"));
+        assert!(refused(&[("db3", 5), ("db4", 6)], "db4 runs and lacks less"));
+        assert!(refused(&[], "no running replica here"));
     }
 }

@@ -59,8 +59,10 @@ pub struct MemberReport {
     pub in_sync: bool,
     /// Timeline of its last checkpoint.
     pub timeline: u32,
-    /// Bytes of log that it lacks.
-    pub lag_bytes: u64,
+    /// Where its log ends, as it said last; in bytes. 0: it has not said.
+    pub position: u64,
+    /// Bytes of log that it lacks; `None`: nobody knows.
+    pub lag_bytes: Option<u64>,
     /// Whether it receives its leader's log.
     pub receiving: bool,
     /// The server that it receives it from; empty: none.

@@ -181,7 +181,7 @@ impl Failover {
     fn at_rest(&self, leader: &str, others: &[&str]) -> Result<()> {
         let status = self.status(leader)?;
         let members = status["members"].as_array().context("members")?;
-        let in_sync = members.iter().filter(|member| member["in_sync"] == true && member["role"] == "replica");
+        let in_sync = members.iter().filter(|member| member["in_sync"] == true);
         let in_sync: Vec<&str> = in_sync.filter_map(|member| member["server"].as_str()).collect();
         let leads = status["leader"] == leader && status["open"] == true && status["held"] == true;
         let written = self.members("db-write")?;
@@ -219,18 +219,28 @@ impl Failover {
         self.psql(server, "select pg_postmaster_start_time()")
     }
 
-    /// Bytes of log that a server holds back in a slot for another one, which does not use it, and whether it holds back old rows, too.
+    /// Where the log begins that a server keeps in a slot for another one, which does not use it; `None`: the slot holds back old rows,
+    /// too.
     ///
     /// # Errors
     /// What PostgreSQL says; there is no such slot, or it is in use.
-    pub fn held_back(&self, server: &str, other: &str) -> Result<(u64, bool)> {
+    pub fn kept_from(&self, server: &str, other: &str) -> Result<Option<u64>> {
         let question = format!(
-            "select case when pg_is_in_recovery() then pg_last_wal_replay_lsn() else pg_current_wal_lsn() end - restart_lsn, \
-             xmin is not null from pg_replication_slots where slot_name = '{other}' and not active"
+            "select (restart_lsn - '0/0')::bigint, xmin is not null from pg_replication_slots \
+             where slot_name = 'foobar_{other}' and not active"
         );
         let text = self.psql(server, &question)?;
-        let (bytes, rows) = text.trim().split_once('|').context("no slot that is not in use")?;
-        Ok((bytes.parse().unwrap_or(0), rows == "t"))
+        let (from, rows) = text.trim().split_once('|').context("no slot that is not in use")?;
+        let from = from.parse().with_context(|| format!("{from:?} is no position"))?;
+        Ok((rows == "f").then_some(from))
+    }
+
+    /// Where a leader's log ends.
+    ///
+    /// # Errors
+    /// What PostgreSQL says.
+    pub fn end_of_log(&self, leader: &str) -> Result<u64> {
+        Ok(self.psql(leader, "select (pg_current_wal_lsn() - '0/0')::bigint")?.trim().parse()?)
     }
 
     /// What a database server's agent says of the cluster.

@@ -63,8 +63,8 @@ impl<S: Store> Work<S> {
         self.fence.open();
         self.look_after_slots(leader, members);
         // What replays its own log lacks nothing yet.
-        let replays = look.position > self.position;
-        self.position = look.position;
+        let replays = look.replayed > self.replayed;
+        self.replayed = look.replayed;
         if look.source.is_some() {
             if std::mem::take(&mut self.doubted) {
                 self.grip.trust()?;

@@ -135,7 +135,7 @@ impl Keeper {
             told: None,
             leading: Leading::default(),
             doubted: true,
-            position: 0,
+            replayed: 0,
             errand_ended: Instant::now(),
             following: Instant::now(),
             shunned: None,
@@ -197,8 +197,8 @@ struct Work<S> {
     leading: Leading,
     /// Whether its data may have been doubted to be of its leader's history.
     doubted: bool,
-    /// Where it ended in the last round.
-    position: u64,
+    /// How far it had replayed its log in the last round.
+    replayed: u64,
     /// When the last errand ended: older looks may not have seen what it did.
     errand_ended: Instant,
     /// When this server was last seen to receive its leader's log, or began to follow.
@@ -429,9 +429,10 @@ impl<S: Store> Work<S> {
         let remembered = || State { epoch: self.epoch, leader: self.leader.clone(), ..State::default() };
         let state = self.sight.snapshot.state.clone().unwrap_or_else(remembered);
         let heard = self.sight.members();
-        let end = heard.get(&state.leader).map_or(0, |word| word.position);
+        let words = &self.sight.snapshot.members;
+        let end = end_of_log(words, &state.leader);
         let member = |(name, _): &(String, IpAddr)| {
-            let word = self.sight.snapshot.members.get(name).cloned().unwrap_or_default();
+            let word = words.get(name).cloned().unwrap_or_default();
             MemberReport {
                 server: name.clone(),
                 role: if heard.contains_key(name) { word.role } else { Role::Down },
@@ -439,7 +440,8 @@ impl<S: Store> Work<S> {
                 leads: state.held && state.leader == *name,
                 in_sync: state.in_sync.contains(name),
                 timeline: word.timeline,
-                lag_bytes: if *name == state.leader { 0 } else { end.saturating_sub(word.position) },
+                position: word.position,
+                lag_bytes: Some(word.position).filter(|at| *at > 0).map(|at| end.saturating_sub(at)),
                 receiving: word.receiving,
                 source: word.source,
                 note: word.note,
@@ -465,6 +467,12 @@ impl<S: Store> Work<S> {
             events: state.events.clone(),
         });
     }
+}
+
+/// Where the leader's log ended when it last said so; where it says nothing, for its PostgreSQL does not run, how far anybody has it.
+fn end_of_log(words: &Members, leader: &str) -> u64 {
+    let said = words.get(leader).map(|word| word.position).filter(|position| *position > 0);
+    said.or_else(|| words.values().map(|word| word.position).max()).unwrap_or(0)
 }
 
 fn last_event(state: &State) -> &str {

@@ -113,13 +113,14 @@ fn quote(value: &str) -> String {
     format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
+/// What the names of all slots of the site's servers begin with: others are somebody else's.
+pub(crate) const SLOTS: &str = "foobar_";
+
 /// A slot's name for a server: letters, digits and underscores.
 #[must_use]
 pub(crate) fn slot(server: &str) -> String {
-    server
-        .chars()
-        .map(|letter| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '_' })
-        .collect()
+    let word = |letter: char| if letter.is_ascii_alphanumeric() { letter.to_ascii_lowercase() } else { '_' };
+    SLOTS.chars().chain(server.chars().map(word)).collect()
 }
 
 #[cfg(test)]
@@ -128,6 +129,6 @@ mod tests {
 
     #[test]
     fn slots_are_named_after_servers() {
-        assert_eq!(slot("db-2.Rack"), "db_2_rack");
+        assert_eq!(slot("db-2.Rack"), "foobar_db_2_rack");
     }
 }

@@ -21,7 +21,7 @@ use std::time::Duration;
 pub use self::diverged::Diverged;
 pub use self::grip::Grip;
 use self::leader::Leader;
-pub(crate) use self::leader::slot;
+pub(crate) use self::leader::{SLOTS, slot};
 pub(super) use self::unready::doubt;
 use super::account::Account;
 use super::board::ProcessState;
