@@ -17,7 +17,10 @@ const ALL: Limits =
 fn place() -> Option<Place> {
     let missing = missing_controllers(&ALL);
     if !missing.is_empty() {
-        assert!(std::env::var_os("FOOBAR_KERNEL").is_none(), "the machines of `cargo xtask test` lack none: {missing:?}");
+        assert!(
+            std::env::var_os("FOOBAR_KERNEL").is_none(),
+            "the machines of `cargo xtask test` lack none: {missing:?}"
+        );
         eprintln!("SKIPPED: this machine has no cgroup controller {}", missing.join(", "));
         return None;
     }

@@ -15,7 +15,8 @@ const DB2: &str = "[[server]]\nname = \"db2\"\nrole = \"database\"";
 const CIRCLE: &str = "[[server]]\nname = \"db3\"\nrole = \"database\"\naddress = \"10.0.1.33\"\ninterfaces = [\"eth0\"]\n\
     follows = \"db2\"\n\n[[server]]\nname = \"db2\"\nrole = \"database\"\nfollows = \"db3\"";
 
-const LONG: &str = "[[server]]\nname = \"a-database-server-whose-name-is-longer-than-a-replication-slots\"\nrole = \"database\"";
+const LONG: &str =
+    "[[server]]\nname = \"a-database-server-whose-name-is-longer-than-a-replication-slots\"\nrole = \"database\"";
 const ALIKE: &str = "[[server]]\nname = \"db.2\"\nrole = \"database\"\naddress = \"10.0.1.33\"\ninterfaces = [\"eth0\"]\n\n\
     [[server]]\nname = \"db-2\"\nrole = \"database\"";
 

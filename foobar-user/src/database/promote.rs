@@ -49,7 +49,10 @@ fn needed(report: &DatabaseReport, me: &str, state: &State) -> Result<()> {
     let mine = replicas().find(|member| member.server == me);
     let mine = mine.context("PostgreSQL is no running replica here: `foobar db status` tells what it waits for")?;
     for MemberReport { server, position, .. } in replicas().filter(|member| member.server != me) {
-        ensure!(!state.in_sync.contains(server), "{server} runs and has every acknowledged commit: it takes over by itself");
+        ensure!(
+            !state.in_sync.contains(server),
+            "{server} runs and has every acknowledged commit: it takes over by itself"
+        );
         ensure!(*position <= mine.position, "{server} runs and lacks less: ask it, or stop its agent");
     }
     Ok(())

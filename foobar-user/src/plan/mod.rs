@@ -27,7 +27,8 @@ pub use processes::{
 };
 pub use rules::{CHECK_PORTS, PASSING_RULES_MAX, RULE_INTERFACES_MAX, RULES_MAX, derive_rules};
 pub use services::{
-    BackendPlan, Balance, Check, CheckKind, EdgeService, Eject, HttpCheck, Reads, Schedule, Scope, Select, ServicePlan, Transport, serves,
+    BackendPlan, Balance, Check, CheckKind, EdgeService, Eject, HttpCheck, Reads, Schedule, Scope, Select, ServicePlan,
+    Transport, serves,
 };
 pub use sets::{SetPlan, derive_sets};
 pub use show::show;

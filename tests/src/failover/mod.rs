@@ -115,7 +115,8 @@ impl Failover {
         let follows = |server: &&str| shape.follows.iter().any(|(name, _)| name == server);
         let peers = shape.databases.iter().copied().filter(|server| !follows(server)).collect();
         let databases = shape.databases;
-        let mut failover = Self { databases, peers, starving: None, agents: Vec::new(), etcd, disks, cluster, _alone: alone };
+        let mut failover =
+            Self { databases, peers, starving: None, agents: Vec::new(), etcd, disks, cluster, _alone: alone };
         for server in shape.servers() {
             failover.start_agent(server)?;
         }

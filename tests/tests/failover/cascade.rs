@@ -16,8 +16,7 @@ const FOLLOWS: [(&str, &str); 1] = [("db3", "db2")];
 
 #[test]
 fn a_replica_of_a_replica_always_finds_somebody_to_follow() -> Result<()> {
-    let shape =
-        Shape { databases: &THREE, follows: &FOLLOWS, settings: "degrade_after = \"3s\"", ..Shape::default() };
+    let shape = Shape { databases: &THREE, follows: &FOLLOWS, settings: "degrade_after = \"3s\"", ..Shape::default() };
     let mut failover = Failover::start_as(&shape)?;
     let writers = failover.writers("cascade")?;
     writers.written(100, PATIENCE)?;

@@ -48,7 +48,10 @@ fn slots(site: &Site, faults: &Collector) {
         let slot = slot(&name.value);
         if slot.len() > 63 {
             let longest = 63 - (slot.len() - name.value.len());
-            faults.error(name.span, format!("a database server's name has {longest} letters at the most, for its replication slot"));
+            faults.error(
+                name.span,
+                format!("a database server's name has {longest} letters at the most, for its replication slot"),
+            );
         }
         if let Some(other) = taken.insert(slot, &name.value).filter(|other| *other != &name.value) {
             let message = format!("`{other}` and `{}` would share a replication slot; rename one", name.value);
