@@ -15,11 +15,6 @@ const DB2: &str = "[[server]]\nname = \"db2\"\nrole = \"database\"";
 const CIRCLE: &str = "[[server]]\nname = \"db3\"\nrole = \"database\"\naddress = \"10.0.1.33\"\ninterfaces = [\"eth0\"]\n\
     follows = \"db2\"\n\n[[server]]\nname = \"db2\"\nrole = \"database\"\nfollows = \"db3\"";
 
-const LONG: &str =
-    "[[server]]\nname = \"a-database-server-whose-name-is-longer-than-a-replication-slots\"\nrole = \"database\"";
-const ALIKE: &str = "[[server]]\nname = \"db.2\"\nrole = \"database\"\naddress = \"10.0.1.33\"\ninterfaces = [\"eth0\"]\n\n\
-    [[server]]\nname = \"db-2\"\nrole = \"database\"";
-
 #[rustfmt::skip]
 const CASES: &[Case] = &[
     // The file itself.
@@ -164,8 +159,6 @@ const CASES: &[Case] = &[
     ("primary follows", "address = \"10.0.1.31\"", "address = \"10.0.1.31\"\nfollows = \"db2\"", "\"db2\"", "is the `primary`, which leads first"),
     ("follows in a circle", DB2, CIRCLE, "2:\"db3\"", "db2 follows itself by way of db3"),
     // [database]
-    ("name too long for a slot", DB2, LONG, "\"a-database", "has 56 letters at the most"),
-    ("names of one slot", DB2, ALIKE, "\"db-2\"", "would share a replication slot"),
     ("primary unknown", "primary = \"db1\"", "primary = \"db9\"", "\"db9\"", "did you mean `db1`?"),
     ("primary no database", "primary = \"db1\"", "primary = \"web1\"", "2:\"web1\"", "is a web server"),
     ("database mode unknown", "primary = \"db1\"", "primary = \"db1\"\nmode = \"fast\"", "\"fast\"", "is no mode"),
@@ -344,7 +337,7 @@ fn somebody_must_be_left_to_take_over() {
     assert!(checked.warnings.to_string().contains("nobody takes over from `db1`"), "{}", checked.warnings);
     let strict = parse(&alone.replacen("primary = \"db1\"", "primary = \"db1\"\nmode = \"strict\"", 1));
     let faults = strict.expect_err("nobody to wait for").to_string();
-    assert!(faults.contains("site.toml:49:11") && faults.contains("every write would wait for ever"), "{faults}");
+    assert!(faults.contains("site.toml:50:11") && faults.contains("every write would wait for ever"), "{faults}");
     // With a third server that follows the leader there is somebody.
     let third = "[[server]]\nname = \"db3\"\nrole = \"database\"\naddress = \"10.0.1.33\"\ninterfaces = [\"eth0\"]\n\n";
     let two = alone.replacen(DB2, &format!("{third}{DB2}"), 1);

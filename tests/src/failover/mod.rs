@@ -183,10 +183,11 @@ impl Failover {
         let status = self.status(leader)?;
         let members = status["members"].as_array().context("members")?;
         let in_sync = members.iter().filter(|member| member["in_sync"] == true);
+        let runs = in_sync.clone().all(|member| member["role"] == "replica");
         let in_sync: Vec<&str> = in_sync.filter_map(|member| member["server"].as_str()).collect();
         let leads = status["leader"] == leader && status["open"] == true && status["held"] == true;
         let written = self.members("db-write")?;
-        ensure!(leads && in_sync == others && written == [leader], "in sync {in_sync:?}, written at {written:?}");
+        ensure!(leads && runs && in_sync == others && written == [leader], "in sync {in_sync:?}, written at {written:?}");
         Ok(())
     }
 

@@ -38,7 +38,8 @@ fn a_replica_that_lacks_commits_leads_when_it_is_told_to() -> Result<()> {
     ensure!(!failover.leader_elsewhere("db1"), "a stale replica has taken the lease unasked");
 
     refused(&failover, &[], "say --accept-loss")?;
-    println!("{}", failover.cluster().ask("db2", &["db", "promote", "--accept-loss"])?.trim());
+    let said = failover.cluster().ask("db2", &["db", "promote", "--accept-loss"]).with_context(|| failover.told())?;
+    println!("{}", said.trim());
     writers.written(50, PATIENCE).context("after the promotion")?;
 
     // What only the old leader has is saved there before it follows.

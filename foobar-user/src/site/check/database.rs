@@ -1,12 +1,9 @@
 //! `[database]` against servers, services and processes.
 
-use std::collections::BTreeMap;
-
 use foobar_common::abi::MAX_FREE;
 
 use super::names::suggestion;
 use crate::plan::Role;
-use crate::process::postgres::slot;
 use crate::site::at::At;
 use crate::site::model::{Server, Site, SiteCheckKind, SiteProcess};
 use crate::site::section::Collector;
@@ -32,31 +29,10 @@ pub(super) fn check(site: &Site, faults: &Collector) {
             faults.error(database.primary.span, format!("no server is called `{name}`{}", suggestion(site, name)));
         }
     }
-    slots(site, faults);
     let addresses = site.of_role(Role::Database).flat_map(Server::addresses).count();
     if addresses > MAX_FREE {
         let message = format!("the database servers have {addresses} addresses, and {MAX_FREE} are the limit");
         faults.error(database.primary.span, message);
-    }
-}
-
-/// Each database server has a slot of its own at the others, which PostgreSQL allows no more than letters, digits, underscores and 63
-/// bytes.
-fn slots(site: &Site, faults: &Collector) {
-    let mut taken = BTreeMap::new();
-    for name in site.of_role(Role::Database).map(|server| &server.name) {
-        let slot = slot(&name.value);
-        if slot.len() > 63 {
-            let longest = 63 - (slot.len() - name.value.len());
-            faults.error(
-                name.span,
-                format!("a database server's name has {longest} letters at the most, for its replication slot"),
-            );
-        }
-        if let Some(other) = taken.insert(slot, &name.value).filter(|other| *other != &name.value) {
-            let message = format!("`{other}` and `{}` would share a replication slot; rename one", name.value);
-            faults.error(name.span, message);
-        }
     }
 }
 
