@@ -45,20 +45,24 @@ impl Database {
         Ok(Self { duties: Duties::default(), witness, kept: None })
     }
 
+    /// The witness, if it is to go or to go on in another way: whoever takes it stops it before [`Database::follow`].
+    #[must_use]
+    pub(super) fn retire(&mut self, plan: &Plan, folders: &ServerFolders) -> Option<witness::Server> {
+        let settings = plan.witness.as_ref().map(|plan| witness_settings(plan, folders));
+        self.witness.take_if(|witness| Some(&witness.settings) != settings.as_ref())
+    }
+
     /// Begins to keep the lease, or goes on by another plan.
     ///
     /// # Errors
-    /// As [`Database::start`]; the old witness and keeper go on then.
+    /// As [`Database::start`]; the old keeper goes on then.
     pub(super) fn follow(
         &mut self,
         plan: &Plan,
         folders: &ServerFolders,
         fence: Option<&Arc<dyn Fencing>>,
     ) -> Result<()> {
-        let settings = plan.witness.as_ref().map(|plan| witness_settings(plan, folders));
-        if settings.as_ref() != self.witness.as_ref().map(|witness| &witness.settings) {
-            // The port is free again only when the old one is gone.
-            self.witness = None;
+        if self.witness.is_none() {
             self.witness = plan.witness.as_ref().map(|plan| start_witness(plan, folders)).transpose()?;
         }
         let wanted = postgres_of(plan).and_then(|(name, postgres)| Some((name, postgres, postgres.failover.as_ref()?)));

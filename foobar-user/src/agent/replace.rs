@@ -266,6 +266,10 @@ impl Put {
         server.follow_health();
         let fenced = fence::hold(&mut lock(&server.datapath), &plan, &server.folders);
         let replaced = server.replace_processes(&plan).await;
+        let retired = lock(&server.database).retire(&plan, &server.folders);
+        if let Some(witness) = retired {
+            witness.stop().await;
+        }
         let kept = fence::of(&lock(&server.datapath))
             .and_then(|fence| lock(&server.database).follow(&plan, &server.folders, fence.as_ref()));
         let sources = sources::of(&plan, &server.folders, server.asked.clone());

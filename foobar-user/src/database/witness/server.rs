@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -37,17 +37,21 @@ pub struct WitnessSettings {
     pub folder: PathBuf,
 }
 
-/// A running witness; it ends when it is dropped.
+/// A running witness. It ends when it is dropped; before another one is started on its port or its memory, it is to be stopped.
 #[derive(Debug)]
 pub struct Server {
     /// What it was started with.
     pub settings: WitnessSettings,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
+    ledger: Open,
 }
+
+/// The memory; `None`: it is closed.
+type Open = Arc<Mutex<Option<Ledger>>>;
 
 #[derive(Clone, Debug)]
 struct Shared {
-    ledger: Arc<Mutex<Ledger>>,
+    ledger: Open,
     servers: Arc<[String]>,
     places: Arc<Semaphore>,
 }
@@ -59,8 +63,9 @@ impl Server {
     /// An address cannot be bound, or its memory or its certificates cannot be used.
     pub fn start(settings: WitnessSettings) -> Result<Self> {
         let acceptor = TlsAcceptor::from(tls::server(&settings.tls)?);
+        let ledger = Arc::new(Mutex::new(Some(Ledger::open(&settings.folder)?)));
         let shared = Shared {
-            ledger: Arc::new(Mutex::new(Ledger::open(&settings.folder)?)),
+            ledger: Arc::clone(&ledger),
             servers: settings.servers.clone().into(),
             places: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
         };
@@ -72,7 +77,17 @@ impl Server {
                 .with_context(|| format!("the witness cannot listen on {address}: set another `witness_port`"))?;
             tasks.spawn(accept(listener, acceptor.clone(), shared.clone()));
         }
-        Ok(Self { settings, _tasks: tasks })
+        Ok(Self { settings, tasks, ledger })
+    }
+
+    /// Ends it: its port is free, and nothing is written any more that the next one would not read.
+    pub async fn stop(mut self) {
+        self.tasks.shutdown().await;
+        // A swap that is being written ends before it closes, whether or not somebody waits for the answer.
+        let closed = tokio::task::spawn_blocking(move || drop(lock(&self.ledger).take())).await;
+        if let Err(error) = closed {
+            warn!("the memory of the witness is not closed: {error}");
+        }
     }
 }
 
@@ -111,12 +126,17 @@ async fn serve(stream: TcpStream, acceptor: TlsAcceptor, shared: Shared) -> Resu
     Ok(())
 }
 
+fn lock(ledger: &Open) -> MutexGuard<'_, Option<Ledger>> {
+    ledger.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Shared {
     async fn answer(&self, asker: &str, request: Request) -> Answer {
         let (ledger, asker) = (Arc::clone(&self.ledger), asker.to_owned());
         // A swap waits for the disk.
         let answered = tokio::task::spawn_blocking(move || {
-            let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut open = lock(&ledger);
+            let ledger = open.as_mut().context("it has been stopped")?;
             match request {
                 Request::Read => Ok(Answer::Snapshot(ledger.read())),
                 Request::Swap { version, state } => ledger.swap(version, state).map(Answer::Swapped),
