@@ -35,8 +35,8 @@ pub(super) enum DbCommand {
     /// Have this server lead although it lacks acknowledged commits, because no server that has them all comes back.
     ///
     /// Refused while the leader renews its lease: if its PostgreSQL does not come up, stop its agent first. Refused, too, while a server
-    /// that has every acknowledged commit runs. Interrupted before it answers, it changes nothing. When the old leader comes back after all, what only it has is saved to a file
-    /// there before its data is rewound.
+    /// that has every acknowledged commit runs. Interrupted before it answers, it changes nothing. When the old leader comes back after
+    /// all, what only it has is kept there: saved to a file before its data is rewound, or with all of its data.
     Promote(PromoteArguments),
 }
 
@@ -133,13 +133,14 @@ fn shown(report: &DatabaseReport) -> String {
         let names = report.pending_restart.join(", ");
         let _ = writeln!(text, "PostgreSQL here needs a restart for {names}: `foobar process restart`");
     }
-    if report.diverged_transactions > 0 {
+    if !report.diverged_files.is_empty() {
         let files: Vec<String> = report.diverged_files.iter().map(|path| path.display().to_string()).collect();
         let (count, files) = (report.diverged_transactions, files.join(", "));
-        let _ = writeln!(
-            text,
-            "{count} transactions were committed here alone and rewound away: see {files}, and remove it then"
-        );
+        let what = match count {
+            0 => "data of before is kept".to_owned(),
+            _ => format!("{count} transactions or more were committed here alone, and are kept for you to see to"),
+        };
+        let _ = writeln!(text, "{what}: {files}; remove what nobody misses");
     }
     let columns = [
         Column::Text("server"),

@@ -18,7 +18,7 @@ pub struct Database {
     pub in_sync: u64,
     /// Seconds since the store of the lease was last read; `None`: it never was.
     pub store_age_seconds: Option<f64>,
-    /// Transactions that only this server had committed, rewound away and kept.
+    /// Transactions that only this server had committed, and that are kept beside its data.
     pub diverged_transactions: u64,
     /// Times that this server began to lead.
     pub promotions: u64,

@@ -331,12 +331,12 @@ pub const DATABASE_STORE_AGE: Family = Family::gauge(
     &[],
     "Time since this server last read the store of the lease; a leader that cannot for as long as the lease lasts is fenced",
 );
-/// What was rewound away.
+/// What only this server had.
 pub const DATABASE_DIVERGED: Family = Family::gauge(
     "foobar_database_diverged_transactions",
     &[],
-    "Transactions that only this server had committed, that were rewound away and whose rows are kept in its state folder until somebody \
-     removes the files",
+    "Transactions that only this server had committed and its data no longer has; their rows, or else the data of before, are kept in its \
+     state folder until somebody removes the files; at least one for each time that not all could be saved",
 );
 /// Promotions.
 pub const DATABASE_PROMOTIONS: Family =

@@ -2,6 +2,7 @@
 //! comes back by itself.
 
 mod cascade;
+mod kept;
 mod matrix;
 mod modes;
 mod refusals;

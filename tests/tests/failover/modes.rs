@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use foobar_tests::eventually;
 use foobar_tests::failover::{Failover, address, now_us};
 
-use crate::{PATIENCE, other};
+use crate::{PATIENCE, kept, other};
 
 /// Time in which a write that waits is seen to wait.
 const WAITS: Duration = Duration::from_secs(7);
@@ -51,29 +50,16 @@ fn who_waits_loses_nothing_where_who_does_not_loses_some() -> Result<()> {
         failover.start_agent(leader)?;
         failover.settled(replica).with_context(|| failover.told())?;
         let log = writers.end()?;
-        let lost = log.lost(&failover.present(replica)?).len();
-        println!("{name}: {lost} of {} acknowledged rows are lost", log.rows.len());
+        let lost = log.lost(&failover.present(replica)?);
+        println!("{name}: {} of {} acknowledged rows are lost", lost.len(), log.rows.len());
         if waits {
             failover.judge(&log, replica)?;
         } else {
             // Or this test would see no loss where there is one.
-            ensure!(lost > 0, "nothing was lost by who does not wait: this test is blind");
-            kept_aside(&failover, leader)?;
+            ensure!(!lost.is_empty(), "nothing was lost by who does not wait: this test is blind");
+            kept::has_rows(&failover, leader, &lost)?;
         }
         failover.sql(replica, "truncate acknowledged")?;
     }
     Ok(())
-}
-
-/// What was rewound away is there for people.
-fn kept_aside(failover: &Failover, server: &str) -> Result<()> {
-    let folder = failover.postgres_folder(server);
-    eventually(PATIENCE, "diverged rows are kept", || {
-        let mut entries = std::fs::read_dir(&folder)?.filter_map(Result::ok);
-        let is_kept = |text: String| text.contains("desc: COMMIT");
-        Ok(entries.any(|entry| {
-            let name = entry.file_name();
-            name.to_string_lossy().starts_with("diverged-") && std::fs::read_to_string(entry.path()).is_ok_and(is_kept)
-        }))
-    })
 }

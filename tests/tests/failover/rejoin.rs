@@ -2,15 +2,19 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use foobar_tests::eventually::{eventually, pause};
 use foobar_tests::failover::Failover;
+use foobar_tests::obtained;
 use foobar_tests::process::Process;
-use foobar_tests::{eventually, obtained};
 use serde_json::{Value, json};
 
-use crate::PATIENCE;
+use crate::{PATIENCE, kept};
 
+/// Time in which a server that waits for room would have tried several times.
+const A_WHILE: Duration = Duration::from_secs(5);
 const METRIC: &str = "foobar_database_diverged_transactions";
 
 #[test]
@@ -59,6 +63,8 @@ fn what_only_the_old_leader_had_is_kept_row_by_row() -> Result<()> {
     alone("create table go ()")?;
     ensure!(early.wait(PATIENCE)?.success(), "it is not committed");
     let long = failover.sql("db1", "select md5(text) from notes where id = 5")?;
+    // What is set for clients does not keep rows from being saved.
+    failover.psql("db1", "alter system set statement_timeout = '1ms'")?;
 
     failover.kill_server("db1")?;
     eventually(PATIENCE, "another server leads", || Ok(failover.leader_elsewhere("db1")))?;
@@ -66,11 +72,8 @@ fn what_only_the_old_leader_had_is_kept_row_by_row() -> Result<()> {
     failover.start_agent("db1")?;
     failover.settled("db2").with_context(|| failover.told())?;
 
-    let path = obtained(PATIENCE, "rows are kept", || Ok(kept(&failover)?.pop()))?;
-    let text = fs::read_to_string(&path)?;
-    let mut lines = text.lines().map(serde_json::from_str::<Value>);
-    let summary = lines.next().context("a summary")??;
-    let mut rows = lines.collect::<Result<Vec<_>, _>>()?;
+    let path = obtained(PATIENCE, "rows are kept", || Ok(kept::files(&failover, "db1")?.pop()))?;
+    let (summary, mut rows) = kept::read(&path)?;
     let digest = rows.iter_mut().find(|row| row["row"]["id"] == 5).map(|row| {
         let text = row["row"]["text"].take();
         md5(&failover, text.as_str().unwrap_or_default())
@@ -113,9 +116,36 @@ fn what_only_the_old_leader_had_is_kept_row_by_row() -> Result<()> {
     Ok(())
 }
 
-fn kept(failover: &Failover) -> Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(failover.postgres_folder("db1"))?.filter_map(Result::ok);
-    Ok(entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "jsonl")).collect())
+#[test]
+fn where_not_all_can_be_saved_the_data_is_kept_aside() -> Result<()> {
+    let mut failover = Failover::start("degrade_after = \"60s\"")?;
+    failover.hold_replication("db1", "db2")?;
+    failover.sql("db1", "set synchronous_commit = local; insert into acknowledged values (0, 1)")?;
+    // Without its language nothing looks at the tables.
+    failover.psql("db1", "set synchronous_commit = local; drop extension plpgsql")?;
+    // No further copy is made, until an operator has looked at those.
+    let before: Vec<PathBuf> =
+        (1..=3).map(|number| failover.postgres_folder("db1").join(format!("data.before-{number}"))).collect();
+    before.iter().try_for_each(fs::create_dir)?;
+    failover.kill_server("db1")?;
+    eventually(PATIENCE, "another server leads", || Ok(failover.leader_elsewhere("db1")))?;
+    failover.release_replication("db1")?;
+    failover.start_agent("db1")?;
+
+    eventually(PATIENCE, "it waits for room", || {
+        Ok(failover.cluster().ask("db1", &["process", "list"])?.contains("kept 3 times already"))
+    })
+    .with_context(|| failover.told())?;
+    let checkpoints = || failover.psql("db2", "select checkpoints_req from pg_stat_bgwriter");
+    let count = checkpoints()?;
+    pause(A_WHILE, || false);
+    ensure!(checkpoints()? == count, "the leader writes one checkpoint after the other");
+    before.iter().try_for_each(fs::remove_dir)?;
+    failover.settled("db2")?;
+
+    let summary = kept::aside_and_told(&failover, "db1")?;
+    ensure!(summary["transactions"].as_u64() > Some(0), "{summary}");
+    Ok(())
 }
 
 fn md5(failover: &Failover, text: &str) -> Result<String> {

@@ -36,6 +36,11 @@ impl Control {
         let of = |name| self.value(name).and_then(|value| value.parse().ok());
         of("Latest checkpoint's TimeLineID:").max(of("Min recovery ending loc's timeline:"))
     }
+
+    /// Where the record of the last checkpoint begins in the log.
+    pub(super) fn checkpoint(&self) -> Option<u64> {
+        position(self.value("Latest checkpoint location:")?)
+    }
 }
 
 /// A position in the log as PostgreSQL writes it: two halves in hexadecimal digits.

@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use super::super::cgroup::Cgroup;
 use super::super::{Folders, files};
 use super::cluster;
-use super::control::{Control, position};
+use super::control::Control;
 use super::diverged::Diverged;
 use crate::host::sockets;
 
@@ -113,10 +113,10 @@ impl Grip {
         if control.value("Database cluster state:") != Some("shut down") {
             return None;
         }
-        position(control.value("Latest checkpoint location:")?)
+        control.checkpoint()
     }
 
-    /// What of this server's own was rewound away and is kept.
+    /// What the data no longer has of this server's own, and is kept.
     #[must_use]
     pub fn diverged(&self) -> Diverged {
         Diverged::look(&self.folder)

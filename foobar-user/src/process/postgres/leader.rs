@@ -85,6 +85,11 @@ impl Leader {
         launch::run(psql).await
     }
 
+    /// Whether it is there, and answers.
+    pub(super) async fn answers(&self, account: &Account, around: &Surroundings) -> bool {
+        self.run("select 1", account, around).await.is_ok()
+    }
+
     /// What libpq is told for the database `postgres`.
     pub(super) fn database(&self) -> String {
         format!("{} dbname=postgres", self.connection)

@@ -19,11 +19,13 @@ use super::rewind::{self, Here, Rewound};
 use super::{cluster, data_folder, folder};
 
 /// What names of folders with data of before begin with.
-const ASIDE: &str = "data.before-";
+pub(super) const ASIDE: &str = "data.before-";
 /// So many are kept; then somebody has to look at them first.
 const ASIDE_MAX: usize = 3;
-/// Time between two tries to reach the leader, in milliseconds.
-const RETRY_MS: u64 = 500;
+/// Time between two tries to reach the leader.
+const RETRY: Duration = Duration::from_millis(500);
+/// The longest time between two tries to do what fails although the leader answers.
+const RETRY_MAX: Duration = Duration::from_secs(30);
 
 /// Makes the data folder one that follows the leader; waits for it as long as it takes.
 pub(super) async fn prepare(leader: &Leader, account: &Account, around: &Surroundings) -> Result<()> {
@@ -31,12 +33,13 @@ pub(super) async fn prepare(leader: &Leader, account: &Account, around: &Surroun
     if data.exists() {
         cluster::check(&data, account)?;
         if is_doubtful(&folder, &data) {
-            patiently(leader, around, || mend(leader, &folder, &data, account, around)).await;
+            patiently(leader, account, around, || mend(leader, &folder, &data, account, around)).await;
         }
     } else {
         let new = folder.join("data.new");
-        patiently(leader, around, || copy(leader, &new, account, around)).await;
+        patiently(leader, account, around, || copy(leader, &new, account, around)).await;
         enter(&new, &data)?;
+        forget(&folder, DOUBT)?;
     }
     follow(leader, &folder, &data, account)
 }
@@ -48,14 +51,18 @@ fn is_doubtful(folder: &Path, data: &Path) -> bool {
 
 async fn patiently<F: Future<Output = Result<()>>>(
     leader: &Leader,
+    account: &Account,
     around: &Surroundings,
     mut try_it: impl FnMut() -> F,
 ) {
+    let mut pause = RETRY;
     loop {
         let Err(error) = try_it().await else { return };
         let message = format!("waiting for the leader {}: {error:#}", leader.name);
         around.reporter.state(ProcessState::Waiting, Some(message));
-        sleep(Duration::from_millis(RETRY_MS)).await;
+        // What a leader that answers cannot help takes time, or an operator.
+        pause = if leader.answers(account, around).await { (pause * 2).min(RETRY_MAX) } else { RETRY };
+        sleep(pause).await;
     }
 }
 
@@ -74,11 +81,14 @@ async fn mend(leader: &Leader, folder: &Path, data: &Path, account: &Account, ar
     leader.reserve(account, around).await?;
     around.reporter.state(ProcessState::Starting, Some(format!("rewinding to the history of {}", leader.name)));
     let doubt = fs::read_to_string(folder.join(DOUBT)).unwrap_or_default();
-    let rewound = if doubt == COPY {
-        Rewound::Impossible(anyhow!("a rewind has not helped"))
-    } else if leader.has_lost_log(account, around).await? {
+    let has_lost_log = leader.has_lost_log(account, around).await?;
+    if has_lost_log {
         leader.release(account, around).await?;
         leader.reserve(account, around).await?;
+    }
+    let rewound = if doubt == COPY {
+        Rewound::Impossible(anyhow!("a rewind does not help"))
+    } else if has_lost_log {
         Rewound::Impossible(anyhow!("the leader has no longer kept the log that is missing here"))
     } else {
         // A rewind that ends in the middle leaves what nobody must start.
@@ -88,7 +98,9 @@ async fn mend(leader: &Leader, folder: &Path, data: &Path, account: &Account, ar
     match rewound {
         Rewound::Done => {}
         Rewound::Impossible(why) => {
-            warn!("the data cannot be rewound, so the leader is copied anew: {why:#}");
+            warn!("the data is not rewound, and the leader copied anew: {why:#}");
+            // A rewind that is tried again has the leader write a checkpoint again.
+            note(folder, DOUBT, COPY)?;
             let new = folder.join("data.new");
             leave_room(folder)?;
             copy(leader, &new, account, around).await?;

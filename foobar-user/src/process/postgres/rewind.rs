@@ -8,7 +8,7 @@ use tracing::info;
 use super::super::account::Account;
 use super::super::kind::Surroundings;
 use super::super::launch;
-use super::diverged::{self, Left};
+use super::diverged;
 use super::grip::STANDBY_SIGNAL;
 use super::leader::{Leader, helper};
 use super::single::session;
@@ -28,7 +28,7 @@ pub(super) struct Here<'h> {
 pub(super) enum Rewound {
     /// The data is the leader's, up to some point of its history.
     Done,
-    /// The data must not be started.
+    /// The data must not be started, or has what is saved nowhere else.
     Impossible(anyhow::Error),
 }
 
@@ -40,7 +40,9 @@ pub(super) async fn rewind(leader: &Leader, here: &Here<'_>) -> Result<Rewound> 
     // pg_rewind compares by the leader's last checkpoint: right after a promotion that is one of the old timeline, and
     // everything would seem to be well.
     leader.run("CHECKPOINT", here.account, here.around).await?;
-    Ok(go_back(leader, here).await.map_or_else(Rewound::Impossible, |()| Rewound::Done))
+    let Err(fault) = go_back(leader, here).await else { return Ok(Rewound::Done) };
+    // What fails because the leader has gone away says nothing of the data.
+    if leader.answers(here.account, here.around).await { Ok(Rewound::Impossible(fault)) } else { Err(fault) }
 }
 
 async fn go_back(leader: &Leader, here: &Here<'_>) -> Result<()> {
@@ -50,11 +52,7 @@ async fn go_back(leader: &Leader, here: &Here<'_>) -> Result<()> {
         info!("nothing was written here that {} has not: no rewind", leader.name);
         return Ok(());
     };
-    if diverged::save(&parted, &leader.name, here).await == Left::Interrupted {
-        // Whoever was cut off is dying.
-        here.around.cgroup.clear().await?;
-        recover(here).await?;
-    }
+    diverged::save(&parted, &leader.name, here).await?;
     pg_rewind(leader, here, &[]).await.map(drop)
 }
 

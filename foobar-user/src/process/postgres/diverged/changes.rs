@@ -29,6 +29,8 @@ pub(super) struct Reader {
     committed: BTreeMap<Xid, Xid>,
     /// The first transaction that had not begun where reading did.
     next: Option<Xid>,
+    /// Where the last record begins that was read.
+    last: u64,
     held: usize,
     cut: bool,
 }
@@ -41,6 +43,7 @@ impl Reader {
             done: Vec::new(),
             committed: BTreeMap::new(),
             next: None,
+            last: 0,
             held: 0,
             cut: false,
         }
@@ -48,6 +51,7 @@ impl Reader {
 
     /// Takes in a record.
     pub(super) fn take(&mut self, record: &Record) {
+        self.last = record.at;
         match &record.says {
             Says::Ended { committed, within } => self.end(record, *committed, within),
             Says::Touched(..) if self.held >= TOUCHES_MAX => self.cut = true,
@@ -77,6 +81,11 @@ impl Reader {
     /// What could not be read is missing.
     pub(super) const fn cut(&mut self) {
         self.cut = true;
+    }
+
+    /// The log has a record there: if reading has not come to it, what could not be read is missing.
+    pub(super) const fn must_reach(&mut self, record: u64) {
+        self.cut |= self.last < record;
     }
 
     /// Whether some of them began before reading did.
@@ -241,6 +250,16 @@ mod tests {
         assert_eq!(changes.committed, [(7, 7), (8, 7)].into());
         assert_eq!(changes.tables[&TABLE].versions, [((0, 1), None)].into());
         assert_eq!(changes.tables[&TABLE].transactions, [7].into());
+    }
+
+    #[test]
+    fn what_ends_early_is_not_whole() {
+        let records = [(0, 90, Says::Next(7)), (0, 110, Says::Other)];
+        for (end, cut) in [(110, false), (111, true)] {
+            let mut reader = read(&records);
+            reader.must_reach(end);
+            assert_eq!(reader.finish().cut, cut);
+        }
     }
 
     #[test]

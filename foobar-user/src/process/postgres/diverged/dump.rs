@@ -113,7 +113,8 @@ pub(super) async fn read(
     }
     let status = child.wait().await.context("cannot await pg_waldump")?;
     // The end of the log is no record, which is an error of it; before that it is one of ours.
-    if span.end.is_some() && !status.success() {
+    let is_end = span.end.is_none() && status.code().is_some();
+    if !status.success() && !is_end {
         reader.cut();
     }
     Ok(())

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::super::replica::seconds;
+use super::super::replica::{ASIDE, seconds};
 use super::super::rewind::Parted;
 use super::changes::Changes;
 use super::record::{Place, Relation, Xid};
@@ -33,6 +33,11 @@ impl Kept {
         let name = format!("{PREFIX}{}-{}", parted.timeline, parted.position.replace('/', "-"));
         Self { records: folder.join(format!("{name}.txt")), rows: folder.join(format!("{name}.jsonl")) }
     }
+
+    /// Whether nothing is missing in what is kept. Whoever has seen to the rows may have removed them.
+    pub(super) fn is_whole(&self) -> bool {
+        !self.rows.exists() || summary(&self.rows).is_some_and(|summary| summary.is_whole())
+    }
 }
 
 /// The first line of the rows' file.
@@ -55,6 +60,18 @@ pub(super) struct Summary {
     pub(super) deleted: usize,
     /// What is not in the file, and why.
     pub(super) missing: Vec<String>,
+}
+
+impl Summary {
+    /// Whether nothing is missing.
+    pub(super) const fn is_whole(&self) -> bool {
+        self.missing.is_empty()
+    }
+
+    /// Whether somebody has to see to it.
+    pub(super) const fn tells(&self) -> bool {
+        self.transactions > 0 || !self.is_whole()
+    }
 }
 
 /// The summary, and the whole text with it.
@@ -120,9 +137,9 @@ fn at((page, number): Place) -> String {
 /// What is kept of all partings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Diverged {
-    /// Transactions that were rewound away.
+    /// Transactions that the data no longer has; at least one for each parting that is not known whole.
     pub transactions: u64,
-    /// The files with their rows.
+    /// The files with their rows, and data folders of before.
     pub files: Vec<PathBuf>,
 }
 
@@ -133,10 +150,14 @@ impl Diverged {
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             let path = entry.path();
             let name = entry.file_name();
-            let is_one =
-                name.to_string_lossy().starts_with(PREFIX) && path.extension().is_some_and(|end| end == "jsonl");
-            if let Some(summary) = is_one.then(|| summary(&path)).flatten() {
-                all.transactions += summary.transactions as u64;
+            let begins = |what| name.to_string_lossy().starts_with(what);
+            if begins(ASIDE) {
+                all.files.push(path);
+            } else if begins(PREFIX)
+                && path.extension().is_some_and(|end| end == "jsonl")
+                && let Some(summary) = summary(&path)
+            {
+                all.transactions += summary.transactions.max(usize::from(!summary.is_whole())) as u64;
                 all.files.push(path);
             }
         }

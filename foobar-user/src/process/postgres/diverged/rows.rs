@@ -2,12 +2,13 @@
 //!
 //! Types of the site's own are written as text, by their output functions: a cast of theirs would run the site's code as superuser.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::super::super::files;
+use super::super::cluster;
 use super::super::rewind::Here;
 use super::super::single::session;
 use super::changes::{Changes, Table};
@@ -31,6 +32,8 @@ pub(super) struct Found {
     pub(super) rows: Vec<Row>,
     /// What is missing, and why.
     pub(super) faults: Vec<String>,
+    /// Tables that were looked at, catalogs among them.
+    pub(super) looked_at: usize,
 }
 
 /// A row that one of the transactions wrote.
@@ -53,17 +56,21 @@ const SETTINGS: [&str; 5] = [
 ];
 
 /// Puts into `saved` every row of the touched tables that a transaction of `$1` wrote and that is there, table by table. A row has at
-/// most 291 neighbours on its page.
+/// most 291 neighbours on its page. At the end, how many tables were looked at.
 const SAVE: &str = r"do $save$
 declare touched record; version record; relation regclass; named text; listed text; amount bigint := 0; size bigint := 0;
+  looked_at bigint := 0;
   xids bigint[] := (select committed.xids from pg_temp.committed); cut boolean := false;
 begin
   for touched in select * from pg_temp.touched loop
+    looked_at := looked_at + 1;
     begin
       named := null;
       relation := pg_filenode_relation(touched.space, touched.file);
       if relation is null then
         raise 'it is no longer there: dropped, emptied or rewritten since';
+      elsif relation = 'pg_largeobject'::regclass then
+        raise 'large objects are no rows';
       end if;
       select format('%I.%I', space.nspname, class.relname),
         (select coalesce(string_agg(case when atttypid < 16384 then format('t.%I', attname)
@@ -94,18 +101,22 @@ begin
   if cut then
     insert into pg_temp.saved values ('fault', 0, 0, to_json('rows are more than ROWS_MAX, or BYTES_MAX bytes: there are others'::text));
   end if;
+  insert into pg_temp.saved values ('done', 0, 0, looked_at);
 end $save$";
 
 /// Finds the rows that transactions wrote, in every database that they touched.
 pub(super) async fn find(changes: &Changes, here: &Here<'_>) -> Result<Found> {
+    discard(here.folder)?;
     let place = &here.folder.join(SAVING);
     files::owned_folder(place, 0o700, here.account)?;
+    let names = databases(place, here).await?;
     let mut all = Found::default();
-    for (database, name) in databases(place, here).await? {
-        let touched = changes.tables.iter().filter(|(relation, _)| relation.database == database);
-        let touched: Vec<(&Relation, &Table)> = touched.collect();
-        if !touched.is_empty() {
-            ask(&touched, changes, database, &name, place, here, &mut all).await?;
+    let touched: BTreeSet<u32> = changes.tables.keys().map(|relation| relation.database).collect();
+    // Tables that all databases share are catalogs.
+    for database in touched.into_iter().filter(|database| *database != 0) {
+        match names.get(&database) {
+            Some(name) => ask(database, name, changes, place, here, &mut all).await?,
+            None => all.faults.push(format!("database {database} is no longer there, or cannot be named")),
         }
     }
     Ok(all)
@@ -113,12 +124,11 @@ pub(super) async fn find(changes: &Changes, here: &Here<'_>) -> Result<Found> {
 
 /// Removes what a search has left, also one that was cut off.
 pub(super) fn discard(folder: &Path) -> Result<()> {
-    let place = folder.join(SAVING);
-    std::fs::remove_dir_all(&place).with_context(|| format!("cannot remove {}", place.display()))
+    cluster::discard(&folder.join(SAVING))
 }
 
 /// Numbers and names of the databases.
-async fn databases(place: &Path, here: &Here<'_>) -> Result<Vec<(u32, String)>> {
+async fn databases(place: &Path, here: &Here<'_>) -> Result<BTreeMap<u32, String>> {
     let path = place.join("databases");
     let copy = copied("select oid, datname from pg_catalog.pg_database where datname !~ '^-|[[:cntrl:]]'", &path);
     let told = session(here, "template1", &[&copy]).await?;
@@ -130,21 +140,22 @@ async fn databases(place: &Path, here: &Here<'_>) -> Result<Vec<(u32, String)>> 
 }
 
 async fn ask(
-    touched: &[(&Relation, &Table)],
-    changes: &Changes,
     database: u32,
     name: &str,
+    changes: &Changes,
     place: &Path,
     here: &Here<'_>,
     all: &mut Found,
 ) -> Result<()> {
     let path = place.join(database.to_string());
     let copy = copied("select * from pg_temp.saved", &path);
-    let table = |(relation, table): &(&Relation, &Table)| {
+    let table = |(relation, table): (&Relation, &Table)| {
         let pages: Vec<String> = table.pages.iter().map(u32::to_string).collect();
         format!("({}, {}, '{{{}}}')", relation.tablespace, relation.file, pages.join(","))
     };
-    let tables: Vec<String> = touched.iter().map(table).collect();
+    let touched = changes.tables.iter().filter(|(relation, _)| relation.database == database);
+    let tables: Vec<String> = touched.map(table).collect();
+    let wanted = all.looked_at + tables.len();
     let tables = format!("insert into pg_temp.touched values {}", tables.join(", "));
     let xids: Vec<String> = changes.committed.keys().map(Xid::to_string).collect();
     let xids = format!("create temp table committed as select '{{{}}}'::bigint[] as xids", xids.join(","));
@@ -154,6 +165,7 @@ async fn ask(
     for line in written(&path, &told)?.lines() {
         take(line, database, name, all).with_context(|| format!("cannot understand what was saved of {name}"))?;
     }
+    ensure!(all.looked_at == wanted, "PostgreSQL does not save the rows of {name}: {told}");
     Ok(())
 }
 
@@ -188,6 +200,7 @@ fn take(line: &str, database: u32, name: &str, all: &mut Found) -> Result<()> {
             all.rows.push(Row { relation, place, xid, json });
         }
         "fault" => all.faults.push(serde_json::from_str(field()?)?),
+        "done" => all.looked_at += field()?.parse::<usize>()?,
         other => bail!("{other:?} is nothing that is saved"),
     }
     Ok(())
