@@ -1,5 +1,7 @@
 //! What differs between kinds of processes: configuration, first start, readiness.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use nix::sys::signal::Signal;
 
@@ -73,10 +75,10 @@ pub(super) async fn settle(plan: Option<ProcessPlan>, around: Surroundings) -> R
     }
 }
 
-/// Does what there is to do about a process that has given up several times in a row before it was ready.
-pub(super) async fn never_ready(spec: &Spec, around: &Surroundings) {
+/// Does what there is to do about a process that has given up several times in a row before it was ready, just now after so long.
+pub(super) async fn never_ready(spec: &Spec, around: &Surroundings, ran: Duration) {
     let Spec::Planned(plan) = spec else { return };
     if let ProcessKind::Postgres(postgres) = &plan.kind {
-        postgres::doubt(postgres, around, "PostgreSQL does not start on its data").await;
+        postgres::never_ready(postgres, around, ran).await;
     }
 }

@@ -234,10 +234,8 @@ impl Task {
                     drop(settle);
                     let killed = self.around.cgroup.pressure().oom_kills.saturating_sub(oom_kills);
                     let how = if killed > 0 { format!("{how}; its memory limit had {killed} of its processes killed") } else { how };
-                    if settled {
-                        self.unready = 0;
-                    } else if by_itself {
-                        self.count_unready().await;
+                    if by_itself && !settled {
+                        self.count_unready(began.elapsed()).await;
                     }
                     // A run that was never ready was not a good one.
                     return self.ended(how, if settled { began.elapsed() } else { Duration::ZERO }).await;
@@ -245,6 +243,7 @@ impl Task {
                 result = &mut settle, if !settled => match result {
                     Ok(()) => {
                         settled = true;
+                        self.unready = 0;
                         self.around.reporter.state(ProcessState::Running, message.clone());
                     }
                     Err(unready) => {
@@ -283,11 +282,11 @@ impl Task {
     }
 
     /// What gives up again and again before it is ready has a fault that another start does not mend.
-    async fn count_unready(&mut self) {
+    async fn count_unready(&mut self, ran: Duration) {
         self.unready += 1;
         if self.unready >= UNREADY_MAX {
             self.unready -= UNREADY_MORE;
-            kind::never_ready(&self.spec, &self.around).await;
+            kind::never_ready(&self.spec, &self.around, ran).await;
         }
     }
 

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use foobar_tests::eventually;
 use foobar_tests::failover::Failover;
 
-use crate::PATIENCE;
+use crate::{PATIENCE, kept};
 
 /// Time for several tries to start, and the pauses between them.
 const HEALS: Duration = Duration::from_secs(180);
@@ -61,13 +61,40 @@ fn a_replica_that_cannot_start_is_copied_anew_and_a_leader_never() -> Result<()>
     let restarts = || Ok(process(&failover, "db1")?["restarts"].as_u64().is_some_and(|restarts| restarts >= 7));
     eventually(HEALS, "it fails again and again", restarts)?;
     ensure!(
-        fs::metadata(&data)?.ino() == inode && aside(&failover, "db1")?.is_empty(),
+        fs::metadata(&data)?.ino() == inode && kept::aside(&failover, "db1")?.is_empty(),
         "the leader's data was replaced"
     );
     ensure!(failover.leader()? == "db1", "another server leads");
     write_control(&failover, "db1", &before)?;
     failover.settled("db1").with_context(|| failover.told())?;
     ensure!(failover.sql("db1", "select count(*) from kept")?.trim() == "3", "rows are missing");
+    Ok(())
+}
+
+#[test]
+fn a_replica_whose_settings_are_at_fault_keeps_its_data() -> Result<()> {
+    let failover = Failover::start("settings = { work_mem = \"5MB\" }")?;
+    let site = failover.cluster().folder().join("site.toml");
+    let text = fs::read_to_string(&site)?;
+    let (folder, data) = (failover.postgres_folder("db2"), failover.postgres_folder("db2").join("data"));
+    let inode = fs::metadata(&data)?.ino();
+    // A library that is not there; a value that is none.
+    for fault in ["shared_preload_libraries = \"missing\"", "work_mem = \"much\""] {
+        fs::write(&site, text.replace("work_mem = \"5MB\"", fault))?;
+        let before = process(&failover, "db2")?["restarts"].as_u64().unwrap_or(0);
+        drop(failover.cluster().ask("db2", &["reload"]));
+        stop(&failover, "db2")?;
+        start(&failover, "db2");
+        let again = || Ok(process(&failover, "db2")?["restarts"].as_u64() >= Some(before + 6));
+        eventually(HEALS, "it fails again and again", again).with_context(|| failover.told())?;
+        for note in ["unready", "diverged"] {
+            ensure!(!folder.join(note).exists(), "its data is to be mended");
+        }
+    }
+    fs::write(&site, &text)?;
+    failover.cluster().ask("db2", &["reload"])?;
+    failover.settled("db1").with_context(|| failover.told())?;
+    ensure!(fs::metadata(&data)?.ino() == inode && kept::aside(&failover, "db2")?.is_empty(), "its data was replaced");
     Ok(())
 }
 
@@ -89,16 +116,10 @@ fn process(failover: &Failover, server: &str) -> Result<serde_json::Value> {
 }
 
 /// The replica is one again, and so many data folders of before are kept.
-fn healed(failover: &Failover, kept: usize) -> Result<()> {
-    let copied = || Ok(aside(failover, "db2")?.len() == kept);
+fn healed(failover: &Failover, times: usize) -> Result<()> {
+    let copied = || Ok(kept::aside(failover, "db2")?.len() == times);
     eventually(HEALS, "the leader is copied anew", copied).with_context(|| failover.told())?;
     failover.settled("db1").with_context(|| failover.told())
-}
-
-fn aside(failover: &Failover, server: &str) -> Result<Vec<PathBuf>> {
-    let entries = fs::read_dir(failover.postgres_folder(server))?.filter_map(Result::ok);
-    let is_aside = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().starts_with("data.before-");
-    Ok(entries.filter(is_aside).map(|entry| entry.path()).collect())
 }
 
 fn log_files(failover: &Failover, server: &str) -> Result<Vec<PathBuf>> {

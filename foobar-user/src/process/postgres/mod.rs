@@ -22,7 +22,7 @@ pub use self::diverged::Diverged;
 pub use self::grip::Grip;
 use self::leader::Leader;
 pub(crate) use self::leader::{SLOTS, slot};
-pub(super) use self::unready::doubt;
+pub(super) use self::unready::never_ready;
 use super::account::Account;
 use super::board::ProcessState;
 use super::kind::Surroundings;
@@ -188,7 +188,7 @@ pub(super) async fn settle(postgres: &PostgresPlan, around: &Surroundings) -> st
             }
         }
         if let Some(why) = waiting.in_vain(around)
-            && doubt(postgres, around, &why).await
+            && unready::doubt(postgres, around, &why).await
         {
             return Err(why);
         }
