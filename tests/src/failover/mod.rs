@@ -187,7 +187,10 @@ impl Failover {
         let in_sync: Vec<&str> = in_sync.filter_map(|member| member["server"].as_str()).collect();
         let leads = status["leader"] == leader && status["open"] == true && status["held"] == true;
         let written = self.members("db-write")?;
-        ensure!(leads && runs && in_sync == others && written == [leader], "in sync {in_sync:?}, written at {written:?}");
+        ensure!(
+            leads && runs && in_sync == others && written == [leader],
+            "in sync {in_sync:?}, written at {written:?}"
+        );
         Ok(())
     }
 
