@@ -30,10 +30,10 @@ pub struct DatabaseReport {
     /// Settings of this server's PostgreSQL that were changed and take effect at its next start.
     #[serde(default)]
     pub pending_restart: Vec<String>,
-    /// Transactions that only this server had committed, and that were rewound away; kept in these files.
+    /// Transactions that only this server had committed, and that its data no longer has; kept in these files.
     #[serde(default)]
     pub diverged_transactions: u64,
-    /// The files; whoever has seen to them removes them.
+    /// Files with their rows, and data folders of before a copy; whoever has seen to them removes them.
     #[serde(default)]
     pub diverged_files: Vec<PathBuf>,
     /// What this server waits for, or what is wrong.

@@ -111,6 +111,16 @@ impl Fault {
         }
     }
 
+    /// For how long the leader may go on in spite of it: with the twentieth of a processor that the kernel keeps from real-time loops, its
+    /// agent may renew the lease once more.
+    #[must_use]
+    pub const fn lingering(self) -> Duration {
+        match self {
+            Self::Starved => Duration::from_secs(2),
+            _ => Duration::ZERO,
+        }
+    }
+
     /// What is to come of it.
     #[must_use]
     pub const fn outcome(self) -> Outcome {

@@ -33,7 +33,7 @@ impl<S> Work<S> {
         let pending = self.pending();
         let restart = (!pending.is_empty()).then(|| format!("needs a restart for {}", pending.join(", ")));
         let count = self.chores.diverged.transactions;
-        let diverged = (count > 0).then(|| format!("{count} transactions were rewound away here and are kept"));
+        let diverged = (count > 0).then(|| format!("{count} transactions that were committed here alone are kept"));
         let note = (!self.note.is_empty()).then(|| self.note.clone());
         let all: Vec<String> = [note, restart, diverged].into_iter().flatten().collect();
         all.join("; ")
