@@ -42,7 +42,10 @@ pub(crate) fn killed(bed: &Bed) -> Result<()> {
         }
     }
     let (worst, latest) = (worst.as_millis(), latest.as_millis());
-    println!("{} kills, started again within {worst} ms, ready within {latest} ms at the most", rounds * CHILDREN.len());
+    println!(
+        "{} kills, started again within {worst} ms, ready within {latest} ms at the most",
+        rounds * CHILDREN.len()
+    );
     bed.settled(&Silent)
 }
 
