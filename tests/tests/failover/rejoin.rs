@@ -164,8 +164,7 @@ fn told_until_removed(failover: &Failover, path: &PathBuf, transactions: u64) ->
         Ok(status["diverged_transactions"] == count && files == count.min(1) && samples == wanted)
     };
     eventually(PATIENCE, "it is told", || told(transactions))?;
-    let noted =
-        || Ok(failover.cluster().ask("db2", &["db", "status"])?.contains("were rewound away here and are kept"));
+    let noted = || Ok(failover.cluster().ask("db2", &["db", "status"])?.contains("were committed here alone are kept"));
     eventually(PATIENCE, "the other server tells it too", noted)?;
     ensure!(failover.cluster().ask("db1", &["db", "status"])?.contains(&path.display().to_string()), "no path");
     fs::remove_file(path)?;

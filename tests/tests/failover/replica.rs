@@ -9,13 +9,16 @@ use anyhow::{Context, Result, ensure};
 use foobar_tests::eventually;
 use foobar_tests::failover::Failover;
 
-use crate::{PATIENCE, kept};
+use crate::{PATIENCE, is_whole, kept};
 
 /// Time for several tries to start, and the pauses between them.
 const HEALS: Duration = Duration::from_secs(180);
 
 #[test]
 fn a_replica_that_cannot_start_is_copied_anew_and_a_leader_never() -> Result<()> {
+    if !is_whole() {
+        return Ok(());
+    }
     let mut failover = Failover::start("")?;
     failover.sql("db1", "create table kept as select 1 as n")?;
 
@@ -73,6 +76,9 @@ fn a_replica_that_cannot_start_is_copied_anew_and_a_leader_never() -> Result<()>
 
 #[test]
 fn a_replica_whose_settings_are_at_fault_keeps_its_data() -> Result<()> {
+    if !is_whole() {
+        return Ok(());
+    }
     let failover = Failover::start("settings = { work_mem = \"5MB\" }")?;
     let site = failover.cluster().folder().join("site.toml");
     let text = fs::read_to_string(&site)?;

@@ -7,7 +7,7 @@ use foobar_tests::eventually::{eventually, pause};
 use foobar_tests::failover::{Failover, Shape, THREE};
 use serde_json::Value;
 
-use crate::{PATIENCE, kept};
+use crate::{PATIENCE, is_whole, kept};
 
 /// Time in which nobody may lead unasked: several leases.
 const NOBODY: Duration = Duration::from_secs(6);
@@ -46,6 +46,9 @@ fn a_replica_that_lacks_commits_leads_when_it_is_told_to() -> Result<()> {
 
 #[test]
 fn a_replica_that_has_what_the_new_leader_lacks_keeps_its_data() -> Result<()> {
+    if !is_whole() {
+        return Ok(());
+    }
     let shape = Shape { databases: &THREE, settings: "degrade_after = \"2s\"", ..Shape::default() };
     let mut failover = Failover::start_as(&shape)?;
     failover.kill_server("db2")?;
