@@ -1,11 +1,13 @@
 //! A real Prometheus scrapes the endpoint: it accepts every line, and answers every query of the dashboard.
 
+mod free_address;
 mod metrics_support;
 
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use foobar_user::metrics::{Listeners, Metrics, dashboard_queries};
+use free_address::free_address;
 use metrics_support::{Process, eventually, full_sources, repository};
 use nix::sys::signal::Signal;
 
@@ -33,8 +35,7 @@ async fn a_real_prometheus_takes_it_all() {
          static_configs:\n      - {{targets: ['{target}'], labels: {{server: web1, role: web}}}}\n"
     );
     std::fs::write(folder.path().join("prometheus.yml"), configuration).unwrap();
-    // Prometheus cannot choose a port itself; this one was free a moment ago.
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let free = free_address().to_string();
     let mut command = Command::new("prometheus");
     command.arg(format!("--config.file={}", folder.path().join("prometheus.yml").display()));
     command.arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()));

@@ -1,5 +1,6 @@
 //! Real nginx: starts from its plan, shows its load, reloads in place, keeps the old configuration when the new is bad.
 
+mod free_address;
 mod pki_support;
 mod process_support;
 
@@ -13,6 +14,7 @@ use foobar_user::plan::{
     Select, ServicePlan, TlsFiles, Transport,
 };
 use foobar_user::process::{Supervisor, nginx};
+use free_address::free_address;
 use pki_support::Pki;
 use process_support::{Place, eventually, until_running};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -46,11 +48,6 @@ fn process(nginx: NginxPlan) -> ProcessPlan {
     }
 }
 
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("its address").port()
-}
-
 async fn exchange(mut stream: impl AsyncReadExt + AsyncWriteExt + Unpin, path: &str, more: &str) -> Option<String> {
     let request = format!("GET {path} HTTP/1.1\r\nHost: www.foobar.com\r\nConnection: close\r\n{more}\r\n");
     stream.write_all(request.as_bytes()).await.ok()?;
@@ -75,7 +72,7 @@ fn installed() -> bool {
 #[tokio::test]
 async fn nginx_serves_reloads_and_survives_a_bad_configuration() {
     let Some(place) = Place::new().filter(|_| installed()) else { return };
-    let (port, second) = (free_port(), free_port());
+    let (port, second) = (free_address().port(), free_address().port());
     let folders = place.folders("web1");
     let mut good = plan(&place, port);
     let supervisor = Supervisor::start(vec![process(good.clone())], folders.clone()).expect("starts");
@@ -95,7 +92,7 @@ async fn nginx_serves_reloads_and_survives_a_bad_configuration() {
     assert_eq!(until_running(&supervisor, "nginx").await.pid, pid, "reloaded in place");
 
     let mut bad = good.clone();
-    bad.listeners.push(NginxListener { address: ([127, 0, 0, 1], free_port()).into(), tls: true });
+    bad.listeners.push(NginxListener { address: ([127, 0, 0, 1], free_address().port()).into(), tls: true });
     let error = supervisor.apply(vec![process(bad)]).await.expect_err("there are no certificates");
     let message = format!("{error:#}");
     assert!(message.contains("/pki/web1.pem") && message.contains("old configuration"), "{message}");
@@ -118,7 +115,7 @@ async fn nginx_serves_reloads_and_survives_a_bad_configuration() {
 async fn nginx_forwards_what_balancers_say_of_the_client() {
     let Some(place) = Place::new().filter(|_| installed()) else { return };
     let upstream = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let port = free_port();
+    let port = free_address().port();
     let mut plan = plan(&place, port);
     plan.upstream = Some(upstream.local_addr().expect("its address"));
     let app = tokio::spawn(async move {
@@ -146,7 +143,7 @@ async fn nginx_forwards_what_balancers_say_of_the_client() {
 async fn a_tls_listener_wants_a_certificate_of_the_sites_ca() {
     let Some(place) = Place::new().filter(|_| installed()) else { return };
     let (ours, foreign) = (Pki::new(&["web1", "lb1"]), Pki::new(&["web1", "lb1"]));
-    let port = free_port();
+    let port = free_address().port();
     let mut plan = plan(&place, port);
     plan.listeners[0].tls = true;
     plan.tls = ours.files("web1");

@@ -1,5 +1,6 @@
 //! Real PostgreSQL: a primary and a replica on loopback, rows that arrive, and data folders that are refused.
 
+mod free_address;
 mod process_support;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use foobar_user::plan::{
     Transport,
 };
 use foobar_user::process::{ProcessState, Supervisor, postgres};
+use free_address::free_address;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use process_support::{DEADLINE, Place, eventually, until, until_running};
@@ -50,11 +52,6 @@ fn process(place: &Place, server: &str, port: u16) -> ProcessPlan {
         ready: None,
         limits: foobar_user::plan::Limits::default(),
     }
-}
-
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    listener.local_addr().expect("its address").port()
 }
 
 async fn client(address: IpAddr, port: u16) -> Option<Client> {
@@ -110,7 +107,7 @@ fn servers(members: Vec<Member>) -> Vec<String> {
 #[tokio::test]
 async fn rows_reach_the_replica_and_roles_are_seen() {
     let Some(place) = Place::new().filter(|_| installed()) else { return };
-    let port = free_port();
+    let port = free_address().port();
     let second = Supervisor::start(vec![process(&place, "db2", port)], place.folders("db2")).expect("starts");
     let waiting = until(&second, "postgres", |status| status.state == ProcessState::Waiting).await;
     assert!(waiting.message.is_some_and(|message| message.contains("waiting for the leader db1")));
@@ -222,7 +219,7 @@ async fn a_data_folder_of_another_version_is_refused() {
     let data = postgres::data_folder(&folders);
     fs::create_dir_all(&data).expect("a folder");
     fs::write(data.join("PG_VERSION"), "13\n").expect("a file");
-    let supervisor = Supervisor::start(vec![process(&place, "db1", free_port())], folders).expect("starts");
+    let supervisor = Supervisor::start(vec![process(&place, "db1", free_address().port())], folders).expect("starts");
     let status = until(&supervisor, "postgres", |status| status.state == ProcessState::CrashLoop).await;
     let message = status.message.expect("a reason");
     assert!(message.contains("PostgreSQL 13") && message.contains("pg_upgrade"), "{message}");

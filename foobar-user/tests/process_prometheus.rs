@@ -1,5 +1,6 @@
 //! Real Prometheus: starts from its plan, keeps a good configuration when rules are bad.
 
+mod free_address;
 mod process_support;
 
 use std::net::SocketAddr;
@@ -7,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use foobar_user::plan::{ProcessKind, ProcessPlan, PrometheusPlan, PrometheusTarget, Role};
 use foobar_user::process::Supervisor;
+use free_address::free_address;
 use process_support::{Place, eventually, until_running};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -40,7 +42,7 @@ async fn prometheus_scrapes_its_targets_and_survives_bad_rules() {
         eprintln!("SKIPPED: needs prometheus");
         return;
     }
-    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its address");
+    let port = free_address();
     let good = "groups:\n- name: a\n  rules:\n  - alert: Missing\n    expr: up == 0\n";
     let plan = process(port, place.write("site/rules.yml", good));
     let supervisor = Supervisor::start(vec![plan.clone()], place.folders("monitor")).expect("starts");

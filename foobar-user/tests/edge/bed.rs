@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use tokio::process::Child;
 
 use crate::backend::{Backend, Tls, eventually};
+use crate::free_address::free_address;
 use crate::pki::Ca;
 
 pub(crate) const DOMAIN: &str = "www.foobar.com";
@@ -95,18 +96,12 @@ pub(crate) fn service(folder: &Path, ca: &Ca, upstream: SocketAddr) -> EdgeServi
     EdgeService {
         name: "www".into(),
         domain: DOMAIN.into(),
-        listen: vec![free_port()],
-        redirect: vec![free_port()],
+        listen: vec![free_address()],
+        redirect: vec![free_address()],
         certificate,
         key,
         upstream,
         upstream_servers: vec!["web1".into(), "web2".into()],
         upstream_tls: Some(TlsFiles { ca: folder.join("ca.pem"), certificate: own, key: own_key }),
     }
-}
-
-/// A port nobody uses now.
-pub(crate) fn free_port() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
-    listener.local_addr().expect("address")
 }

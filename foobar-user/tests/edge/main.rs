@@ -5,6 +5,8 @@ mod bed;
 mod client;
 mod drain;
 mod forwarding;
+#[path = "../free_address/mod.rs"]
+mod free_address;
 mod limits;
 mod pki;
 mod process;

@@ -3,6 +3,7 @@
 use foobar_user::edge::Edge;
 
 use crate::bed::{Bed, options};
+use crate::free_address::free_address;
 
 #[tokio::test]
 async fn the_child_is_unprivileged() {
@@ -30,7 +31,7 @@ async fn faults_are_told_with_file_names_and_advice() {
     let folder = tempfile::tempdir().expect("folder");
     let complaint = |change: &dyn Fn(&mut foobar_user::plan::EdgeService)| {
         let mut service = bed.service.clone();
-        service.listen = vec![crate::bed::free_port()];
+        service.listen = vec![free_address()];
         service.redirect.clear();
         change(&mut service);
         let error = Edge::prepare(&[service], options(folder.path())).err().expect("refused");
@@ -77,7 +78,7 @@ async fn the_child_is_put_in_its_cgroup() {
     let name = format!("foobar-edge-test-{}", std::process::id());
     let cgroup = std::path::Path::new(mount).join(&name);
     let mut service = bed.service.clone();
-    service.listen = vec![crate::bed::free_port()];
+    service.listen = vec![free_address()];
     service.redirect.clear();
     let mut options = options(folder.path());
     options.cgroup = Some(cgroup.clone());

@@ -3,8 +3,9 @@
 use http::Method;
 use http_body_util::BodyExt;
 
-use crate::bed::{Bed, free_port};
+use crate::bed::Bed;
 use crate::client::{fetch, get, h1, text};
+use crate::free_address::free_address;
 use crate::pki::Ca;
 
 async fn upstream_errors(bed: &Bed, reason: &str) -> f64 {
@@ -53,7 +54,7 @@ async fn a_post_that_was_sent_is_not_sent_again() {
 #[tokio::test]
 async fn a_refused_connection_is_502_after_three_attempts() {
     let bed = Bed::with(|_, mut service| {
-        service.upstream = free_port();
+        service.upstream = free_address();
         service
     })
     .await;
