@@ -111,13 +111,13 @@ impl Fault {
         }
     }
 
-    /// For how long the leader may go on in spite of it: with the twentieth of a processor that the kernel keeps from real-time loops, its
+    /// For how long the leader may go on in spite of it, in milliseconds: with the twentieth of a processor that the kernel keeps from real-time loops, its
     /// agent may renew the lease once more.
     #[must_use]
-    pub const fn lingering(self) -> Duration {
+    pub const fn lingering_ms(self) -> i64 {
         match self {
-            Self::Starved => Duration::from_secs(2),
-            _ => Duration::ZERO,
+            Self::Starved => 2_000,
+            _ => 0,
         }
     }
 

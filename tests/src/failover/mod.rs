@@ -189,7 +189,7 @@ impl Failover {
         let written = self.members("db-write")?;
         ensure!(
             leads && runs && in_sync == others && written == [leader],
-            "in sync {in_sync:?}, written at {written:?}"
+            "in sync {in_sync:?}, all running: {runs}, written at {written:?}"
         );
         Ok(())
     }

@@ -22,8 +22,7 @@ struct Cell {
 
 impl Cell {
     fn is_late(&self) -> bool {
-        let lingering = self.fault.lingering().as_millis();
-        self.took.is_some_and(|took| i128::from(took) > i128::from(rto_ms()) + lingering.cast_signed())
+        self.took.is_some_and(|took| took > rto_ms() + self.fault.lingering_ms())
     }
 
     fn print(&self) {
